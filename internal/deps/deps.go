@@ -1,0 +1,32 @@
+// Package deps pins the module set while the packages that import it are written.
+package deps
+
+import (
+	_ "github.com/Shopify/toxiproxy/v2"
+	_ "github.com/aws/aws-sdk-go-v2/aws"
+	_ "github.com/aws/aws-sdk-go-v2/credentials"
+	_ "github.com/aws/aws-sdk-go-v2/service/s3"
+	_ "github.com/aws/smithy-go"
+	_ "github.com/cometbft/cometbft/abci/types"
+	_ "github.com/cometbft/cometbft/node"
+	_ "github.com/consensys/gnark-crypto/ecc/bls12-381"
+	_ "github.com/ebitengine/purego"
+	_ "github.com/ethereum/go-ethereum/accounts/keystore"
+	_ "github.com/ethereum/go-ethereum/crypto"
+	_ "github.com/libp2p/go-libp2p"
+	_ "github.com/libp2p/go-libp2p-pubsub"
+	_ "github.com/rogpeppe/go-internal/testscript"
+	_ "github.com/urfave/cli/v2"
+	_ "github.com/versity/versitygw/embedgw"
+	_ "github.com/versity/versitygw/backend/posix"
+	_ "go.etcd.io/bbolt"
+	_ "go4.org/unsafe/assume-no-moving-gc"
+	_ "golang.org/x/crypto/blake2b"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/sys/cpu"
+	_ "gonum.org/v1/gonum/blas/blas32"
+	_ "gonum.org/v1/plot/vg/vgimg"
+	_ "gorgonia.org/gorgonia"
+	_ "gorgonia.org/tensor"
+	_ "pgregory.net/rapid"
+)
