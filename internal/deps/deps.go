@@ -24,6 +24,7 @@ import (
 	_ "golang.org/x/crypto/blake2b"
 	_ "golang.org/x/sync/errgroup"
 	_ "golang.org/x/sys/cpu"
+	_ "golang.org/x/term"
 	_ "gonum.org/v1/gonum/blas/blas32"
 	_ "gonum.org/v1/plot/vg/vgimg"
 	_ "gorgonia.org/gorgonia"
