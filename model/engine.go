@@ -71,6 +71,19 @@ type Persister interface {
 	Load(r io.Reader) error
 }
 
+// Gradienter is a Trainer that gives away its gradients, so that engines can be compared.
+type Gradienter interface {
+	// LossGrad returns the mean loss of b in nats per counted token and its gradient, row-major in tensor order. The gradient
+	// is valid until the next call.
+	LossGrad(b Batch) (loss float64, grad []float32, err error)
+}
+
+// Forwarder is a Judge that gives away its logits, for sampling and comparison.
+type Forwarder interface {
+	// Logits writes the logits of the B×T tokens x, [B][T][V], to dst.
+	Logits(dst []float32, x []int32, B, T int) error
+}
+
 // Optimizer is AdamW with its schedule: warm-up, flat, linear down to LR·MinLR over the last Decay of Total global steps.
 // Norms and the embedding are not decayed.
 type Optimizer struct {
