@@ -1,0 +1,182 @@
+package cpu
+
+import (
+	"context"
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"sn3/internal/golden"
+	"sn3/model"
+	"sn3/model/hf"
+)
+
+type goldenCase struct {
+	InputIDs [][]int32 `json:"input_ids"`
+	Labels   [][]int32 `json:"labels"`
+	Loss     struct {
+		Shift   bool    `json:"shift"`
+		Float64 float64 `json:"float64"`
+	} `json:"loss"`
+	GradNorm float64 `json:"grad_norm"`
+	AdamW    struct {
+		Steps       int       `json:"steps"`
+		LR          float64   `json:"lr"`
+		Beta1       float64   `json:"beta1"`
+		Beta2       float64   `json:"beta2"`
+		Betas       []float64 `json:"betas"`
+		Eps         float64   `json:"eps"`
+		WeightDecay float64   `json:"weight_decay"`
+		NoDecay1D   bool      `json:"no_decay_1d"`
+		Clip        *float64  `json:"clip"`
+		Losses      []float64 `json:"losses_float64"`
+	} `json:"adamw"`
+}
+
+func (g goldenCase) batch() model.Batch {
+	b := model.Batch{B: len(g.InputIDs), T: len(g.InputIDs[0])}
+	for i, row := range g.InputIDs {
+		b.X = append(b.X, row...)
+		l := g.Labels[i]
+		if g.Loss.Shift {
+			l = append(append([]int32(nil), l[1:]...), ignored)
+		}
+		b.Y = append(b.Y, l...)
+	}
+	return b
+}
+
+func readCase(t *testing.T, dir string) (g goldenCase, f *hf.File) {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(dir, "case.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(raw, &g); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(filepath.Join(dir, "expected.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	st, err := file.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err = hf.Open(file, st.Size()); err != nil {
+		t.Fatal(err)
+	}
+	return g, f
+}
+
+// l2 is |a−b|/|b|.
+func l2(a []float32, b []float32) float64 {
+	var d, n float64
+	for i := range b {
+		d += (float64(a[i]) - float64(b[i])) * (float64(a[i]) - float64(b[i]))
+		n += float64(b[i]) * float64(b[i])
+	}
+	return math.Sqrt(d / math.Max(n, 1e-30))
+}
+
+func TestGoldenLlama(t *testing.T) {
+	dir := golden.Dir(t, "llama")
+	for _, name := range []string{"mha", "gqa-tied", "mqa-headdim", "ignore-index", "hf-init", "llama3-rope", "legacy-llama1", "legacy-llama3", "long", "sharded", "bf16-weights"} {
+		for _, kernels := range []string{"", "portable"} {
+			t.Run(name+"/"+kernels, func(t *testing.T) { checkGolden(t, filepath.Join(dir, name), kernels) })
+		}
+	}
+}
+
+func checkGolden(t *testing.T, dir, kernels string) {
+	g, want := readCase(t, dir)
+	c, w, err := hf.OpenDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, b := context.Background(), g.batch()
+	j, err := New(kernels).NewJudge(c, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Reset(ctx, w); err != nil {
+		t.Fatal(err)
+	}
+	n := b.B * b.T * c.Vocab
+	logits, wantLogits := make([]float32, n), make([]float32, n)
+	if err := j.(model.Forwarder).Logits(logits, b.X, b.B, b.T); err != nil {
+		t.Fatal(err)
+	}
+	if err := want.Read("logits", 0, wantLogits); err != nil {
+		t.Fatal(err)
+	}
+	if d := l2(logits, wantLogits); d > 1e-5 {
+		t.Errorf("logits differ by %.2g", d)
+	}
+	tr := goldenTrainer(t, c, g, kernels)
+	if err := tr.Reset(ctx, w); err != nil {
+		t.Fatal(err)
+	}
+	loss, grad, err := tr.LossGrad(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if math.Abs(loss-g.Loss.Float64) > 5e-6 {
+		t.Errorf("loss %.8f, want %.8f", loss, g.Loss.Float64)
+	}
+	for _, x := range tr.net.layout.Tensors() {
+		e := make([]float32, x.Len())
+		if err := want.Read("grad."+x.Name, 0, e); err != nil {
+			t.Fatal(err)
+		}
+		if d := l2(grad[x.Off:x.Off+x.Len()], e); d > 2e-5 {
+			t.Errorf("gradient of %s differs by %.2g", x.Name, d)
+		}
+	}
+	if d := math.Abs(tr.GradNorm()/g.GradNorm - 1); d > 1e-5 {
+		t.Errorf("gradient norm differs by %.2g", d)
+	}
+	checkSteps(t, tr, g, want, b)
+}
+
+func goldenTrainer(t *testing.T, c model.Config, g goldenCase, kernels string) *Trainer {
+	o := model.Optimizer{LR: g.AdamW.LR, Total: 1000, Beta1: g.AdamW.Beta1, Beta2: g.AdamW.Beta2, Eps: g.AdamW.Eps, WeightDecay: g.AdamW.WeightDecay,
+		Decays: func(x model.Tensor) bool { return !g.AdamW.NoDecay1D || len(x.Shape) > 1 }}
+	if len(g.AdamW.Betas) == 2 {
+		o.Beta1, o.Beta2 = g.AdamW.Betas[0], g.AdamW.Betas[1]
+	}
+	if g.AdamW.Clip != nil {
+		o.Clip = *g.AdamW.Clip
+	}
+	tr, err := New(kernels).NewTrainer(c, o, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr.(*Trainer)
+}
+
+func checkSteps(t *testing.T, tr *Trainer, g goldenCase, want *hf.File, b model.Batch) {
+	for i, l := range g.AdamW.Losses {
+		rep, err := tr.Train(context.Background(), endless{b}, model.Budget{First: uint64(i), Steps: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if math.Abs(rep.Loss-l) > 1e-5 {
+			t.Errorf("step %d: loss %.7f, want %.7f", i, rep.Loss, l)
+		}
+	}
+	var got, exp []float32
+	for _, x := range tr.net.layout.Tensors() {
+		e := make([]float32, x.Len())
+		if err := want.Read("adamw."+x.Name, 0, e); err != nil {
+			t.Fatal(err)
+		}
+		got, exp = append(got, tr.net.w.flat[x.Off:x.Off+x.Len()]...), append(exp, e...)
+	}
+	if d := l2(got, exp); d > 1e-4 {
+		t.Errorf("parameters after %d steps differ by %.2g", len(g.AdamW.Losses), d)
+	}
+}

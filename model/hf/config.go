@@ -1,0 +1,132 @@
+package hf
+
+import (
+	"encoding/json"
+
+	"sn3/model"
+)
+
+// rope is the scaling object in either spelling.
+type rope struct {
+	Theta    *float64 `json:"rope_theta"`
+	RopeType string   `json:"rope_type"`
+	Type     string   `json:"type"`
+	Factor   float64  `json:"factor"`
+	Low      float64  `json:"low_freq_factor"`
+	High     float64  `json:"high_freq_factor"`
+	Original int      `json:"original_max_position_embeddings"`
+}
+
+// fields are the keys of config.json that matter, of transformers 4 and 5 (golden/llama/README.md, "Config keys").
+type fields struct {
+	ModelType string   `json:"model_type"`
+	Vocab     int      `json:"vocab_size"`
+	Width     int      `json:"hidden_size"`
+	Layers    int      `json:"num_hidden_layers"`
+	Heads     int      `json:"num_attention_heads"`
+	KVHeads   *int     `json:"num_key_value_heads"`
+	HeadDim   *int     `json:"head_dim"`
+	FFN       int      `json:"intermediate_size"`
+	Seq       int      `json:"max_position_embeddings"`
+	Tied      bool     `json:"tie_word_embeddings"`
+	Theta     *float64 `json:"rope_theta"`
+	Eps       *float64 `json:"rms_norm_eps"`
+	Scaling   *rope    `json:"rope_scaling"`
+	Params    *rope    `json:"rope_parameters"`
+	Act       string   `json:"hidden_act"`
+	AttnBias  bool     `json:"attention_bias"`
+	MLPBias   bool     `json:"mlp_bias"`
+}
+
+// ParseConfig reads config.json. What our engines cannot run (biases, another activation, an unknown rope type) is refused.
+func ParseConfig(b []byte) (model.Config, error) {
+	var f fields
+	if err := json.Unmarshal(b, &f); err != nil {
+		return model.Config{}, invalid("config.json: %v", err)
+	}
+	switch {
+	case f.ModelType != "llama":
+		return model.Config{}, invalid("config.json: model type %q, only llama can be read", f.ModelType)
+	case f.Act != "" && f.Act != "silu" && f.Act != "swish":
+		return model.Config{}, invalid("config.json: activation %q", f.Act)
+	case f.AttnBias || f.MLPBias:
+		return model.Config{}, invalid("config.json: biases are not supported")
+	case f.Heads < 1:
+		return model.Config{}, invalid("config.json: %d heads", f.Heads)
+	}
+	c := model.Config{Vocab: f.Vocab, Width: f.Width, Layers: f.Layers, Heads: f.Heads, KVHeads: f.Heads, HeadDim: f.Width / f.Heads,
+		FFN: f.FFN, Seq: f.Seq, Tied: f.Tied, RopeTheta: 10000, NormEps: 1e-6}
+	if f.KVHeads != nil {
+		c.KVHeads = *f.KVHeads
+	}
+	if f.HeadDim != nil {
+		c.HeadDim = *f.HeadDim
+	}
+	if f.Eps != nil {
+		c.NormEps = *f.Eps
+	}
+	if f.Theta != nil {
+		c.RopeTheta = *f.Theta
+	}
+	for _, r := range []*rope{f.Scaling, f.Params} {
+		if err := r.apply(&c); err != nil {
+			return c, err
+		}
+	}
+	if c.Seq == 0 {
+		c.Seq = 2048
+	}
+	return c, c.Validate()
+}
+
+func (r *rope) apply(c *model.Config) error {
+	if r == nil {
+		return nil
+	}
+	if r.Theta != nil {
+		c.RopeTheta = *r.Theta
+	}
+	kind := r.RopeType
+	if kind == "" {
+		kind = r.Type
+	}
+	switch kind {
+	case "", "default":
+		return nil
+	case "linear", "llama3":
+		if !(r.Factor > 0) || kind == "llama3" && (!(r.High > r.Low) || r.Original < 1) {
+			return invalid("config.json: rope scaling %+v", *r)
+		}
+		c.Rope = &model.RopeScaling{Type: kind, Factor: r.Factor, LowFreq: r.Low, HighFreq: r.High, Original: r.Original}
+		return nil
+	}
+	return invalid("config.json: unknown rope type %q", kind)
+}
+
+// Config writes config.json so that transformers 4 and 5 both read it.
+func Config(c model.Config) []byte {
+	params := map[string]any{"rope_theta": c.RopeTheta, "rope_type": "default"}
+	var scaling any
+	if s := c.Rope; s != nil {
+		old := map[string]any{"rope_type": s.Type, "factor": s.Factor}
+		if s.Type == "llama3" {
+			old["low_freq_factor"], old["high_freq_factor"], old["original_max_position_embeddings"] = s.LowFreq, s.HighFreq, s.Original
+		}
+		scaling = old
+		for k, v := range old {
+			params[k] = v
+		}
+	}
+	b, err := json.MarshalIndent(map[string]any{
+		"architectures": []string{"LlamaForCausalLM"}, "model_type": "llama", "vocab_size": c.Vocab, "hidden_size": c.Width,
+		"num_hidden_layers": c.Layers, "num_attention_heads": c.Heads, "num_key_value_heads": c.KVHeads, "head_dim": c.HeadDim,
+		"intermediate_size": c.FFN, "max_position_embeddings": c.Seq, "tie_word_embeddings": c.Tied, "rope_theta": c.RopeTheta,
+		"rope_scaling": scaling, "rope_parameters": params, "rms_norm_eps": c.NormEps, "hidden_act": "silu", "attention_bias": false,
+		"mlp_bias": false, "attention_dropout": 0.0, "initializer_range": 0.02, "pretraining_tp": 1, "use_cache": true,
+		"bos_token_id": nil, "eos_token_id": nil, "pad_token_id": nil, "torch_dtype": "float32", "dtype": "float32",
+	}, "", "  ")
+	if err != nil { // numbers, strings and booleans always encode
+		return nil
+	}
+	return append(b, '\n')
+}

@@ -1,0 +1,133 @@
+package hf
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sn3/internal/golden"
+	"sn3/model"
+)
+
+func small() model.Config {
+	return model.Config{Vocab: 70, Width: 66, Layers: 2, Heads: 3, KVHeads: 1, HeadDim: 22, FFN: 65, Seq: 8, Tied: true, RopeTheta: 5e5, NormEps: 1e-5}
+}
+
+// What is written is read back bit for bit, and written again gives the same bytes.
+func TestRoundTrip(t *testing.T) {
+	l, err := model.NewLayout(small())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := model.NewFlat(l)
+	w.Init(3)
+	dir := t.TempDir()
+	var b bytes.Buffer
+	if err := WriteModel(&b, w, F32, map[string]string{"format": "pt"}); err != nil {
+		t.Fatal(err)
+	}
+	for name, raw := range map[string][]byte{"model.safetensors": b.Bytes(), "config.json": Config(small())} {
+		if err := os.WriteFile(filepath.Join(dir, name), raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, got, err := OpenDir(dir)
+	if err != nil || c != small() {
+		t.Fatalf("config %+v, %v", c, err)
+	}
+	for i := range w.Data {
+		if got.Data[i] != w.Data[i] {
+			t.Fatalf("value %d: %v, want %v", i, got.Data[i], w.Data[i])
+		}
+	}
+	var again bytes.Buffer
+	if err := WriteModel(&again, got, F32, map[string]string{"format": "pt"}); err != nil || !bytes.Equal(again.Bytes(), b.Bytes()) {
+		t.Fatalf("written again: %v", err)
+	}
+}
+
+func TestBF16(t *testing.T) {
+	for _, c := range []struct {
+		in   uint32
+		want uint16
+	}{{0x3f800000, 0x3f80}, {0x3f808000, 0x3f80}, {0x3f818000, 0x3f82}, {0x3f808001, 0x3f81}, {0x7f7f8000, 0x7f80}, {0x7fc12345, 0x7fc0}, {0x80000001, 0x8000}} {
+		if got := BF16Bits(math.Float32frombits(c.in)); got != c.want {
+			t.Errorf("%08x: %04x, want %04x", c.in, got, c.want)
+		}
+	}
+}
+
+func TestBF16Golden(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(golden.Dir(t, "llama"), "bf16", "f32_to_bf16.bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i+8 <= len(b); i += 8 {
+		in := binary.LittleEndian.Uint32(b[i:])
+		if got, want := BF16Bits(math.Float32frombits(in)), binary.LittleEndian.Uint16(b[i+4:]); got != want {
+			t.Fatalf("%08x: %04x, want %04x", in, got, want)
+		}
+	}
+}
+
+// Every verdict of the reference, except that a repeated name is refused here.
+func TestBadSafetensorsGolden(t *testing.T) {
+	dir := filepath.Join(golden.Dir(t, "llama"), "safetensors-bad")
+	raw, err := os.ReadFile(filepath.Join(dir, "cases.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []struct{ File, Verdict string }
+	if err := json.Unmarshal(raw, &cases); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range cases {
+		b, err := os.ReadFile(filepath.Join(dir, c.File))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Open(bytes.NewReader(b), int64(len(b)))
+		ok := c.Verdict == "ok" && !strings.HasPrefix(c.File, "duplicate-key")
+		if ok != (err == nil) {
+			t.Errorf("%s: the reference says %s, we say %v", c.File, c.Verdict, err)
+		}
+	}
+}
+
+func FuzzOpen(f *testing.F) {
+	l, err := model.NewLayout(small())
+	if err != nil {
+		f.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := WriteModel(&b, model.NewFlat(l), F32, nil); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.Bytes()[:2000])
+	f.Add([]byte("\x02\x00\x00\x00\x00\x00\x00\x00{}"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		file, err := Open(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			return
+		}
+		for name, e := range file.Entries { // a checked file can be read anywhere it says
+			if e.To > uint64(len(b)) {
+				t.Fatalf("tensor %q ends at %d of %d bytes", name, e.To, len(b))
+			}
+		}
+	})
+}
+
+func FuzzParseConfig(f *testing.F) {
+	f.Add(Config(small()))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if c, err := ParseConfig(b); err == nil && c.Validate() != nil {
+			t.Fatal("an invalid configuration was accepted")
+		}
+	})
+}
