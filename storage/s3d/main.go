@@ -1,0 +1,122 @@
+// Command s3d is the S3 server of a network on one machine: storage/embedded as a process. Each account of the accounts
+// file may write one bucket, everybody may read all; the file is read again whenever it changes.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+)
+
+// Exit codes, shared with the other programs.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+func main() { os.Exit(execute(os.Args, os.Stdout, os.Stderr)) }
+
+// usageError is a mistake in flags or their values.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// execute runs the command line and returns the exit code.
+func execute(args []string, stdout, stderr io.Writer) int {
+	err := app(stdout, stderr).Run(args)
+	var usage *usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "s3d: %v\nRun s3d run --help for every flag.\n", err)
+		return exitUsage
+	}
+	fmt.Fprintf(stderr, "s3d: %v\n", err)
+	return exitFailure
+}
+
+func app(stdout, stderr io.Writer) *cli.App {
+	usage := func(c *cli.Context, err error, _ bool) error { return &usageError{suggest(c, err)} }
+	return &cli.App{
+		Name:           "s3d",
+		Usage:          "S3 server for a network on one machine",
+		Version:        version(),
+		Suggest:        true,
+		Writer:         stdout,
+		ErrWriter:      stderr,
+		OnUsageError:   usage,
+		ExitErrHandler: func(*cli.Context, error) {},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return &usageError{fmt.Errorf("there is no command %q; the commands are run and help", c.Args().First())}
+			}
+			return cli.ShowAppHelp(c)
+		},
+		Commands: []*cli.Command{{
+			Name:  "run",
+			Usage: "serve until SIGINT, SIGTERM or the end of the parent",
+			Description: "Buckets and who may write them come from the accounts file, a JSON list of\n" +
+				`{"bucket": …, "access_key": …, "secret": …}; change it (atomically) while s3d runs` + "\nto add or remove accounts. Objects may be read by anyone on this machine.",
+			Flags:        runFlags(),
+			OnUsageError: usage,
+			Action: func(c *cli.Context) error {
+				if c.Args().Present() {
+					return &usageError{fmt.Errorf("unexpected argument %q", c.Args().First())}
+				}
+				cfg, err := parseConfig(c)
+				if err != nil {
+					return &usageError{err}
+				}
+				ctx, stop := signal.NotifyContext(c.Context, syscall.SIGINT, syscall.SIGTERM)
+				defer stop()
+				ctx, cancel := context.WithCancel(ctx)
+				defer cancel()
+				if cfg.parentFD > 0 {
+					go awaitParent(cfg.parentFD, cancel)
+				}
+				return serve(ctx, cfg)
+			},
+		}},
+	}
+}
+
+// suggest adds the nearest flag to the error about an unknown one, which package flag marks by its text only.
+func suggest(c *cli.Context, err error) error {
+	if name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); ok && c.Command != nil {
+		return fmt.Errorf("there is no flag --%s; did you mean %s?", strings.TrimPrefix(name, "-"), cli.SuggestFlag(c.Command.Flags, name, false))
+	}
+	return err
+}
+
+// awaitParent calls stop when the other end of the inherited pipe closes, as it does however the parent dies.
+func awaitParent(fd int, stop func()) {
+	f := os.NewFile(uintptr(fd), "parent")
+	if f == nil {
+		return
+	}
+	_, _ = io.Copy(io.Discard, f) // any end of the pipe, an error too, means that nobody holds it
+	stop()
+}
+
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value[:min(len(s.Value), 12)]
+		}
+	}
+	return info.Main.Version
+}
