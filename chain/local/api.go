@@ -1,0 +1,61 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"sn3/chain"
+)
+
+// NodeInfo are hints that a node of a loopback network gives, outside of consensus.
+type NodeInfo struct {
+	S3Port int      `json:"s3_port"`
+	Peers  []string `json:"peers"` // peer-to-peer addresses
+}
+
+// Status is a node's own view.
+type Status struct {
+	Network     string      `json:"network"`
+	Height      chain.Block `json:"height"`
+	Time        time.Time   `json:"time"`
+	BlockTimeMS int64       `json:"block_time_ms"`
+	RunHash     chain.Hash  `json:"run_hash"`
+	Info        NodeInfo    `json:"info"`
+	Version     string      `json:"version"`
+}
+
+// Names of queries; the argument is in brackets.
+const (
+	QueryStatus    = "status"    // []
+	QueryAccount   = "account"   // [account in hex] -> AccountInfo
+	QueryTx        = "tx"        // [hash] -> TxInfo
+	QuerySnapshot  = "snapshot"  // [block] -> chain.Snapshot
+	QuerySelection = "selection" // [window] -> chain.Selection
+	QueryBeacon    = "beacon"    // [round] -> bytes
+	QueryRun       = "run"       // [] -> canonical bytes of chain.Run
+	QueryGenesis   = "genesis"   // []
+)
+
+// AccountInfo is a balance and the next nonce.
+type AccountInfo struct {
+	Balance chain.Amount `json:"balance"`
+	Nonce   uint64       `json:"nonce"`
+}
+
+// TxInfo says what became of a transaction; Block is 0 while it is not in a final block.
+type TxInfo struct {
+	Block chain.Block `json:"block"`
+	Code  Code        `json:"code"`
+}
+
+// Backend is what a Client talks to: a node over HTTP, or the state machine in the same process. Errors wrap
+// chain.ErrUnavailable, ErrPruned, ErrNotYet or ErrNotFound where they apply. Safe for concurrent use.
+type Backend interface {
+	// Submit checks a transaction and puts it into the mempool.
+	Submit(ctx context.Context, tx []byte) (Code, error)
+	// Query answers one of the queries above as JSON.
+	Query(ctx context.Context, name, arg string) (json.RawMessage, error)
+	// Heads waits for final heads above after and returns them, ascending and contiguous from after+1 unless pruned.
+	Heads(ctx context.Context, after chain.Block) ([]chain.Head, error)
+}

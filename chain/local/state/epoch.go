@@ -1,0 +1,50 @@
+package state
+
+import (
+	"math"
+
+	"sn3/chain"
+	"sn3/chain/yuma"
+)
+
+// epoch runs Yuma over the stored weights and credits every neuron's emission to its coldkey. What rounding leaves of the
+// amount is not issued. Permits are those of genesis: the epoch's own opinion of them is not stored in this version.
+func (s *State) epoch() {
+	n := len(s.seats)
+	p := s.gen.Params
+	in := yuma.Input{Params: yuma.Params{Tempo: uint64(s.run.Tempo), Kappa: p.Kappa, BondsMovingAverage: p.BondsMovingAverage,
+		BondsPenalty: p.BondsPenalty, ActivityCutoff: uint64(p.ActivityCutoff), MaxValidators: n, Owner: -1, Emission: uint64(p.EpochEmission)},
+		Block: uint64(s.meta.Height), TaoStake: make([]uint64, n)}
+	for _, x := range s.seats {
+		in.RegisteredAt = append(in.RegisteredAt, uint64(x.RegisteredAt))
+		in.LastUpdate = append(in.LastUpdate, uint64(x.LastUpdate))
+		in.AlphaStake = append(in.AlphaStake, uint64(x.Stake))
+		in.Permit = append(in.Permit, x.Permit)
+		in.Weights = append(in.Weights, x.Weights)
+		in.Bonds = append(in.Bonds, x.Bonds)
+	}
+	out, err := yuma.Epoch(in)
+	if err != nil {
+		return // lengths are equal by construction; an epoch that cannot run pays nobody
+	}
+	for i := range s.seats {
+		x := &s.seats[i]
+		x.Consensus, x.Incentive, x.Dividends, x.Trust = out.Consensus[i], out.Incentive[i], out.Dividends[i], out.VTrust[i]
+		x.Bonds = out.Bonds[i]
+		x.Emission = s.issue(x.Coldkey, chain.Amount(out.Emission[i]))
+		x.Earned += x.Emission
+		s.touch(seatKey(i))
+	}
+}
+
+// issue creates coins, unless that would overflow the total.
+func (s *State) issue(to chain.Coldkey, amount chain.Amount) chain.Amount {
+	acc := s.accounts[to]
+	if amount == 0 || acc.Balance > math.MaxUint64-amount || s.meta.Issued > math.MaxUint64/2-amount {
+		return 0
+	}
+	acc.Balance += amount
+	s.meta.Issued += amount
+	s.setAccount(to, acc)
+	return amount
+}

@@ -1,0 +1,94 @@
+// Package state is the chain's state machine, without a consensus engine: transactions in, codes and a hash out. It is
+// deterministic: integers only, no map order, no clock, no goroutine; no input may panic it.
+package state
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"sn3/chain"
+	"sn3/chain/local"
+	"sn3/chain/local/beacon"
+)
+
+// Account is a balance at genesis.
+type Account struct {
+	Coldkey chain.Coldkey `json:"coldkey"`
+	Balance chain.Amount  `json:"balance"`
+}
+
+// Seat is a registered hotkey at genesis.
+type Seat struct {
+	Hotkey  chain.Hotkey  `json:"hotkey"`
+	Coldkey chain.Coldkey `json:"coldkey"` // zero: the hotkey's own account
+	Stake   chain.Amount  `json:"stake"`
+	Permit  bool          `json:"permit"`
+}
+
+// Params are the chain's constants.
+type Params struct {
+	MaxSeats           int          `json:"max_seats"`
+	Burn               chain.Amount `json:"burn"`           // registration cost
+	EpochEmission      chain.Amount `json:"epoch_emission"` // handed to every epoch
+	Kappa              uint16       `json:"kappa"`          // of 65535
+	BondsMovingAverage uint64       `json:"bonds_moving_average"`
+	BondsPenalty       uint16       `json:"bonds_penalty"`
+	ActivityCutoff     chain.Block  `json:"activity_cutoff"`
+	WeightsInterval    chain.Block  `json:"weights_interval"` // blocks between two weight rows of a hotkey
+	KeepWindows        int          `json:"keep_windows"`     // snapshots, selections and beacons of so many windows
+}
+
+// DefaultParams are those of a local network.
+func DefaultParams() Params {
+	return Params{MaxSeats: 256, Burn: chain.RaoPerCoin, EpochEmission: 2 * chain.RaoPerCoin, Kappa: 32767, BondsMovingAverage: 900000,
+		BondsPenalty: 65535, ActivityCutoff: 5000, WeightsInterval: 1, KeepWindows: 16}
+}
+
+// Genesis is what a chain starts from. Its JSON is the file that every node is given.
+type Genesis struct {
+	Network     string          `json:"network"`
+	Run         json.RawMessage `json:"run"` // chain.Run in canonical bytes
+	BlockTimeMS int64           `json:"block_time_ms"`
+	Params      Params          `json:"params"`
+	BeaconKey   []byte          `json:"beacon_key"` // public, on G2
+	Accounts    []Account       `json:"accounts"`
+	Seats       []Seat          `json:"seats"`
+}
+
+// Validate refuses what the machine could not run.
+func (g *Genesis) Validate() (*chain.Run, error) {
+	run, err := chain.ParseRun(g.Run)
+	if err != nil {
+		return nil, fmt.Errorf("genesis: %w", err)
+	}
+	p := g.Params
+	switch {
+	case run.Network != g.Network:
+		return nil, fmt.Errorf("genesis: network %q, run descriptor of %q", g.Network, run.Network)
+	case g.BlockTimeMS < 50 || g.BlockTimeMS > 60_000:
+		return nil, fmt.Errorf("genesis: block time of %d ms", g.BlockTimeMS)
+	case p.MaxSeats < 1 || p.MaxSeats > local.MaxWeights || len(g.Seats) > p.MaxSeats:
+		return nil, fmt.Errorf("genesis: %d seats, at most %d, at most %d", len(g.Seats), p.MaxSeats, local.MaxWeights)
+	case p.KeepWindows < 2 || p.BondsMovingAverage > 1_000_000:
+		return nil, fmt.Errorf("genesis: keep_windows %d, bonds_moving_average %d", p.KeepWindows, p.BondsMovingAverage)
+	case len(g.BeaconKey) != beacon.PublicLen:
+		return nil, fmt.Errorf("genesis: beacon key of %d bytes", len(g.BeaconKey))
+	}
+	seen := map[chain.Hotkey]bool{}
+	total := chain.Amount(0)
+	for _, s := range g.Seats {
+		if seen[s.Hotkey] {
+			return nil, fmt.Errorf("genesis: hotkey %s has two seats", s.Hotkey.Short())
+		}
+		seen[s.Hotkey] = true
+		if total += s.Stake; total < s.Stake {
+			return nil, fmt.Errorf("genesis: stakes overflow")
+		}
+	}
+	for _, a := range g.Accounts {
+		if total += a.Balance; total < a.Balance {
+			return nil, fmt.Errorf("genesis: balances overflow")
+		}
+	}
+	return run, nil
+}

@@ -1,0 +1,469 @@
+package state
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"sort"
+
+	"sn3/chain"
+	"sn3/chain/local"
+	"sn3/chain/local/beacon"
+	"sn3/chain/yuma"
+)
+
+// nonceWindow is how far ahead of the account a nonce may be to enter the mempool.
+const nonceWindow = 16
+
+// account is a balance and the next nonce.
+type account struct {
+	Balance chain.Amount `json:"balance"`
+	Nonce   uint64       `json:"nonce"`
+}
+
+// seat is a neuron with what only the machine needs. Its balance field is filled when a snapshot is made.
+type seat struct {
+	chain.Neuron
+	Weights []yuma.Entry `json:"weights"`
+	Bonds   []yuma.Entry `json:"bonds"`
+}
+
+// meta is everything small.
+type meta struct {
+	Height  chain.Block  `json:"height"`
+	Issued  chain.Amount `json:"issued"` // by epochs
+	Burned  chain.Amount `json:"burned"`
+	AppHash chain.Hash   `json:"-"`
+}
+
+// KV is one entry of the state; a nil Value deletes the key.
+type KV struct{ Key, Value []byte }
+
+// Block is the input of one height.
+type Block struct {
+	Height chain.Block
+	Beacon []byte // signature of round Height-1; nil if there is none
+	Txs    [][]byte
+}
+
+// Result is the output: one code per transaction, the hash of the state, and what changed, sorted by key.
+type Result struct {
+	Codes   []local.Code
+	AppHash chain.Hash
+	Dirty   []KV
+}
+
+// State is the machine. Not safe for concurrent use.
+type State struct {
+	gen   *Genesis
+	run   *chain.Run
+	sched chain.Schedule
+
+	meta       meta
+	accounts   map[chain.Coldkey]account
+	seats      []seat // index = uid
+	byHotkey   map[chain.Hotkey]int
+	records    map[chain.Hotkey]chain.Published
+	snapshots  map[chain.Block]*chain.Snapshot
+	selections map[chain.Window]chain.Selection
+	beacons    map[chain.Round][]byte
+	dirty      map[string]bool
+	latest     *chain.Snapshot // of meta.Height, made on demand
+}
+
+// New makes the state before the first block.
+func New(g *Genesis) (*State, error) {
+	s, err := empty(g)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range g.Accounts {
+		acc := s.accounts[a.Coldkey]
+		acc.Balance += a.Balance
+		s.accounts[a.Coldkey] = acc
+	}
+	for i, x := range g.Seats {
+		s.sit(i, x.Hotkey, x.Coldkey, 0)
+		s.seats[i].Stake, s.seats[i].Permit = x.Stake, x.Permit
+	}
+	raw, err := json.Marshal(g)
+	if err != nil {
+		return nil, fmt.Errorf("hash genesis: %w", err)
+	}
+	s.meta.AppHash = sha256.Sum256(raw)
+	s.dirty = map[string]bool{}
+	return s, nil
+}
+
+func empty(g *Genesis) (*State, error) {
+	run, err := g.Validate()
+	if err != nil {
+		return nil, err
+	}
+	sched, err := chain.NewSchedule(run.Schedule)
+	if err != nil {
+		return nil, err
+	}
+	return &State{gen: g, run: run, sched: sched, accounts: map[chain.Coldkey]account{}, byHotkey: map[chain.Hotkey]int{},
+		records: map[chain.Hotkey]chain.Published{}, snapshots: map[chain.Block]*chain.Snapshot{},
+		selections: map[chain.Window]chain.Selection{}, beacons: map[chain.Round][]byte{}, dirty: map[string]bool{}}, nil
+}
+
+// sit gives a hotkey the next seat.
+func (s *State) sit(uid int, h chain.Hotkey, c chain.Coldkey, at chain.Block) {
+	if c == (chain.Coldkey{}) {
+		c = chain.Coldkey(h)
+	}
+	s.seats = append(s.seats, seat{Neuron: chain.Neuron{UID: chain.UID(uid), Hotkey: h, Coldkey: c, RegisteredAt: at}})
+	s.byHotkey[h] = uid
+}
+
+// Height is the last finalized block.
+func (s *State) Height() chain.Block { return s.meta.Height }
+
+// AppHash is the hash of the state at Height.
+func (s *State) AppHash() chain.Hash { return s.meta.AppHash }
+
+// Run is the run descriptor of this chain.
+func (s *State) Run() *chain.Run { return s.run }
+
+// Genesis is what the chain started from; do not modify.
+func (s *State) Genesis() *Genesis { return s.gen }
+
+// CheckTx says whether a transaction may enter the mempool.
+func (s *State) CheckTx(raw []byte) local.Code {
+	tx, from, code := s.parse(raw)
+	if code != local.CodeOK {
+		return code
+	}
+	if next := s.accounts[chain.Coldkey(from)].Nonce; tx.Nonce < next || tx.Nonce-next >= nonceWindow {
+		return local.CodeNonce
+	}
+	if code := s.allowed(tx, from); code != local.CodeRateLimited { // a limit may have passed by the time of inclusion
+		return code
+	}
+	return local.CodeOK
+}
+
+func (s *State) parse(raw []byte) (*local.Tx, chain.Hotkey, local.Code) {
+	tx, err := local.ParseTx(raw)
+	if err != nil {
+		return nil, chain.Hotkey{}, local.CodeMalformed
+	}
+	if tx.Network != s.gen.Network {
+		return nil, chain.Hotkey{}, local.CodeNetwork
+	}
+	from, err := tx.Sender()
+	if err != nil {
+		return nil, chain.Hotkey{}, local.CodeSignature
+	}
+	return tx, from, local.CodeOK
+}
+
+// Finalize executes one block:
+//
+//  1. the beacon of the block before
+//  2. the transactions, in order
+//  3. at every tempo the epoch
+//  4. the selection of the window whose Select boundary this is
+//  5. a snapshot if this is a phase boundary; what is older than KeepWindows goes
+//  6. the hash of what changed
+func (s *State) Finalize(in Block) Result {
+	s.meta.Height = in.Height
+	s.latest = nil
+	if len(in.Beacon) > 0 && in.Height > 0 { // 1
+		if r := chain.Round(in.Height - 1); beacon.Verify(s.gen.BeaconKey, r, in.Beacon) == nil {
+			s.beacons[r] = in.Beacon
+			s.touch(roundKey(r))
+		}
+	}
+	res := Result{Codes: make([]local.Code, len(in.Txs))}
+	for i, raw := range in.Txs { // 2
+		res.Codes[i] = s.execute(raw)
+	}
+	if in.Height%s.run.Tempo == 0 { // 3
+		s.epoch()
+	}
+	if w, ok := s.sched.Selected(in.Height); ok && s.sched.At(w, chain.PhaseSelect) == in.Height { // 4
+		s.choose(w)
+	}
+	s.snap() // 5
+	s.prune()
+	res.Dirty = s.flush() // 6
+	res.AppHash = s.meta.AppHash
+	return res
+}
+
+// execute runs one transaction. A refused one changes nothing but the nonce when everything up to the nonce was right.
+func (s *State) execute(raw []byte) local.Code {
+	tx, from, code := s.parse(raw)
+	if code != local.CodeOK {
+		return code
+	}
+	key := chain.Coldkey(from)
+	acc := s.accounts[key]
+	if tx.Nonce != acc.Nonce {
+		return local.CodeNonce
+	}
+	acc.Nonce++
+	s.setAccount(key, acc)
+	if code := s.allowed(tx, from); code != local.CodeOK {
+		return code
+	}
+	switch op := tx.Op.(type) {
+	case local.Transfer:
+		s.pay(key, op.To, op.Amount)
+	case local.Register:
+		s.register(from, op.Coldkey)
+	case local.Publish:
+		s.records[from] = chain.Published{Hotkey: from, Record: op.Record, At: s.meta.Height}
+		s.touch(recordKey(from))
+	case local.SetWeights:
+		uid := s.byHotkey[from]
+		s.seats[uid].Weights = s.seats[uid].Weights[:0:0]
+		for _, w := range op.Weights {
+			s.seats[uid].Weights = append(s.seats[uid].Weights, yuma.Entry{UID: uint16(w.UID), Value: w.Value})
+		}
+		s.seats[uid].LastUpdate = s.meta.Height
+		s.touch(seatKey(uid))
+	}
+	return local.CodeOK
+}
+
+// allowed checks an operation against the state as it is.
+func (s *State) allowed(tx *local.Tx, from chain.Hotkey) local.Code {
+	acc := s.accounts[chain.Coldkey(from)]
+	uid, seated := s.byHotkey[from]
+	switch op := tx.Op.(type) {
+	case local.Transfer:
+		switch to := s.accounts[op.To]; {
+		case op.To == chain.Coldkey(from) || op.Amount == 0:
+			return local.CodeSelfTransfer
+		case op.Amount > acc.Balance || to.Balance > math.MaxUint64-op.Amount:
+			return local.CodeFunds
+		}
+	case local.Register:
+		switch {
+		case seated:
+			return local.CodeOK // the seat it has
+		case len(s.seats) >= s.gen.Params.MaxSeats:
+			return local.CodeNoSeat
+		case acc.Balance < s.gen.Params.Burn:
+			return local.CodeFunds
+		}
+	case local.Publish:
+		switch {
+		case !seated:
+			return local.CodeNotRegistered
+		case op.Record.Validate() != nil:
+			return local.CodeRecord
+		case s.records[from].At == s.meta.Height && s.meta.Height > 0:
+			return local.CodeRateLimited
+		}
+	case local.SetWeights:
+		if !seated {
+			return local.CodeNotRegistered
+		}
+		return s.weightsAllowed(op.Weights, s.seats[uid])
+	}
+	return local.CodeOK
+}
+
+func (s *State) weightsAllowed(row []chain.Weight, by seat) local.Code {
+	if !by.Permit {
+		return local.CodeNoPermit
+	}
+	for i, w := range row {
+		if int(w.UID) >= len(s.seats) || i > 0 && row[i-1].UID >= w.UID {
+			return local.CodeWeights
+		}
+	}
+	if by.LastUpdate != 0 && s.meta.Height < by.LastUpdate+s.gen.Params.WeightsInterval {
+		return local.CodeRateLimited
+	}
+	return local.CodeOK
+}
+
+func (s *State) pay(from, to chain.Coldkey, amount chain.Amount) {
+	a, b := s.accounts[from], s.accounts[to]
+	a.Balance -= amount
+	b.Balance += amount
+	s.setAccount(from, a)
+	s.setAccount(to, b)
+}
+
+func (s *State) register(h chain.Hotkey, c chain.Coldkey) {
+	if _, seated := s.byHotkey[h]; seated {
+		return
+	}
+	key := chain.Coldkey(h)
+	acc := s.accounts[key]
+	acc.Balance -= s.gen.Params.Burn
+	s.meta.Burned += s.gen.Params.Burn
+	s.setAccount(key, acc)
+	s.sit(len(s.seats), h, c, s.meta.Height)
+	s.touch(seatKey(len(s.seats) - 1))
+}
+
+func (s *State) setAccount(k chain.Coldkey, a account) {
+	s.accounts[k] = a
+	s.touch(accountKey(k))
+}
+
+func (s *State) choose(w chain.Window) {
+	deadline, scoreBy := s.snapshots[s.sched.At(w, chain.PhaseDeadline)], s.snapshots[s.sched.At(w, chain.PhaseScoreBy)]
+	sel := chain.Selection{Window: w}
+	if deadline != nil && scoreBy != nil {
+		sel = chain.Select(chain.NewView(w, deadline, scoreBy), s.run.Rules)
+	}
+	s.selections[w] = sel
+	s.touch(windowKey(w))
+}
+
+// snap keeps the state as of a phase boundary.
+func (s *State) snap() {
+	w, ph := s.sched.Locate(s.meta.Height)
+	if s.sched.At(w, ph) != s.meta.Height {
+		return
+	}
+	s.snapshots[s.meta.Height] = s.now()
+	s.touch(snapshotKey(s.meta.Height))
+}
+
+// now is the metagraph and the records as they are.
+func (s *State) now() *chain.Snapshot {
+	if s.latest != nil {
+		return s.latest
+	}
+	out := &chain.Snapshot{Block: s.meta.Height}
+	for _, x := range s.seats {
+		n := x.Neuron
+		n.Balance = s.accounts[n.Coldkey].Balance
+		out.Neurons = append(out.Neurons, n)
+	}
+	for _, p := range s.records {
+		out.Records = append(out.Records, p)
+	}
+	sort.Slice(out.Records, func(i, j int) bool { return less(out.Records[i].Hotkey[:], out.Records[j].Hotkey[:]) })
+	s.latest = out
+	return out
+}
+
+func (s *State) prune() {
+	span := s.run.Schedule.Length * chain.Block(s.gen.Params.KeepWindows)
+	if s.meta.Height <= span {
+		return
+	}
+	limit := s.meta.Height - span
+	for b := range s.snapshots {
+		if b < limit {
+			delete(s.snapshots, b)
+			s.touch(snapshotKey(b))
+		}
+	}
+	for r := range s.beacons {
+		if chain.Block(r) < limit {
+			delete(s.beacons, r)
+			s.touch(roundKey(r))
+		}
+	}
+	for w := range s.selections {
+		if s.sched.At(w, chain.PhaseSelect) < limit {
+			delete(s.selections, w)
+			s.touch(windowKey(w))
+		}
+	}
+}
+
+// flush turns what was touched into sorted entries and chains their hash: H(previous ‖ every key and value).
+func (s *State) flush() []KV {
+	s.touch(metaKey)
+	keys := make([]string, 0, len(s.dirty))
+	for k := range s.dirty {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	h := sha256.New()
+	h.Write(s.meta.AppHash[:])
+	var out []KV
+	for _, k := range keys {
+		v := s.value(k)
+		out = append(out, KV{[]byte(k), v})
+		for _, part := range [][]byte{[]byte(k), v} {
+			h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part))))
+			h.Write(part)
+		}
+	}
+	s.meta.AppHash = chain.Hash(h.Sum(nil))
+	clear(s.dirty)
+	return append(out, KV{[]byte(appHashKey), s.meta.AppHash[:]})
+}
+
+func less(a, b []byte) bool { return string(a) < string(b) }
+
+// Snapshot is the state as of block b: a kept phase boundary or the newest block.
+func (s *State) Snapshot(b chain.Block) (*chain.Snapshot, error) {
+	if b == s.meta.Height {
+		return s.now(), nil
+	}
+	if x := s.snapshots[b]; x != nil {
+		return x, nil
+	}
+	if b > s.meta.Height {
+		return nil, fmt.Errorf("snapshot of block %d at height %d: %w", b, s.meta.Height, chain.ErrNotYet)
+	}
+	return nil, fmt.Errorf("snapshot of block %d at height %d: %w", b, s.meta.Height, chain.ErrPruned)
+}
+
+// Selection is the selection of window w.
+func (s *State) Selection(w chain.Window) (chain.Selection, error) {
+	if x, ok := s.selections[w]; ok {
+		return x, nil
+	}
+	if s.sched.At(w, chain.PhaseSelect) > s.meta.Height {
+		return chain.Selection{}, fmt.Errorf("selection of window %d: %w", w, chain.ErrNotYet)
+	}
+	return chain.Selection{}, fmt.Errorf("selection of window %d: %w", w, chain.ErrPruned)
+}
+
+// Beacon is the randomness of round r.
+func (s *State) Beacon(r chain.Round) ([]byte, error) {
+	sig, err := s.BeaconSignature(r)
+	if err != nil {
+		return nil, err
+	}
+	return beacon.Randomness(sig), nil
+}
+
+// BeaconSignature is the signature behind Beacon, which opens timelocks.
+func (s *State) BeaconSignature(r chain.Round) ([]byte, error) {
+	if sig, ok := s.beacons[r]; ok {
+		return sig, nil
+	}
+	if chain.Block(r) >= s.meta.Height {
+		return nil, fmt.Errorf("beacon round %d at height %d: %w", r, s.meta.Height, chain.ErrNotYet)
+	}
+	return nil, fmt.Errorf("beacon round %d: %w", r, chain.ErrPruned)
+}
+
+// Account is a balance and the next nonce; unknown accounts have neither.
+func (s *State) Account(k chain.Coldkey) (chain.Amount, uint64) {
+	a := s.accounts[k]
+	return a.Balance, a.Nonce
+}
+
+// Issuance is everything that exists: balances and stakes. It equals genesis + issued − burned at every height.
+func (s *State) Issuance() (exists, issued, burned chain.Amount) {
+	for _, a := range s.accounts {
+		exists += a.Balance
+	}
+	for _, x := range s.seats {
+		exists += x.Stake
+	}
+	return exists, s.meta.Issued, s.meta.Burned
+}
+
+var errState = errors.New("state: stored entry is damaged")
