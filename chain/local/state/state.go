@@ -15,6 +15,9 @@ import (
 	"sn3/chain/yuma"
 )
 
+// recentBlocks is how many of the newest blocks can be asked for although they are no phase boundary.
+const recentBlocks = 20
+
 // nonceWindow is how far ahead of the account a nonce may be to enter the mempool.
 const nonceWindow = 16
 
@@ -71,7 +74,8 @@ type State struct {
 	selections map[chain.Window]chain.Selection
 	beacons    map[chain.Round][]byte
 	dirty      map[string]bool
-	latest     *chain.Snapshot // of meta.Height, made on demand
+	latest     *chain.Snapshot   // of meta.Height, made on demand
+	recent     []*chain.Snapshot // of the newest blocks: a reader is always a little behind
 }
 
 // New makes the state before the first block.
@@ -192,6 +196,7 @@ func (s *State) Finalize(in Block) Result {
 	}
 	s.snap() // 5
 	s.prune()
+	s.recent = append(s.recent[max(0, len(s.recent)-recentBlocks+1):], s.now())
 	res.Dirty = s.flush() // 6
 	res.AppHash = s.meta.AppHash
 	return res
@@ -411,6 +416,11 @@ func (s *State) Snapshot(b chain.Block) (*chain.Snapshot, error) {
 	}
 	if x := s.snapshots[b]; x != nil {
 		return x, nil
+	}
+	for _, x := range s.recent {
+		if x.Block == b {
+			return x, nil
+		}
 	}
 	if b > s.meta.Height {
 		return nil, fmt.Errorf("snapshot of block %d at height %d: %w", b, s.meta.Height, chain.ErrNotYet)

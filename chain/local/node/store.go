@@ -1,0 +1,128 @@
+package node
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"sn3/chain"
+	"sn3/chain/local"
+	"sn3/chain/local/state"
+)
+
+// Buckets of the database.
+var (
+	bucketState = []byte("state")
+	bucketTx    = []byte("tx")   // height u64 ‖ hash -> code u32
+	bucketHead  = []byte("head") // height u64 -> unix nanoseconds
+)
+
+// keepTx is for how many blocks the outcome of a transaction can be asked for.
+const keepTx = 5000
+
+// store keeps the machine's entries, transaction outcomes and heads in one file; one transaction per block.
+type store struct{ db *bolt.DB }
+
+func openStore(path string) (*store, error) {
+	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second})
+	if errors.Is(err, bolt.ErrTimeout) {
+		return nil, fmt.Errorf("open chain state: another process uses this folder")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open chain state: %w", err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		for _, b := range [][]byte{bucketState, bucketTx, bucketHead} {
+			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open chain state: %w", err), db.Close())
+	}
+	return &store{db}, nil
+}
+
+// restore rebuilds the machine, the known transactions and the newest heads.
+func (s *store) restore(g *state.Genesis) (st *state.State, txs map[chain.Hash]local.TxInfo, heads []chain.Head, err error) {
+	txs = map[chain.Hash]local.TxInfo{}
+	err = s.db.View(func(tx *bolt.Tx) error {
+		st, err = state.Restore(g, func(yield func(k, v []byte) bool) {
+			c := tx.Bucket(bucketState).Cursor()
+			for k, v := c.First(); k != nil; k, v = c.Next() {
+				if !yield(k, v) {
+					return
+				}
+			}
+		})
+		if err != nil {
+			return err
+		}
+		if err := tx.Bucket(bucketTx).ForEach(func(k, v []byte) error {
+			if len(k) == 40 && len(v) == 4 {
+				txs[chain.Hash(k[8:])] = local.TxInfo{Block: chain.Block(binary.BigEndian.Uint64(k)), Code: local.Code(binary.BigEndian.Uint32(v))}
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		return tx.Bucket(bucketHead).ForEach(func(k, v []byte) error {
+			if len(k) == 8 && len(v) == 8 {
+				heads = append(heads, chain.Head{Block: chain.Block(binary.BigEndian.Uint64(k)), Time: time.Unix(0, int64(binary.BigEndian.Uint64(v))).UTC()})
+			}
+			return nil
+		})
+	})
+	return st, txs, heads, err
+}
+
+// commit writes one block whole or not at all.
+func (s *store) commit(head chain.Head, dirty []state.KV, txs map[chain.Hash]local.TxInfo) error {
+	return s.db.Update(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketState)
+		for _, e := range dirty {
+			var err error
+			if e.Value == nil {
+				err = b.Delete(e.Key)
+			} else {
+				err = b.Put(e.Key, e.Value)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		at := binary.BigEndian.AppendUint64(nil, uint64(head.Block))
+		for h, info := range txs {
+			key := append(append([]byte(nil), at...), h[:]...)
+			if err := tx.Bucket(bucketTx).Put(key, binary.BigEndian.AppendUint32(nil, uint32(info.Code))); err != nil {
+				return err
+			}
+		}
+		if err := tx.Bucket(bucketHead).Put(at, binary.BigEndian.AppendUint64(nil, uint64(head.Time.UnixNano()))); err != nil {
+			return err
+		}
+		if head.Block <= keepTx {
+			return nil
+		}
+		old := uint64(head.Block - keepTx)
+		return errors.Join(drop(tx.Bucket(bucketTx), old), drop(tx.Bucket(bucketHead), old))
+	})
+}
+
+// drop deletes what is at or below a height.
+func drop(b *bolt.Bucket, height uint64) error {
+	c := b.Cursor()
+	for k, _ := c.First(); len(k) >= 8 && binary.BigEndian.Uint64(k) <= height; k, _ = c.First() {
+		if err := b.Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *store) close() error { return s.db.Close() }

@@ -1,0 +1,329 @@
+package node
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"sn3/chain"
+	"sn3/chain/local"
+	"sn3/internal/compute"
+	"sn3/internal/events"
+	"sn3/internal/gossip"
+	"sn3/internal/proc"
+	"sn3/internal/replica"
+	"sn3/model"
+	"sn3/model/data"
+	"sn3/model/tokenizer"
+	"sn3/storage"
+)
+
+// Node is a wired miner or validator without its loop.
+type Node struct {
+	Hotkey  chain.Hotkey
+	Run     *chain.Run
+	Replica *replica.Replica
+	Data    *data.Dataset
+	Client  *local.Client
+	Log     *slog.Logger
+	Events  events.Sink
+	Compute func(ctx context.Context, f func() error) error
+	Dir     string
+	// Failpoint kills the process at a named point when --failpoint says so.
+	Failpoint func(string)
+
+	close []func() error
+}
+
+// Close gives everything back, newest first.
+func (n *Node) Close() error {
+	var errs []error
+	for i := len(n.close) - 1; i >= 0; i-- {
+		errs = append(errs, n.close[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// Open wires a node from its flags. Each line can fail with its own message; what was opened is closed again.
+func Open(ctx context.Context, c *cli.Context, validator bool) (n *Node, err error) {
+	n = &Node{Dir: c.String("dir")}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	if n.Log, err = proc.Logger(c.String("log-format"), c.Bool("verbose")); err != nil {
+		return n, err
+	}
+	if err := n.folder(); err != nil {
+		return n, err
+	}
+	n.Failpoint = killAt(c.String("failpoint"))
+	key, err := openKey(c)
+	if err != nil {
+		return n, err
+	}
+	n.Hotkey = local.AccountOf(&key.PublicKey)
+	locator, credential, err := ownBucket(c)
+	if err != nil {
+		return n, err
+	}
+	status, err := n.dial(ctx, c.String("chain"), key)
+	if err != nil {
+		return n, err
+	}
+	policy := storage.DialPolicy{Loopback: n.Run.Loopback, LocalPort: status.Info.S3Port}
+	bucket, err := storage.Open(locator, credential, policy)
+	if err != nil {
+		return n, fmt.Errorf("open own bucket %s: %w", locator, err)
+	}
+	open := func(l storage.Locator) (*storage.Bucket, error) { return storage.Open(l, nil, policy) }
+	if n.Data, err = n.dataset(ctx, open); err != nil {
+		return n, err
+	}
+	if err := n.slots(c.String("compute-lock"), c.Int("threads")); err != nil {
+		return n, err
+	}
+	tok, err := tokenizer.New(n.Run.Tokenizer)
+	if err != nil {
+		return n, proc.Refused(err)
+	}
+	cfg := replica.Config{Dir: filepath.Join(n.Dir, "replica"), Run: n.Run, Chain: n.Client, Writer: n.Client, Signer: local.Signer{Key: key},
+		Verifier: local.Verifier{}, Self: n.Hotkey, Validator: validator, Bucket: bucket, Locator: locator, Open: open, Data: n.Data,
+		Events: n.Events, Log: n.Log, Files: tok.Files(), Failpoint: n.Failpoint}
+	var peers *gossip.Node
+	if !c.Bool("no-p2p") {
+		if peers, err = n.gossip(ctx, c, key, status); err != nil {
+			return n, err
+		}
+		cfg.Announce = func(ctx context.Context, w chain.Window, digest chain.Hash) {
+			a := gossip.Announcement{Window: w, Hotkey: n.Hotkey, Digest: digest, Locator: locator.Encode()}
+			if err := peers.Announce(ctx, a); err != nil {
+				n.Log.Debug("announcement not sent", "reason", err)
+			}
+		}
+	}
+	if n.Replica, err = replica.New(cfg); err != nil {
+		return n, err
+	}
+	if peers != nil && validator {
+		go n.prefetch(ctx, peers)
+	}
+	return n, nil
+}
+
+// folder makes the node's folder and its diary, and refuses a folder that another process uses.
+func (n *Node) folder() error {
+	if err := os.MkdirAll(n.Dir, 0o700); err != nil {
+		return fmt.Errorf("make node folder: %w", err)
+	}
+	free, err := lockFolder(n.Dir)
+	if err != nil {
+		return err
+	}
+	n.close = append(n.close, free)
+	log, err := events.OpenLog(n.Dir)
+	if err != nil {
+		return err
+	}
+	n.close = append(n.close, log.Close)
+	var once sync.Once
+	n.Events = func(e events.Event) {
+		if err := log.Add(e); err != nil {
+			once.Do(func() { n.Log.Warn("cannot write the event log; going on without it", "reason", err) })
+		}
+	}
+	return nil
+}
+
+func openKey(c *cli.Context) (*ecdsa.PrivateKey, error) {
+	pass, err := Passphrase(c.String("passphrase-file"))
+	if err != nil {
+		return nil, err
+	}
+	key, err := local.OpenKey(c.String("keystore"), pass)
+	if err != nil {
+		return nil, proc.Refused(err)
+	}
+	return key, nil
+}
+
+// Passphrase reads a passphrase file; its last newline does not count.
+func Passphrase(path string) (string, error) {
+	if path == "" {
+		return promptPassphrase()
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", proc.Usage(fmt.Errorf("read passphrase: %w", err))
+	}
+	return strings.TrimRight(string(b), "\r\n"), nil
+}
+
+func ownBucket(c *cli.Context) (storage.Locator, *storage.Credential, error) {
+	l, err := storage.ParseLocatorString(c.String("bucket"))
+	if err != nil {
+		return l, nil, proc.Usage(fmt.Errorf("--bucket: %w", err))
+	}
+	secret := os.Getenv("SN3_S3_SECRET")
+	if f := c.String("s3-secret-file"); f != "" {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			return l, nil, proc.Usage(fmt.Errorf("read S3 secret: %w", err))
+		}
+		secret = strings.TrimSpace(string(b))
+	}
+	if secret == "" {
+		return l, nil, proc.Usage(errors.New("the S3 secret is missing: give --s3-secret-file or set SN3_S3_SECRET"))
+	}
+	cred, err := storage.NewCredential(c.String("s3-access-key"), secret)
+	if err != nil {
+		return l, nil, proc.Usage(err)
+	}
+	return l, cred, nil
+}
+
+// dial waits for the chain node for a bounded time, saying so, and reads the run descriptor.
+func (n *Node) dial(ctx context.Context, addr string, key *ecdsa.PrivateKey) (local.Status, error) {
+	back, err := local.Dial(addr)
+	if err != nil {
+		return local.Status{}, proc.Usage(fmt.Errorf("--chain %s: %w", addr, err))
+	}
+	n.Client = local.NewClient(back, key)
+	const patience = 60 * time.Second
+	wait, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for told := false; ; told = true {
+		status, err := n.Client.Status(wait)
+		if err == nil {
+			if n.Run, err = n.Client.Describe(wait); err == nil {
+				return status, nil
+			}
+		}
+		if ctx.Err() != nil {
+			return local.Status{}, ctx.Err()
+		}
+		if !errors.Is(err, chain.ErrUnavailable) && wait.Err() == nil {
+			return local.Status{}, proc.Refused(fmt.Errorf("read run descriptor from %s: %w", addr, err))
+		}
+		if wait.Err() != nil {
+			return local.Status{}, fmt.Errorf("no chain node answered at %s within %s: start one (make up, chaind run) or correct --chain: %w", addr, patience, err)
+		}
+		if !told {
+			n.Log.Warn("waiting for the chain node", "addr", addr, "at_most", patience, "reason", err)
+			n.Events(events.Event{Kind: events.Waiting, Reason: "chain node at " + addr})
+		}
+		sleep(wait, 500*time.Millisecond)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// dataset opens the dataset, waiting for its bucket for a bounded time.
+func (n *Node) dataset(ctx context.Context, open func(storage.Locator) (*storage.Bucket, error)) (*data.Dataset, error) {
+	l, err := storage.ParseLocator(n.Run.Dataset.Locator)
+	if err != nil {
+		return nil, proc.Refused(fmt.Errorf("read dataset locator: %w", err))
+	}
+	b, err := open(l)
+	if err != nil {
+		return nil, fmt.Errorf("open data bucket %s: %w", l, err)
+	}
+	const patience = 60 * time.Second
+	wait, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for told := false; ; told = true {
+		d, err := data.Open(wait, b, n.Run.Dataset, filepath.Join(n.Dir, "pages"), n.Run.Model.Seq)
+		if err == nil {
+			return d, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if !errors.Is(err, storage.ErrUnavailable) && wait.Err() == nil {
+			return nil, fmt.Errorf("open dataset: %w", err)
+		}
+		if wait.Err() != nil {
+			return nil, fmt.Errorf("data bucket %s did not answer within %s; is the S3 server up?: %w", l, patience, err)
+		}
+		if !told {
+			n.Log.Warn("waiting for the data bucket", "bucket", l.String(), "at_most", patience, "reason", err)
+			n.Events(events.Event{Kind: events.Waiting, Reason: "data bucket " + l.String()})
+		}
+		sleep(wait, 500*time.Millisecond)
+	}
+}
+
+func (n *Node) slots(dir string, threads int) error {
+	n.Compute = func(_ context.Context, f func() error) error { return f() }
+	if dir == "" {
+		return nil
+	}
+	s, err := compute.Open(dir, coresPer(threads))
+	if err != nil {
+		return err
+	}
+	n.close = append(n.close, s.Close)
+	n.Compute = s.Run
+	return nil
+}
+
+func (n *Node) gossip(ctx context.Context, c *cli.Context, key *ecdsa.PrivateKey, status local.Status) (*gossip.Node, error) {
+	peers := c.StringSlice("p2p-peer")
+	if len(peers) == 0 {
+		peers = status.Info.Peers
+	}
+	known := registered{client: n.Client}
+	g, err := gossip.Start(ctx, gossip.Config{Network: n.Run.Network, Key: key, Listen: c.String("p2p-listen"), Peers: peers,
+		Known: known.has, Log: n.Log})
+	if err != nil {
+		return nil, fmt.Errorf("start peer-to-peer (or use --no-p2p): %w", err)
+	}
+	n.close = append(n.close, func() error { g.Close(); return nil })
+	return g, nil
+}
+
+// prefetch fetches what miners announce, so that the judge finds it on disk.
+func (n *Node) prefetch(ctx context.Context, g *gossip.Node) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case a, ok := <-g.Announcements():
+			if !ok {
+				return
+			}
+			if err := n.Replica.Prefetch(ctx, a.Window, a.Digest, a.Locator); err != nil {
+				n.Log.Debug("announced submission not fetched", "hotkey", a.Hotkey.Short(), "reason", err)
+			}
+		}
+	}
+}
+
+// Engine checks that a model engine is known and reports what runs.
+func (n *Node) Engine(name string, engines ...model.Engine) (model.Engine, error) {
+	var names []string
+	for _, e := range engines {
+		if e.Name() == name {
+			return e, nil
+		}
+		names = append(names, e.Name())
+	}
+	return nil, proc.Usage(fmt.Errorf("unknown engine %q; this build has %s", name, strings.Join(names, ", ")))
+}

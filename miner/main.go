@@ -1,0 +1,67 @@
+// Command miner trains the shared model of a network on this machine and is paid for what it adds.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"sn3/gradients"
+	"sn3/internal/events"
+	"sn3/internal/node"
+	"sn3/internal/proc"
+	"sn3/internal/replica"
+	"sn3/miner/mining"
+	"sn3/model/cpu"
+	"sn3/model/graph"
+)
+
+func main() { os.Exit(proc.Main("miner", run(os.Args))) }
+
+func run(args []string) error {
+	flags := append(node.Flags(),
+		&cli.StringFlag{Name: "gap", Value: string(mining.Train), EnvVars: []string{"SN3_GAP"}, Category: "This machine:",
+			Usage: "between windows `MODE`: train (start at once from a proxy, shift when the model arrives) or wait"},
+		&cli.BoolFlag{Name: "gpu", EnvVars: []string{"SN3_GPU"}, Category: "This machine:", Usage: "train on NVIDIA GPUs"})
+	return node.App("miner", "train the shared model and earn emissions",
+		"Needs a registered hotkey (sn3 register) and an own bucket; the network's run descriptor tells the rest.", flags, mine).Run(args)
+}
+
+// mine wires a miner and runs it until a signal.
+func mine(c *cli.Context) error {
+	if c.Bool("gpu") {
+		return probeGPU()
+	}
+	ctx, cancel := proc.Context(c.Int("parent-fd"))
+	defer cancel(nil)
+	n, err := node.Open(ctx, c, false)
+	if err != nil {
+		return proc.Ended(ctx, err)
+	}
+	defer n.Close()
+	if err := n.Registered(ctx); err != nil {
+		return proc.Ended(ctx, err)
+	}
+	engine, err := n.Engine(c.String("engine"), cpu.New(c.String("kernels")), graph.New())
+	if err != nil {
+		return err
+	}
+	trainer, err := engine.NewTrainer(replica.ModelConfig(n.Run), replica.Optimizer(n.Run), c.Int("threads"))
+	if err != nil {
+		return fmt.Errorf("make trainer: %w", err)
+	}
+	feedback, err := gradients.OpenFeedback(filepath.Join(n.Dir, "feedback"), n.Replica.Layout(), float32(n.Run.Payload.Beta))
+	if err != nil {
+		return err
+	}
+	m, err := mining.New(mining.Config{Dir: n.Dir, Hotkey: n.Hotkey, Replica: n.Replica, Trainer: trainer, Feedback: feedback, Data: n.Data,
+		Gap: mining.Gap(c.String("gap")), Events: n.Events, Log: n.Log, Compute: n.Compute})
+	if err != nil {
+		return proc.Usage(err)
+	}
+	n.Events(events.Event{Kind: events.Start, Role: "miner", Hotkey: &n.Hotkey, Engine: engine.Name(), Version: proc.Version})
+	n.Log.Info("mining", "hotkey", n.Hotkey.Short(), "network", n.Run.Network, "engine", engine.Name(), "parameters", n.Replica.Layout().Params())
+	return proc.Ended(ctx, m.Run(ctx))
+}

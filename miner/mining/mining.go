@@ -1,0 +1,284 @@
+// Package mining is a miner's work loop: train on what was assigned, compress what was learned, publish it in time.
+package mining
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"sn3/chain"
+	"sn3/gradients"
+	"sn3/internal/events"
+	"sn3/internal/replica"
+	"sn3/model"
+	"sn3/model/data"
+)
+
+// Gap is what a miner does between Start(w+1) and Apply(w).
+type Gap string
+
+// The two ways (DESIGN §4).
+const (
+	Wait  Gap = "wait"  // idle until θ arrives
+	Train Gap = "train" // start from the proxy θ_{w-2} − α·decode(own payload of w-1), shift when θ_{w-1} arrives
+)
+
+// innerFile holds the inner optimizer's state between runs: window u64 BE, then the trainer's own format.
+const innerFile = "inner.sn3"
+
+// Config is what a miner works with.
+type Config struct {
+	Dir      string
+	Hotkey   chain.Hotkey
+	Replica  *replica.Replica
+	Trainer  model.Trainer // a model.Persister if moments are to survive a restart
+	Feedback *gradients.Feedback
+	Data     *data.Dataset
+	Gap      Gap
+	Events   events.Sink
+	Log      *slog.Logger
+	// Compute runs f when this machine has a core to spare; nil runs it at once.
+	Compute func(ctx context.Context, f func() error) error
+	// Batches yields the assigned batches; nil is Data.Batches.
+	Batches func(data.Assignment) model.Batches
+	// MaxSteps lowers the number of inner steps a window; 0 is the run's H.
+	MaxSteps int
+	// MaxEarly bounds the steps before θ arrives in Gap Train; 0 is no bound.
+	MaxEarly int
+	// Rebase false leaves out the shift to the new θ: only a test wants that.
+	NoRebase bool
+}
+
+// Miner trains one window after another. Create with New, call Run once.
+type Miner struct {
+	cfg   Config
+	run   *chain.Run
+	sched chain.Schedule
+	clock *replica.Clock
+	// moments is the window that the trainer's moments are of; chain.NoWindow if it has none.
+	moments chain.Window
+	// proxy is what was sent last: the payload and its window.
+	last     *gradients.Payload
+	lastOf   chain.Window
+	sent     uint64        // submissions begun
+	settle   *replica.Gate // level: submissions settled
+	scratchS *model.Flat   // the proxy
+	idx      []uint16
+	val      []float32
+}
+
+// New checks the configuration and loads saved moments.
+func New(cfg Config) (*Miner, error) {
+	if cfg.Gap != Wait && cfg.Gap != Train {
+		return nil, fmt.Errorf("unknown gap mode %q; use wait or train", cfg.Gap)
+	}
+	if cfg.Compute == nil {
+		cfg.Compute = func(_ context.Context, f func() error) error { return f() }
+	}
+	if cfg.Batches == nil {
+		batch := cfg.Replica.Run().Train.Batch
+		cfg.Batches = func(a data.Assignment) model.Batches { return cfg.Data.Batches(a, batch) }
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Events == nil {
+		cfg.Events = func(events.Event) {}
+	}
+	m := &Miner{cfg: cfg, run: cfg.Replica.Run(), sched: cfg.Replica.Schedule(), clock: cfg.Replica.Clock(), moments: chain.NoWindow,
+		settle: replica.NewGate(cfg.Replica.Clock().Load()),
+		idx:    make([]uint16, model.ChunkSize), val: make([]float32, model.ChunkSize)}
+	if cfg.MaxSteps <= 0 || cfg.MaxSteps > m.run.Train.InnerSteps {
+		m.cfg.MaxSteps = m.run.Train.InnerSteps
+	}
+	return m, m.loadMoments()
+}
+
+// Run follows the network and works until ctx ends or something needs the operator.
+func (m *Miner) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	m.clock.Load().Add(2)
+	g.Go(func() error { defer m.clock.Load().Add(-1); return m.cfg.Replica.Follow(ctx) })
+	g.Go(func() error { defer m.clock.Load().Add(-1); return m.loop(ctx) })
+	return g.Wait()
+}
+
+// loop works window by window. Three things can come out of one: it was worked, it is skipped with a reason, or the miner
+// stops.
+func (m *Miner) loop(ctx context.Context) error {
+	if err := m.clock.Wait(ctx, 1); err != nil {
+		return err
+	}
+	if err := m.resume(ctx); err != nil {
+		return err
+	}
+	w, ok := m.sched.Training(m.clock.Now().Block)
+	if !ok {
+		w = 0
+	}
+	for ; ; w++ {
+		if now, ok := m.sched.Training(m.clock.Now().Block); ok && now > w {
+			m.skip(w, "the chain is already in window %d", now)
+			w = now
+		}
+		err := m.work(ctx, w)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, errSkip), errors.Is(err, replica.ErrGone), errors.Is(err, chain.ErrUnavailable), errors.Is(err, chain.ErrPruned):
+			m.skip(w, "%v", err)
+			if err := m.clock.Wait(ctx, m.sched.End(w)); err != nil {
+				return err
+			}
+		case err != nil:
+			return fmt.Errorf("work on window %d: %w", w, err)
+		}
+	}
+}
+
+var errSkip = errors.New("nothing to submit")
+
+func (m *Miner) skip(w chain.Window, format string, args ...any) {
+	why := fmt.Sprintf(format, args...)
+	m.cfg.Log.Info("no submission", "window", w, "reason", why)
+	m.cfg.Events(events.Event{Kind: events.Skipped, Window: w, Reason: why})
+}
+
+// work is one window.
+func (m *Miner) work(ctx context.Context, w chain.Window) error {
+	a, ok, err := m.cfg.Replica.Assignment(ctx, w, m.cfg.Hotkey) // 1. what to train on, fixed at Seed(w)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("%w: this hotkey had no seat among the miners at the seed of the window", errSkip)
+	}
+	if err := m.clock.Wait(ctx, m.sched.At(w, chain.PhaseStart)); err != nil {
+		return err
+	}
+	submit := w == 0 || m.moments == w-1 // stale or no moments: train a window without submitting (DESIGN §8)
+	began := time.Now()
+	base, rep, err := m.train(ctx, w, m.cfg.Batches(a), m.cfg.MaxSteps) // 2. inner steps, also through the gap
+	if err != nil {
+		return err
+	}
+	defer base.Release()
+	m.cfg.Events(events.Event{Kind: events.Train, Window: w, Steps: rep.Steps, EarlySteps: rep.early, Tokens: rep.Tokens, Loss: rep.Loss,
+		Seconds: time.Since(began).Seconds()})
+	if rep.Steps == 0 {
+		return fmt.Errorf("%w: the window ended before the first inner step", errSkip)
+	}
+	if err := m.saveMoments(w); err != nil {
+		return err
+	}
+	if !submit {
+		return fmt.Errorf("%w: warming up the inner optimizer for a window", errSkip)
+	}
+	if err := m.settle.Wait(ctx, m.sent); err != nil { // the submission before this one
+		return err
+	}
+	p, err := m.cfg.Feedback.Begin(base.Weights(), m.cfg.Trainer.Trained(), w, m.run.Payload.At(w)) // 3. e <- βe + Δ, on disk
+	if err != nil {
+		return err
+	}
+	m.last, m.lastOf = p.Payload(), w
+	m.send(ctx, p, replica.Work{Base: base.Root(), Assignment: a.Digest, Consumed: rep.Steps * m.run.Train.Batch, // 4. beside the next window
+		Steps: rep.Steps, RebaseStep: rep.early})
+	return nil
+}
+
+// send publishes in the background; the settle gate tells when the error feedback is free again.
+func (m *Miner) send(ctx context.Context, p *gradients.Pending, work replica.Work) {
+	m.sent++
+	n := m.sent
+	m.clock.Go(func() {
+		defer m.settle.Raise(n)
+		o, err := m.cfg.Replica.Publish(ctx, p, work)
+		for told := false; err != nil && ctx.Err() == nil; {
+			if !told {
+				m.cfg.Log.Warn("cannot publish yet; trying on", "window", p.Window(), "reason", err)
+				m.cfg.Events(events.Event{Kind: events.Waiting, Window: p.Window(), Reason: "publish: " + err.Error()})
+				told = true
+			}
+			if m.clock.WaitNext(ctx) != nil {
+				return
+			}
+			var again *replica.Outcome
+			if again, err = m.cfg.Replica.Resume(ctx, m.cfg.Feedback); err == nil && again != nil {
+				o = *again
+			}
+		}
+		if ctx.Err() == nil && !o.Counts {
+			m.skip(p.Window(), "the record was not final before the deadline; its content stays in the error feedback")
+		}
+	})
+}
+
+// resume settles what a crash left pending.
+func (m *Miner) resume(ctx context.Context) error {
+	for told := false; ; told = true {
+		o, err := m.cfg.Replica.Resume(ctx, m.cfg.Feedback)
+		if err == nil {
+			if o != nil {
+				m.cfg.Log.Info("settled what a restart left pending", "counts", o.Counts, "block", o.Block)
+			}
+			return nil
+		}
+		if !told {
+			m.cfg.Log.Warn("cannot settle the pending submission yet; trying on", "reason", err)
+			m.cfg.Events(events.Event{Kind: events.Waiting, Reason: "settle: " + err.Error()})
+		}
+		if err := m.clock.WaitNext(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func (m *Miner) saveMoments(w chain.Window) error {
+	m.moments = w
+	p, ok := m.cfg.Trainer.(model.Persister)
+	if !ok {
+		return nil
+	}
+	var b bytes.Buffer
+	b.Write(binary.BigEndian.AppendUint64(nil, uint64(w)))
+	if err := p.Save(&b); err != nil {
+		return fmt.Errorf("save inner optimizer: %w", err)
+	}
+	return replica.WriteFile(filepath.Join(m.cfg.Dir, innerFile), b.Bytes())
+}
+
+// loadMoments restores the inner optimizer. A file that does not load is set aside: the miner then warms up again.
+func (m *Miner) loadMoments() error {
+	p, ok := m.cfg.Trainer.(model.Persister)
+	if !ok {
+		return nil
+	}
+	path := filepath.Join(m.cfg.Dir, innerFile)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read inner optimizer: %w", err)
+	}
+	if len(b) < 8 {
+		err = errors.New("file too short")
+	} else {
+		err = p.Load(bytes.NewReader(b[8:]))
+	}
+	if err != nil {
+		m.cfg.Log.Warn("saved inner optimizer does not load; warming up again", "reason", err)
+		return os.Rename(path, path+".damaged")
+	}
+	m.moments = chain.Window(binary.BigEndian.Uint64(b))
+	return nil
+}

@@ -1,0 +1,142 @@
+package mining
+
+import (
+	"context"
+	"fmt"
+
+	"sn3/chain"
+	"sn3/internal/replica"
+	"sn3/model"
+)
+
+// report is what train did; early are the steps made before θ_{w-1} was there.
+type report struct {
+	model.Report
+	early int
+}
+
+// train makes the inner steps of w until the window ends and returns θ_{w-1}, from which the pseudo-gradient counts.
+//
+//  1. gap wait: wait for θ_{w-1}, start from it
+//  2. gap train: start from the proxy s = θ_{w-2} − α·decode(own payload of w-1)
+//  3. when θ_{w-1} arrives: local <- local + (θ_{w-1} − s), moments untouched
+//  4. the rest of the steps
+func (m *Miner) train(ctx context.Context, w chain.Window, batches model.Batches, steps int) (replica.Snapshot, report, error) {
+	var rep report
+	none := replica.Snapshot{}
+	until, cancel := m.clock.Until(ctx, m.sched.End(w))
+	defer cancel()
+	proxy, err := m.proxy(ctx, w)
+	if err != nil {
+		return none, rep, err
+	}
+	early := steps
+	if m.cfg.MaxEarly > 0 {
+		early = min(steps, m.cfg.MaxEarly)
+	}
+	for proxy != nil && rep.Steps < early && until.Err() == nil && !m.has(w-1) { // 2
+		if rep.Steps == 0 {
+			if err := m.cfg.Trainer.Reset(until, proxy); err != nil {
+				return none, rep, fmt.Errorf("load proxy: %w", err)
+			}
+		}
+		before := rep.Steps
+		if err := m.steps(until, w, batches, 1, &rep); err != nil {
+			return none, rep, err
+		}
+		if rep.Steps == before {
+			break
+		}
+	}
+	rep.early = rep.Steps
+	base, err := m.base(ctx, w)
+	if err != nil {
+		return none, rep, err
+	}
+	switch {
+	case rep.early == 0:
+		err = m.cfg.Trainer.Reset(ctx, base.Weights()) // 1
+	case !m.cfg.NoRebase:
+		err = m.cfg.Trainer.Rebase(ctx, proxy, base.Weights()) // 3
+	}
+	if err == nil {
+		err = m.steps(until, w, batches, steps-rep.Steps, &rep) // 4
+	}
+	if err != nil {
+		base.Release()
+		return none, rep, err
+	}
+	return base, rep, nil
+}
+
+// base waits for θ_{w-1}, at the longest until the deadline, after which nothing of w can be sent any more.
+func (m *Miner) base(ctx context.Context, w chain.Window) (replica.Snapshot, error) {
+	until, cancel := m.clock.Until(ctx, m.sched.At(w, chain.PhaseDeadline))
+	defer cancel()
+	s, err := m.cfg.Replica.At(until, w-1)
+	if err != nil && ctx.Err() == nil && until.Err() != nil {
+		return s, fmt.Errorf("%w: θ of the window before was not there by the deadline", errSkip)
+	}
+	return s, err
+}
+
+// steps makes up to n inner steps, one at a time so that the machine's cores can be shared between them.
+func (m *Miner) steps(ctx context.Context, w chain.Window, batches model.Batches, n int, rep *report) error {
+	first := uint64(w) * uint64(m.run.Train.InnerSteps)
+	for range n {
+		if ctx.Err() != nil {
+			return nil
+		}
+		var one model.Report
+		err := m.cfg.Compute(ctx, func() error {
+			var err error
+			one, err = m.cfg.Trainer.Train(ctx, batches, model.Budget{First: first + uint64(rep.Steps), Steps: 1})
+			return err
+		})
+		if ctx.Err() != nil {
+			err = nil
+		}
+		if err != nil {
+			return fmt.Errorf("inner step %d: %w", rep.Steps, err)
+		}
+		if one.Steps == 0 {
+			return nil
+		}
+		rep.Loss = (rep.Loss*float64(rep.Steps) + one.Loss) / float64(rep.Steps+1)
+		rep.Steps++
+		rep.Tokens += one.Tokens
+	}
+	return nil
+}
+
+func (m *Miner) has(w chain.Window) bool {
+	n, ok := m.cfg.Replica.Applied()
+	return ok && n > w || ok && w == chain.NoWindow
+}
+
+// proxy is s for window w, or nil where there is none: gap wait, the first window, θ_{w-1} already here, no own payload.
+func (m *Miner) proxy(ctx context.Context, w chain.Window) (*model.Flat, error) {
+	if m.cfg.Gap != Train || w == 0 || m.last == nil || m.lastOf != w-1 || m.has(w-1) {
+		return nil, nil
+	}
+	before, err := m.cfg.Replica.At(ctx, w-2)
+	if err != nil {
+		return nil, err
+	}
+	defer before.Release()
+	if m.scratchS == nil {
+		m.scratchS = model.NewFlat(m.cfg.Replica.Layout())
+	}
+	s := m.scratchS
+	copy(s.Data, before.Weights().Data)
+	alpha := float32(m.run.Outer.Alpha)
+	layout := s.Layout()
+	for i := range layout.Chunks() {
+		n := m.last.Chunk(i, m.idx, m.val)
+		at := s.Data[layout.Chunk(i).Start:]
+		for j := range n {
+			at[m.idx[j]] -= float32(alpha * m.val[j])
+		}
+	}
+	return s, nil
+}

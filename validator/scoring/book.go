@@ -1,0 +1,160 @@
+package scoring
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"sort"
+
+	"sn3/chain"
+	"sn3/internal/replica"
+)
+
+// Constants of the rating. They are this validator's opinion, not protocol: validators agree through stake, not constants.
+const (
+	proofWindows = 3   // windows before the proof of work is judged
+	proofZ       = 2.0 // accumulated z below which a miner did not train on its own data
+	proofMemory  = 8   // windows that the accumulated z looks back
+	maxRelative  = 2.0 // a window's gain counts at most this many times the median
+)
+
+// Entry is what a validator remembers of one hotkey.
+type Entry struct {
+	Rating float64      `json:"rating"` // moving average of gain relative to the window's median, 1 = typical
+	Z      []float64    `json:"z"`      // own-minus-unseen z of the newest windows, at most proofMemory
+	Last   chain.Window `json:"last"`   // newest window that counted
+}
+
+// Proof is the accumulated z: Σz/√n over the windows remembered (Stouffer's method).
+func (e Entry) Proof() float64 {
+	var sum float64
+	for _, z := range e.Z {
+		sum += z
+	}
+	return sum / math.Sqrt(math.Max(1, float64(len(e.Z))))
+}
+
+// Cheats says whether the proof of work is missing: enough windows, and own data gained no more than unseen data.
+func (e Entry) Cheats() bool { return len(e.Z) >= proofWindows && e.Proof() < proofZ }
+
+// Book is a validator's memory of miners, by hotkey. It is saved before a vote leaves, so a restart loses nothing.
+type Book struct {
+	Entries map[chain.Hotkey]Entry `json:"entries"`
+	Window  chain.Window           `json:"window"` // newest window recorded
+	Weighed chain.Block            `json:"weighed"`
+	path    string
+}
+
+// OpenBook reads the book at path; a missing file is an empty book, a damaged one is set aside.
+func OpenBook(path string) (*Book, error) {
+	empty := &Book{Entries: map[chain.Hotkey]Entry{}, Window: chain.NoWindow, path: path}
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return empty, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read ratings: %w", err)
+	}
+	book := &Book{path: path}
+	if err := json.Unmarshal(b, book); err != nil || book.Entries == nil {
+		return empty, os.Rename(path, path+".damaged")
+	}
+	return book, nil
+}
+
+// Mark is what one window says about one miner.
+type Mark struct {
+	Gain     float64 // held-out gain of the trial step, nats per token
+	Z        float64 // own-minus-unseen z
+	Rejected bool    // by its own fault: counts as nothing
+}
+
+// Record enters the marks of window w, once. A hotkey that is remembered and gave nothing in w sinks; one that was not
+// reachable (absent from both) keeps its rating: unscored is not zero.
+func (b *Book) Record(w chain.Window, marks map[chain.Hotkey]Mark, absent []chain.Hotkey, ema float64) {
+	if b.Window != chain.NoWindow && w <= b.Window {
+		return
+	}
+	b.Window = w
+	scale := medianGain(marks)
+	for h, m := range marks {
+		e := b.Entries[h]
+		x := 0.0
+		if !m.Rejected && scale > 0 {
+			x = math.Max(0, math.Min(maxRelative, m.Gain/scale))
+		}
+		e.Rating += ema * (x - e.Rating)
+		if !m.Rejected {
+			e.Z = append(e.Z, m.Z)
+			e.Z = e.Z[max(0, len(e.Z)-proofMemory):]
+		}
+		e.Last = w
+		b.Entries[h] = e
+	}
+	for _, h := range absent {
+		if e, ok := b.Entries[h]; ok {
+			e.Rating -= ema * e.Rating
+			b.Entries[h] = e
+		}
+	}
+}
+
+// medianGain is the median of the positive gains: what a typical useful submission gives.
+func medianGain(marks map[chain.Hotkey]Mark) float64 {
+	var g []float64
+	for _, m := range marks {
+		if !m.Rejected && m.Gain > 0 {
+			g = append(g, m.Gain)
+		}
+	}
+	if len(g) == 0 {
+		return 0
+	}
+	sort.Float64s(g)
+	return g[(len(g)-1)/2]
+}
+
+// Weights turns ratings into a weight row over the seats of now, the best one at 65535. Empty if nobody has a rating.
+func (b *Book) Weights(now *chain.Snapshot) []chain.Weight {
+	best := 0.0
+	value := func(n chain.Neuron) float64 {
+		e, ok := b.Entries[n.Hotkey]
+		if !ok || n.Permit || e.Cheats() {
+			return 0
+		}
+		return e.Rating
+	}
+	for _, n := range now.Neurons {
+		best = math.Max(best, value(n))
+	}
+	if best < 1e-6 {
+		return nil
+	}
+	var out []chain.Weight
+	for _, n := range now.Neurons {
+		if v := uint16(math.Round(value(n) / best * math.MaxUint16)); v > 0 {
+			out = append(out, chain.Weight{UID: n.UID, Value: v})
+		}
+	}
+	return out
+}
+
+// Forget drops hotkeys that have no seat any more and were not seen for a while.
+func (b *Book) Forget(now *chain.Snapshot, before chain.Window) {
+	for h, e := range b.Entries {
+		if _, ok := now.ByHotkey(h); !ok && e.Last < before {
+			delete(b.Entries, h)
+		}
+	}
+}
+
+// Save writes the book so that a crash leaves the old or the new one.
+func (b *Book) Save() error {
+	raw, err := json.Marshal(b)
+	if err != nil {
+		return fmt.Errorf("save ratings: %w", err)
+	}
+	return replica.WriteFile(b.path, raw)
+}
