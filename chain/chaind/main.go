@@ -46,9 +46,9 @@ func initNode(c *cli.Context) error {
 	if err != nil {
 		return proc.Usage(fmt.Errorf("read genesis: %w", err))
 	}
-	g := new(state.Genesis)
-	if err := json.Unmarshal(raw, g); err != nil {
-		return proc.Usage(fmt.Errorf("read genesis: %w", err))
+	g, err := state.ParseGenesis(raw)
+	if err != nil {
+		return proc.Usage(err)
 	}
 	return node.Init(c.String("home"), g)
 }

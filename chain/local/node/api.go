@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/cometbft/cometbft/libs/log"
@@ -129,15 +127,6 @@ func (n *Node) query(name, arg string) (any, error) {
 		return a.st.Beacon(chain.Round(x))
 	}
 	return nil, fmt.Errorf("%w %q", errQuery, name)
-}
-
-func compactInto(dst *strings.Builder, raw []byte) error {
-	var b bytes.Buffer
-	if err := json.Compact(&b, raw); err != nil {
-		return err
-	}
-	dst.Write(b.Bytes())
-	return nil
 }
 
 // logger hands CometBFT's warnings and errors to slog; the rest is noise to an operator.

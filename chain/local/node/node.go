@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	cfg "github.com/cometbft/cometbft/config"
@@ -130,7 +129,7 @@ func Start(o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := openStore(filepath.Join(o.Home, "data", "state.db"))
+	st, err := openStore(filepath.Join(o.Home, "sn3.db"))
 	if err != nil {
 		return nil, err
 	}
@@ -172,15 +171,10 @@ func readHome(home string) (*state.Genesis, []byte, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("read genesis: %w", err)
 	}
-	g := new(state.Genesis)
-	if err := json.Unmarshal(raw, g); err != nil {
-		return nil, nil, fmt.Errorf("read genesis: %w", err)
+	g, err := state.ParseGenesis(raw)
+	if err != nil {
+		return nil, nil, err
 	}
-	compact := new(strings.Builder)
-	if err := compactInto(compact, g.Run); err != nil {
-		return nil, nil, fmt.Errorf("read genesis: %w", err)
-	}
-	g.Run = json.RawMessage(compact.String()) // the file is indented, the descriptor's bytes are not
 	secret, err := os.ReadFile(filepath.Join(home, beaconFile))
 	if err != nil {
 		return nil, nil, fmt.Errorf("read beacon key: %w", err)

@@ -3,6 +3,7 @@
 package state
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 
@@ -53,6 +54,20 @@ type Genesis struct {
 	BeaconKey   []byte          `json:"beacon_key"` // public, on G2
 	Accounts    []Account       `json:"accounts"`
 	Seats       []Seat          `json:"seats"`
+}
+
+// ParseGenesis reads a genesis file, indented or not: the run descriptor's bytes are made compact again, as they were hashed.
+func ParseGenesis(raw []byte) (*Genesis, error) {
+	g := new(Genesis)
+	if err := json.Unmarshal(raw, g); err != nil {
+		return nil, fmt.Errorf("read genesis: %w", err)
+	}
+	var run bytes.Buffer
+	if err := json.Compact(&run, g.Run); err != nil {
+		return nil, fmt.Errorf("read genesis: run descriptor: %w", err)
+	}
+	g.Run = run.Bytes()
+	return g, nil
 }
 
 // Validate refuses what the machine could not run.
