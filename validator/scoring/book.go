@@ -15,7 +15,8 @@ import (
 // Constants of the rating. They are this validator's opinion, not protocol: validators agree through stake, not constants.
 const (
 	proofWindows = 3   // windows before the proof of work is judged
-	proofZ       = 2.0 // accumulated z below which a miner did not train on its own data
+	proofClear   = 4.0 // median accumulated z from which own data can be told from other data at all
+	proofShare   = 0.4 // of the median, below which a miner did not train on its own data
 	proofMemory  = 8   // windows that the accumulated z looks back
 	maxRelative  = 2.0 // a window's gain counts at most this many times the median
 )
@@ -35,9 +36,6 @@ func (e Entry) Proof() float64 {
 	}
 	return sum / math.Sqrt(math.Max(1, float64(len(e.Z))))
 }
-
-// Cheats says whether the proof of work is missing: enough windows, and own data gained no more than unseen data.
-func (e Entry) Cheats() bool { return len(e.Z) >= proofWindows && e.Proof() < proofZ }
 
 // Book is a validator's memory of miners, by hotkey. It is saved before a vote leaves, so a restart loses nothing.
 type Book struct {
@@ -116,12 +114,38 @@ func medianGain(marks map[chain.Hotkey]Mark) float64 {
 	return g[(len(g)-1)/2]
 }
 
-// Weights turns ratings into a weight row over the seats of now, the best one at 65535. Empty if nobody has a rating.
+// Cheats tells who shows no proof of work: the own-minus-unseen gain is judged against what the others show, because how
+// large it is depends on model and text. While the median is not clear, nobody is accused.
+func (b *Book) Cheats() map[chain.Hotkey]bool {
+	var proofs []float64
+	for _, e := range b.Entries {
+		if len(e.Z) >= proofWindows {
+			proofs = append(proofs, e.Proof())
+		}
+	}
+	if len(proofs) < 3 {
+		return nil
+	}
+	sort.Float64s(proofs)
+	median := proofs[len(proofs)/2]
+	if median < proofClear {
+		return nil
+	}
+	out := map[chain.Hotkey]bool{}
+	for h, e := range b.Entries {
+		if len(e.Z) >= proofWindows && e.Proof() < proofShare*median {
+			out[h] = true
+		}
+	}
+	return out
+}
+
+// Weights turns ratings into a weight row over the seats of now, the best one at 65535. A hotkey without proof of work gets nothing. Empty if nobody has a rating.
 func (b *Book) Weights(now *chain.Snapshot) []chain.Weight {
-	best := 0.0
+	best, cheats := 0.0, b.Cheats()
 	value := func(n chain.Neuron) float64 {
 		e, ok := b.Entries[n.Hotkey]
-		if !ok || n.Permit || e.Cheats() {
+		if !ok || n.Permit || cheats[n.Hotkey] {
 			return 0
 		}
 		return e.Rating

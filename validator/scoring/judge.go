@@ -122,16 +122,16 @@ func (v *Validator) losses(ctx context.Context, d model.Delta, scale float32, se
 	return out, nil
 }
 
-// decide turns measurements into scores: rejected only if significantly harmful or without proof of work.
-func decide(t *trial, e Entry) {
+// decide turns measurements into a score: rejected only if significantly harmful. Missing proof of work costs the weights,
+// not the selection: what helps the model may enter it.
+func decide(t *trial, cheats bool) {
 	d := &t.verdict
 	d.Status, d.Score = "scored", chain.ScoreOfGain(d.Gain)
 	switch {
 	case d.Gain < -harmful*d.GainErr:
 		d.Status, d.Score, d.Reason = "rejected", 0, fmt.Sprintf("harmful: held-out gain %.5f ± %.5f", d.Gain, d.GainErr)
-	case e.Cheats():
-		d.Status, d.Score, d.Reason = "rejected", 0,
-			fmt.Sprintf("own data: gains no more on its own samples than elsewhere (accumulated z %.1f)", e.Proof())
+	case cheats:
+		d.Reason = "no proof of work: gains no more on its own samples than elsewhere, so it gets no weight"
 	}
 }
 

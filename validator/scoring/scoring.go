@@ -166,8 +166,9 @@ func (v *Validator) judge(ctx context.Context, w chain.Window) error {
 		return err
 	}
 	v.cfg.Failpoint("recorded")
+	cheats := v.cfg.Book.Cheats()
 	for _, t := range trials {
-		decide(t, v.cfg.Book.Entries[t.Hotkey])
+		decide(t, cheats[t.Hotkey])
 		out = append(out, t.verdict)
 	}
 	if err := v.vote(ctx, w, base.Root(), heldOut, out, time.Since(began)); err != nil { // 4. before ScoreBy
