@@ -72,10 +72,10 @@ type document struct {
 // Collect reads the text files below dir. Left out are folders named testdata, vendor or with a leading dot, tables, code that
 // says it is generated, and what is not UTF-8 without 0 bytes.
 //
-// Held out are whole packages (folders): in ascending order of SHA-256 of their path they fill a twentieth of the text, at
-// least MinHeldOut; the next ones are trained on, up to MaxTrain. Held-out files that share more than half of their lines
-// with the training text are dropped. A folder with too few packages is split by file, then by blocks of 16 KiB. The result
-// depends only on names and contents.
+// Held out are whole packages (folders): in ascending order of SHA-256 of their path, those too large passed over, they fill
+// a twentieth of the text, at least MinHeldOut; the others are trained on, up to MaxTrain. Held-out files that share more than
+// half of their lines with the training text are dropped. A folder with too few packages is split by file, then by blocks of
+// 16 KiB. The result depends only on names and contents.
 func Collect(dir string, o Options) (*Corpus, error) {
 	o = o.withDefaults()
 	root, err := filepath.EvalSymlinks(dir) // WalkDir does not enter a root that is a link
@@ -110,7 +110,7 @@ func collect(r *reader, files []file, total int64, cut splitter, o Options) (*Co
 	var train, held []document
 	var nTrain, nHeld int64
 	for _, u := range cut.units(files) {
-		if nTrain >= o.MaxTrain {
+		if nTrain >= o.MaxTrain && nHeld >= target {
 			c.Report.NotUsed += len(u.files)
 			continue
 		}
@@ -119,8 +119,8 @@ func collect(r *reader, files []file, total int64, cut splitter, o Options) (*Co
 			return nil, err
 		}
 		c.Report.Skipped += skipped
-		if nHeld < target {
-			held, nHeld = append(held, docs...), nHeld+size(docs)
+		if n := size(docs); nHeld < target && nHeld+n <= 2*target {
+			held, nHeld = append(held, docs...), nHeld+n
 			continue
 		}
 		docs = within(docs, o.MaxTrain-nTrain)
@@ -149,7 +149,7 @@ func within(docs []document, n int64) []document {
 	for i, d := range docs {
 		if n -= int64(len(d.text)) + 1; n < 0 {
 			d.text = wholeLines(d.text[:max(0, int64(len(d.text))+n)])
-			return append(docs[:i:i], d)
+			return append(docs[:i:i], d) // the cut one may be empty: join leaves it out
 		}
 	}
 	return docs

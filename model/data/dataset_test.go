@@ -1,0 +1,398 @@
+package data
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"sn3/chain"
+	"sn3/model"
+)
+
+// bucket is a Ranger that counts, and that can be made to lie or fail.
+type bucket struct {
+	*Packed
+	mu    sync.Mutex
+	reads map[string]int
+	lie   func(key string, off int64, b []byte) ([]byte, error)
+}
+
+func newBucket(p *Packed) *bucket { return &bucket{Packed: p, reads: map[string]int{}} }
+
+func (r *bucket) GetRange(ctx context.Context, key string, off, n int64) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	b, err := r.Packed.GetRange(ctx, key, off, n)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reads[key]++
+	if err == nil && r.lie != nil {
+		return r.lie(key, off, b)
+	}
+	return b, err
+}
+
+func (r *bucket) total() (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, k := range r.reads {
+		n += k
+	}
+	return n
+}
+
+func text(tokens []int32) []byte {
+	b := make([]byte, len(tokens))
+	for i, x := range tokens {
+		b[i] = byte(x)
+	}
+	return b
+}
+
+// Sample i is bytes [i·T, i·T+T+1) of its split, whatever the sizes; nothing of the other split is ever in it.
+func TestSamplesAreTheText(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		seq := rapid.IntRange(1, 300).Draw(t, "T")
+		c := toyCorpus(rapid.IntRange(seq+1, 3*PageSize).Draw(t, "train"), rapid.IntRange(seq+1, PageSize+999).Draw(t, "held"))
+		p, err := Pack(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := Open(context.Background(), p, p.Spec, "", seq)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for s, all := range map[Split][]byte{Train: c.Train, HeldOut: c.HeldOut} {
+			n := d.Samples(s)
+			if last := n * uint64(seq); last >= uint64(len(all)) || last+uint64(seq) < uint64(len(all)) {
+				t.Fatalf("%d samples of %d in %d bytes", n, seq, len(all))
+			}
+			for _, i := range []uint64{0, n - 1, rapid.Uint64Range(0, n-1).Draw(t, "i")} {
+				b, err := d.batch(context.Background(), s, []uint64{i})
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := all[i*uint64(seq):][:seq+1]
+				if !bytes.Equal(text(b.X), want[:seq]) || !bytes.Equal(text(b.Y), want[1:]) {
+					t.Fatalf("sample %d of the %v split is not the text", i, s)
+				}
+			}
+			if _, err := d.batch(context.Background(), s, []uint64{n}); err == nil {
+				t.Fatalf("read sample %d of %d", n, n)
+			}
+		}
+	})
+}
+
+func TestLoadAndHeldOut(t *testing.T) {
+	d, ctx := toySet(t, 16), context.Background()
+	samples := make([]uint64, loadBatch+3)
+	for i := range samples {
+		samples[i] = uint64(7 * i)
+	}
+	b, err := d.Load(ctx, samples)
+	if err != nil || len(b) != 2 || b[0].B != loadBatch || b[1].B != 3 || b[1].T != 16 {
+		t.Fatalf("%d batches, %v", len(b), err)
+	}
+	train := toyCorpus(36_000, 4_000).Train
+	if got := text(b[1].X[:16]); !bytes.Equal(got, train[7*loadBatch*16:][:16]) {
+		t.Errorf("first of the second batch is %q", got)
+	}
+	n := int(d.Samples(HeldOut))
+	all, err := d.HeldOut(ctx, []byte("beacon"), n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, b := range all {
+		for i := range b.B {
+			s := text(b.X[i*16:][:16])
+			if !bytes.Contains(toy("held out", 4_000), s) {
+				t.Fatalf("held-out sample %q is not held-out text", s)
+			}
+			seen[string(s)] = true
+		}
+	}
+	if len(seen) < n*9/10 { // the toy text repeats itself a little
+		t.Errorf("%d different of %d", len(seen), n)
+	}
+	if _, err := d.HeldOut(ctx, nil, n+1); !errors.Is(err, ErrTooSmall) {
+		t.Errorf("asked for more than there is: %v", err)
+	}
+	other, err := d.HeldOut(ctx, []byte("another"), n)
+	if err != nil || slices.Equal(other[0].X, all[0].X) {
+		t.Errorf("another beacon draws the same order, or %v", err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	p := packed(t, toyCorpus(3*PageSize, 5_000))
+	other := packed(t, toyCorpus(3*PageSize, 5_001))
+	tiny := packed(t, toyCorpus(500, 100))
+	manifest := Key(p.Spec.Manifest)
+	for name, c := range map[string]struct {
+		r    *bucket
+		spec chain.DatasetSpec
+		want error
+	}{
+		"no manifest":     {newBucket(other), p.Spec, errNoObject},
+		"another root":    {newBucket(p), chain.DatasetSpec{Manifest: p.Spec.Manifest, Root: other.Spec.Root}, ErrCorrupt},
+		"a flipped bit":   {&bucket{Packed: p, reads: map[string]int{}, lie: flip(manifest, 60)}, p.Spec, ErrCorrupt},
+		"not a manifest":  {&bucket{Packed: p, reads: map[string]int{}, lie: flip(manifest, 1)}, p.Spec, ErrManifest},
+		"held-out is one": {newBucket(tiny), tiny.Spec, ErrTooSmall},
+	} {
+		if _, err := Open(context.Background(), c.r, c.spec, t.TempDir(), 128); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+	if _, err := Open(context.Background(), p, p.Spec, "", 0); err == nil {
+		t.Error("opened with T = 0")
+	}
+}
+
+// flip changes byte at of an object.
+func flip(key string, at int64) func(string, int64, []byte) ([]byte, error) {
+	return func(k string, off int64, b []byte) ([]byte, error) {
+		if i := at - off; k == key && i >= 0 && i < int64(len(b)) {
+			b[i] ^= 0x20
+		}
+		return b, nil
+	}
+}
+
+// A page that is not what the manifest says is refused by name, and not kept; once the bucket is right again, all is well.
+func TestCorruptPageIsNamed(t *testing.T) {
+	p := packed(t, toyCorpus(3*PageSize, 5_000))
+	r, ctx := newBucket(p), context.Background()
+	dir := t.TempDir()
+	d := open(t, r, p.Spec, dir, 128)
+	inPage2 := []uint64{2*PageSize/128 + 3}
+	for name, lie := range map[string]func(string, int64, []byte) ([]byte, error){
+		"a flipped bit": flip(p.Objects[0].Key, 2*PageSize+77),
+		"cut short":     func(_ string, _ int64, b []byte) ([]byte, error) { return b[:len(b)-1], nil },
+		"too long":      func(_ string, _ int64, b []byte) ([]byte, error) { return append(b, 0), nil },
+		"empty":         func(string, int64, []byte) ([]byte, error) { return nil, nil },
+	} {
+		r.lie = lie
+		_, err := d.Load(ctx, inPage2)
+		var pe *PageError
+		if !errors.As(err, &pe) || pe.Page != 2 || pe.Shard != p.Objects[0].Key || !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	r.lie = func(string, int64, []byte) ([]byte, error) { return nil, errNoObject }
+	if _, err := d.Load(ctx, inPage2); !errors.Is(err, errNoObject) || errors.Is(err, ErrCorrupt) {
+		t.Errorf("bucket down: %v", err)
+	}
+	r.lie = nil
+	if _, err := d.Load(ctx, inPage2); err != nil {
+		t.Errorf("after the bucket came back: %v", err)
+	}
+}
+
+func TestDiskCache(t *testing.T) {
+	p := packed(t, toyCorpus(3*PageSize, 5_000))
+	dir := filepath.Join(t.TempDir(), "pages")
+	all := []uint64{1, PageSize/128 + 1, 2*PageSize/128 + 1}
+	use := func() (*bucket, Stats) {
+		r := newBucket(p)
+		d := open(t, r, p.Spec, dir, 128)
+		b, err := d.Load(context.Background(), all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := text(b[0].X[:128]), toy("train", 3*PageSize)[128:256]; !bytes.Equal(got, want) {
+			t.Fatalf("read %q, want %q", got, want)
+		}
+		return r, d.Stats()
+	}
+	if _, s := use(); s != (Stats{Fetched: 3}) {
+		t.Errorf("first use: %+v", s)
+	}
+	if r, s := use(); s != (Stats{Disk: 3}) || r.total() != 0 {
+		t.Errorf("second use: %+v and %d reads of the bucket", s, r.total())
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(files) != 4 {
+		t.Fatalf("%d cache files, want 3 pages and the manifest; %v", len(files), err)
+	}
+	for i, f := range files { // poison all, each in another way
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = [][]byte{append(b, 1), b[:len(b)/2], nil, append([]byte("x"), b[1:]...)}[i]
+		if err := os.WriteFile(f, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	half := filepath.Join(dir, "page-1.tmp")
+	if err := os.WriteFile(half, []byte("half a page"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, s := use(); s != (Stats{Fetched: 3, Dropped: 3}) {
+		t.Errorf("poisoned: %+v", s)
+	}
+	if _, err := os.Stat(half); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("half a file was left: %v", err)
+	}
+	if r, s := use(); s != (Stats{Disk: 3}) || r.total() != 0 {
+		t.Errorf("healed: %+v and %d reads", s, r.total())
+	}
+}
+
+// A disk that takes nothing costs speed only.
+func TestUnwritableCache(t *testing.T) {
+	p := packed(t, toyCorpus(3*PageSize, 5_000))
+	dir := filepath.Join(t.TempDir(), "pages")
+	d := open(t, p, p.Spec, dir, 128)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Load(context.Background(), []uint64{1}); err != nil {
+		t.Fatal(err)
+	}
+	if s := d.Stats(); s.Fetched != 1 || s.Unkept != 1 {
+		t.Errorf("%+v", s)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(context.Background(), p, p.Spec, file, 128); err == nil {
+		t.Error("a file served as cache folder")
+	}
+}
+
+// Many readers of one page make one read; memory holds a bounded number of pages.
+func TestConcurrentReaders(t *testing.T) {
+	p := packed(t, toyCorpus((memoryPages+8)*PageSize, 5_000))
+	r := newBucket(p)
+	d := open(t, r, p.Spec, "", 1024)
+	before := r.total()
+	start := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			<-start
+			for i := range uint64(memoryPages / 2) {
+				if _, err := d.Load(context.Background(), []uint64{i * PageSize / 1024}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	close(start)
+	wg.Wait()
+	if n := r.total() - before; n != memoryPages/2 {
+		t.Errorf("%d pages were read %d times", memoryPages/2, n)
+	}
+	for i := range uint64(memoryPages + 8) {
+		if _, err := d.Load(context.Background(), []uint64{i * PageSize / 1024}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := d.memory.order.Len(); n != memoryPages || len(d.memory.at) != n {
+		t.Errorf("%d pages in memory, %d in its index, at most %d", n, len(d.memory.at), memoryPages)
+	}
+}
+
+// A reader that gives up does not fail another that waits for the same page.
+func TestGivingUpIsOnesOwn(t *testing.T) {
+	p := packed(t, toyCorpus(3*PageSize, 5_000))
+	r := newBucket(p)
+	d := open(t, r, p.Spec, "", 128)
+	first, stop := context.WithCancel(context.Background())
+	waiting := make(chan struct{})
+	r.lie = func(_ string, _ int64, b []byte) ([]byte, error) {
+		r.lie = nil // under r.mu
+		close(waiting)
+		<-first.Done()
+		return nil, first.Err()
+	}
+	gaveUp := make(chan error)
+	go func() { _, err := d.page(first, 0); gaveUp <- err }()
+	<-waiting
+	second := make(chan error)
+	go func() { _, err := d.page(context.Background(), 0); second <- err }()
+	stop()
+	if err := <-gaveUp; !errors.Is(err, context.Canceled) {
+		t.Errorf("the first reader: %v", err)
+	}
+	if err := <-second; err != nil {
+		t.Errorf("the second reader: %v", err)
+	}
+}
+
+func TestBatches(t *testing.T) {
+	p := packed(t, toyCorpus(3*PageSize, 5_000))
+	r, ctx := newBucket(p), context.Background()
+	d := open(t, r, p.Spec, "", 128)
+	a, err := d.Assign([]byte("beacon"), 1, 2, 0, 11)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var it model.Batches = d.Batches(a, 4)
+	for b := range 2 {
+		got, err := it.Next(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := d.batch(ctx, Train, a.Samples[4*b:][:4])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.B != 4 || got.T != 128 || !slices.Equal(got.X, want.X) || !slices.Equal(got.Y, want.Y) {
+			t.Errorf("batch %d is not samples [%d,%d)", b, 4*b, 4*b+4)
+		}
+	}
+	for range 2 {
+		if _, err := it.Next(ctx); !errors.Is(err, io.EOF) {
+			t.Errorf("after the last whole batch: %v, want io.EOF", err)
+		}
+	}
+}
+
+// An error costs no sample: the same batch comes when Next is called again, also when the error came while reading ahead.
+func TestBatchesRetry(t *testing.T) {
+	p := packed(t, toyCorpus(3*PageSize, 5_000))
+	r, ctx := newBucket(p), context.Background()
+	d := open(t, r, p.Spec, "", 128)
+	a := Assignment{Samples: []uint64{1, PageSize/128 + 1, 2*PageSize/128 + 1}} // a page each
+	it := d.Batches(a, 1)
+	gone, end := context.WithCancel(ctx)
+	if _, err := it.Next(gone); err != nil {
+		t.Fatal(err)
+	}
+	end()
+	if _, err := it.Next(gone); !errors.Is(err, context.Canceled) {
+		t.Errorf("under an ended context: %v", err)
+	}
+	if b, err := it.Next(ctx); err != nil || !bytes.Equal(text(b.X), toy("train", 3*PageSize)[PageSize+128:][:128]) {
+		t.Errorf("second batch: %v", err)
+	}
+	it = open(t, r, p.Spec, "", 128).Batches(a, 1)
+	r.mu.Lock()
+	r.lie = func(string, int64, []byte) ([]byte, error) { return nil, errNoObject }
+	r.mu.Unlock()
+	for range 2 {
+		if _, err := it.Next(ctx); !errors.Is(err, errNoObject) {
+			t.Errorf("bucket down: %v", err)
+		}
+	}
+	r.mu.Lock()
+	r.lie = nil
+	r.mu.Unlock()
+	if b, err := it.Next(ctx); err != nil || !bytes.Equal(text(b.X), toy("train", 3*PageSize)[128:][:128]) {
+		t.Errorf("bucket back: %v", err)
+	}
+}
