@@ -15,7 +15,6 @@ import (
 	"sn3/internal/replica"
 	"sn3/miner/mining"
 	"sn3/model/cpu"
-	"sn3/model/graph"
 )
 
 func main() { os.Exit(proc.Main("miner", run(os.Args))) }
@@ -44,7 +43,7 @@ func mine(c *cli.Context) error {
 	if err := n.Registered(ctx); err != nil {
 		return proc.Ended(ctx, err)
 	}
-	engine, err := n.Engine(c.String("engine"), cpu.New(c.String("kernels")), graph.New())
+	engine, err := n.Engine(c.String("engine"), cpu.New(c.String("kernels")))
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,6 @@ import (
 	"sn3/internal/proc"
 	"sn3/internal/replica"
 	"sn3/model/cpu"
-	"sn3/model/graph"
 	"sn3/validator/scoring"
 )
 
@@ -40,7 +39,7 @@ func validate(c *cli.Context) error {
 	if err := n.Permitted(ctx); err != nil {
 		return proc.Ended(ctx, err)
 	}
-	engine, err := n.Engine(c.String("engine"), cpu.New(c.String("kernels")), graph.New())
+	engine, err := n.Engine(c.String("engine"), cpu.New(c.String("kernels")))
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func Flags() []cli.Flag {
 		&cli.IntFlag{Name: "parent-fd", Usage: "end when this inherited pipe closes", EnvVars: env("parent-fd"), Category: flagGroupMachine, Hidden: true},
 		&cli.StringFlag{Name: "failpoint", Usage: "kill this process at a named point (crash tests)", EnvVars: env("failpoint"), Hidden: true},
 		str(flagGroupMachine, "log-format", "text", "log `FORMAT`: text or json", false),
-		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log more", EnvVars: env("verbose"), Category: flagGroupMachine},
+		&cli.BoolFlag{Name: "verbose", Usage: "log more", EnvVars: env("verbose"), Category: flagGroupMachine},
 	}
 }
 

@@ -82,11 +82,12 @@ func Open(ctx context.Context, c *cli.Context, validator bool) (n *Node, err err
 		return n, err
 	}
 	policy := storage.DialPolicy{Loopback: n.Run.Loopback, LocalPort: status.Info.S3Port}
-	bucket, err := storage.Open(locator, credential, policy)
+	opener := storage.NewOpener(policy)
+	bucket, err := opener.Open(locator, credential)
 	if err != nil {
 		return n, fmt.Errorf("open own bucket %s: %w", locator, err)
 	}
-	open := func(l storage.Locator) (*storage.Bucket, error) { return storage.Open(l, nil, policy) }
+	open := func(l storage.Locator) (*storage.Bucket, error) { return opener.Open(l, nil) }
 	if n.Data, err = n.dataset(ctx, open); err != nil {
 		return n, err
 	}

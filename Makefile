@@ -1,0 +1,69 @@
+# SN3: `make up` starts a whole network on this machine, `make test` checks everything. `make help` lists the rest.
+GO      ?= go
+WINDOWS ?=
+MINERS ?=
+VALIDATORS ?=
+DIR     ?= .localnet
+MODEL   ?=
+SEED    ?=
+TEXT    ?=
+GAP     ?=
+GOLDEN  ?= ../shared/golden
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X sn3/internal/proc.Version=$(VERSION)
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+RACE    := ./chain ./chain/yuma ./chain/local ./chain/local/beacon ./chain/local/state ./gradients ./internal/... ./miner/... ./model/... ./storage ./validator/...
+
+.PHONY: help build up down status logs clean-localnet test lint race bench fuzz soak golden
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@echo "up takes WINDOWS= MINERS= VALIDATORS= DIR= MODEL=local|wire SEED= TEXT=<folder> GAP=train|wait"
+
+build: ## build all programs into bin/
+	@mkdir -p bin
+	@for p in miner validator chain/chaind storage/s3d scripts/sn3 scripts/localnet; do \
+	  echo "build bin/$$(basename $$p)"; $(BUILD) -o bin/$$(basename $$p) ./$$p || exit 1; done
+
+up: build ## start (or continue) a whole network and watch it train
+	@bin/localnet up --dir '$(DIR)' $(if $(WINDOWS),--windows $(WINDOWS)) $(if $(MINERS),--miners $(MINERS)) \
+	  $(if $(VALIDATORS),--validators $(VALIDATORS)) $(if $(MODEL),--model $(MODEL)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(TEXT),--text '$(TEXT)') $(if $(GAP),--gap $(GAP))
+
+down: ## stop the running network
+	@bin/localnet down --dir '$(DIR)'
+
+status: ## show what runs
+	@bin/localnet status --dir '$(DIR)'
+
+logs: ## show the end of every log
+	@bin/localnet logs --dir '$(DIR)'
+
+clean-localnet: ## delete a stopped network
+	@bin/localnet clean --dir '$(DIR)'
+
+test: ## vet and the whole test suite
+	$(GO) vet ./...
+	$(GO) test -timeout 600s ./...
+
+lint: ## formatting, vet, our own rules, staticcheck when it is installed
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	@if command -v staticcheck >/dev/null; then staticcheck ./...; else echo "staticcheck is not installed: skipped"; fi
+
+race: ## tests under the race detector, without CometBFT and versitygw
+	$(GO) test -race -timeout 900s $(RACE)
+
+bench: ## benchmarks
+	$(GO) test -run '^$$' -bench . -benchtime 1s ./gradients ./model/...
+
+FUZZTIME ?= 10s
+fuzz: ## every fuzz target for FUZZTIME
+	@grep -rlE '^func Fuzz' --include='*_test.go' . | while read f; do for t in $$(grep -oE '^func Fuzz[A-Za-z0-9]+' $$f | cut -c6-); do \
+	  echo "fuzz $$t in $$(dirname $$f)"; $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) $$(dirname $$f) || exit 1; done; done
+
+soak: build ## long: 67 windows, then kill every process in turn
+	@sh scripts/soak.sh
+
+golden: ## tests against reference vectors in GOLDEN=<folder>
+	GOLDEN=$$(cd '$(GOLDEN)' && pwd) $(GO) test -v -count=1 -run 'Golden' ./... | grep -E '^(---|ok|FAIL|\s+[a-z_]+_test.go)|SKIP'

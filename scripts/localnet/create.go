@@ -1,0 +1,262 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"sn3/chain"
+	"sn3/chain/local"
+	"sn3/chain/local/state"
+	"sn3/internal/gossip"
+	"sn3/internal/preset"
+	"sn3/internal/replica"
+	"sn3/model"
+	"sn3/model/cpu"
+	"sn3/model/data"
+	"sn3/scripts/localnet/netdir"
+	"sn3/storage"
+)
+
+// config is what `up` was asked for.
+type config struct {
+	dir                         netdir.Dir
+	windows, miners, validators int
+	model, text, gap            string
+	seed                        uint64
+	noP2P                       bool
+	set                         map[string]bool // which flags were given
+}
+
+// blockTime is the block time of new networks.
+const blockTime = 500 * time.Millisecond
+
+// corpusDir is the folder the text comes from: --text, or the Go standard library's source.
+func corpusDir(text string) (string, error) {
+	if text != "" {
+		return text, nil
+	}
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	root := strings.TrimSpace(string(out))
+	if err != nil || root == "" {
+		return "", errors.New("no go command to find text with: give a folder of text, TEXT=<folder>")
+	}
+	return filepath.Join(root, "src"), nil
+}
+
+// measure trains the preset's model for about two seconds on one core.
+func measure(r *chain.Run) (tokensPerSecond float64, err error) {
+	c := replica.ModelConfig(r)
+	t, err := cpu.New("").NewTrainer(c, replica.Optimizer(r), 1)
+	if err != nil {
+		return 0, err
+	}
+	l, err := model.NewLayout(c)
+	if err != nil {
+		return 0, err
+	}
+	w := model.NewFlat(l)
+	w.Init(1)
+	ctx := context.Background()
+	if err := t.Reset(ctx, w); err != nil {
+		return 0, err
+	}
+	b := constant{model.Batch{B: r.Train.Batch, T: c.Seq, X: make([]int32, r.Train.Batch*c.Seq), Y: make([]int32, r.Train.Batch*c.Seq)}}
+	for i := range b.b.X {
+		b.b.X[i], b.b.Y[i] = int32(i*7%c.Vocab), int32(i*11%c.Vocab)
+	}
+	begin, tokens := time.Now(), 0
+	for time.Since(begin) < 2*time.Second {
+		rep, err := t.Train(ctx, b, model.Budget{Steps: 1})
+		if err != nil {
+			return 0, err
+		}
+		tokens += rep.Tokens
+	}
+	return float64(tokens) / time.Since(begin).Seconds(), nil
+}
+
+type constant struct{ b model.Batch }
+
+func (c constant) Next(context.Context) (model.Batch, error) { return c.b, nil }
+
+// schedule turns the machine's speed into blocks: enough for all miners to train and all validators to score on the cores
+// there are, at least what the phases need, at most maxWindow.
+func schedule(r *chain.Run, speed float64, cores, miners, validators int) chain.ScheduleParams {
+	const maxWindow = 60 * time.Second
+	T := float64(r.Model.Seq)
+	train := float64(miners*r.Train.InnerSteps*r.Train.Batch) * T / (speed * float64(cores))
+	perSub := float64(r.Score.HeldOut + 3*r.Score.Own)
+	score := float64(validators) * (float64(miners)*perSub + float64(r.Score.HeldOut+r.Score.Own)) * T / (3 * speed * float64(cores))
+	eval := float64(validators) * 128 * T / (3 * speed * float64(cores))
+	blocks := func(seconds float64) chain.Block { return chain.Block(seconds/blockTime.Seconds()) + 1 }
+	p := chain.ScheduleParams{First: 16, Lead: 2, Deadline: 3}
+	p.ScoreBy = p.Deadline + max(3, blocks(1.5*score)+1)
+	p.Select = p.ScoreBy + 1
+	p.Apply = p.Select + 1
+	p.Length = max(p.Apply+2, blocks(1.3*(train+score+eval)))
+	if r.Loopback { // in gap wait all training happens after Apply
+		p.Length = max(p.Length, p.Apply+blocks(1.2*train))
+	}
+	p.Length = min(p.Length, max(p.Apply+2, chain.Block(maxWindow/blockTime)))
+	return p
+}
+
+// plannedWindows are five minutes' worth, between 24 and 67.
+func plannedWindows(p chain.ScheduleParams) int {
+	per := time.Duration(p.Length) * blockTime
+	return int(min(max(5*time.Minute/per, 24), 67))
+}
+
+// create makes the folder of a new network: keys, accounts, dataset, genesis. The dataset is uploaded when S3 runs.
+func create(c config) (set netdir.Settings, packed *data.Packed, err error) {
+	if entries, rerr := os.ReadDir(string(c.dir)); rerr == nil && len(entries) > 1 { // the lock is there
+		return set, nil, fmt.Errorf("%s is not empty and %w: choose another DIR", c.dir, netdir.ErrNotOurs)
+	}
+	src, err := corpusDir(c.text)
+	if err != nil {
+		return set, nil, err
+	}
+	opt := data.Options{MaxTrain: 12 << 20}
+	if c.text == "" {
+		opt.Exts = []string{".go"}
+	}
+	say("text      ", "packing %s", src)
+	corpus, err := data.Collect(src, opt)
+	if err != nil {
+		return set, nil, err
+	}
+	if packed, err = data.Pack(corpus); err != nil {
+		return set, nil, err
+	}
+	run, err := preset.Run(c.model, c.windows)
+	if err != nil {
+		return set, nil, err
+	}
+	speed, err := measure(run)
+	if err != nil {
+		return set, nil, fmt.Errorf("measure this machine: %w", err)
+	}
+	run.Schedule = schedule(run, speed, runtime.NumCPU(), c.miners, c.validators)
+	if c.windows < 0 {
+		c.windows = plannedWindows(run.Schedule)
+	}
+	if run2, err := preset.Run(c.model, c.windows); err == nil {
+		run2.Schedule = run.Schedule
+		run = run2
+	}
+	set = netdir.Settings{Format: netdir.Format, Network: "local-" + randomHex(3), Model: c.model, Miners: c.miners, Validators: c.validators,
+		Seed: c.seed, Text: c.text, Gap: c.gap, Windows: c.windows, Speed: speed, BlockTimeMS: blockTime.Milliseconds()}
+	say("text      ", "%.1f MiB to train on, %.1f MiB held out", float64(len(corpus.Train))/(1<<20), float64(len(corpus.HeldOut))/(1<<20))
+	say("speed     ", "%.0f tokens/s on one core, %d cores", speed, runtime.NumCPU())
+	locator, err := storage.Local("data")
+	if err != nil {
+		return set, nil, err
+	}
+	run.Network, run.Seed, run.Tempo = set.Network, c.seed, 2*run.Schedule.Length
+	run.Dataset = packed.Spec
+	run.Dataset.Locator = locator.Encode()
+	if err := run.Validate(); err != nil {
+		return set, nil, err
+	}
+	g := &state.Genesis{Network: set.Network, Run: run.Encode(), BlockTimeMS: set.BlockTimeMS, Params: state.DefaultParams()}
+	if err := populate(c, &set, g); err != nil {
+		return set, nil, err
+	}
+	raw, err := json.MarshalIndent(g, "", "  ")
+	if err != nil {
+		return set, nil, err
+	}
+	if err := os.WriteFile(c.dir.Path("genesis.json"), raw, 0o644); err != nil {
+		return set, nil, fmt.Errorf("write genesis: %w", err)
+	}
+	return set, packed, nil
+}
+
+// populate makes keys, buckets and seats of all members, an idle seat and the faucet.
+func populate(c config, set *netdir.Settings, g *state.Genesis) error {
+	var accounts []storage.Account
+	account := func(name, file string) error {
+		secret := randomHex(20)
+		accounts = append(accounts, storage.Account{Bucket: name, AccessKey: "key-" + name, Secret: secret})
+		return os.WriteFile(file, []byte(secret+"\n"), 0o600)
+	}
+	add := func(name, role string, stake chain.Amount) error {
+		if err := os.MkdirAll(c.dir.NodePath(name), 0o700); err != nil {
+			return fmt.Errorf("make node folder: %w", err)
+		}
+		n, err := newKey(c.dir.NodePath(name), name, role)
+		if err != nil {
+			return err
+		}
+		set.Nodes = append(set.Nodes, n)
+		g.Seats = append(g.Seats, state.Seat{Hotkey: n.Hotkey, Stake: stake, Permit: stake > 0})
+		return account(name, c.dir.NodePath(name, "s3.secret"))
+	}
+	for i := range c.validators { // 3:2 for two
+		stake := chain.Amount(1000*(c.validators+1-i)) * chain.RaoPerCoin
+		if err := add(fmt.Sprintf("validator-%d", i+1), "validator", stake); err != nil {
+			return err
+		}
+	}
+	for i := range c.miners {
+		if err := add(fmt.Sprintf("miner-%d", i+1), "miner", 0); err != nil {
+			return err
+		}
+	}
+	if err := add("idle-1", "idle", 0); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.dir.Path("faucet"), 0o700); err != nil {
+		return fmt.Errorf("make faucet: %w", err)
+	}
+	f, err := newKey(c.dir.Path("faucet"), "faucet", "faucet")
+	if err != nil {
+		return err
+	}
+	g.Accounts = append(g.Accounts, state.Account{Coldkey: chain.Coldkey(f.Hotkey), Balance: 1_000_000 * chain.RaoPerCoin})
+	if err := account("data", c.dir.Path("data.secret")); err != nil {
+		return err
+	}
+	return errors.Join(storage.WriteAccounts(c.dir.Path("accounts.json"), accounts), os.WriteFile(c.dir.Path("s3-root.secret"), []byte(randomHex(20)+"\n"), 0o600))
+}
+
+// newKey makes key.json and passphrase in a folder. Light scrypt: the standard one takes half a GiB per process.
+func newKey(dir, name, role string) (netdir.Node, error) {
+	pass := randomHex(16)
+	path, hotkey, err := local.NewWallet(dir, "key", pass, true)
+	if err != nil {
+		return netdir.Node{}, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "passphrase"), []byte(pass+"\n"), 0o600); err != nil {
+		return netdir.Node{}, fmt.Errorf("write passphrase: %w", err)
+	}
+	n := netdir.Node{Name: name, Role: role, Hotkey: hotkey}
+	if role != "validator" && role != "miner" {
+		return n, nil
+	}
+	key, err := local.OpenKey(path, pass)
+	if err != nil {
+		return n, err
+	}
+	if n.P2P, err = netdir.FreePort(0); err != nil {
+		return n, err
+	}
+	n.Peer, err = gossip.PeerAddr(key, fmt.Sprintf("127.0.0.1:%d", n.P2P))
+	return n, err
+}
+
+func randomHex(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // crypto/rand never fails since Go 1.24
+	return hex.EncodeToString(b)
+}

@@ -1,0 +1,133 @@
+// Package netdir is the folder of a local network: what lies where, which processes run, and how they are started so that
+// none outlives its parent.
+package netdir
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"sn3/chain"
+	"sn3/internal/replica"
+)
+
+// Format is the version of the folder; another one is refused with advice, not migrated.
+const Format = 1
+
+// Errors of opening a folder.
+var (
+	// ErrNotOurs: the folder was not made by localnet.
+	ErrNotOurs = errors.New("not a local network's folder")
+	// ErrFormat: it was made by another version.
+	ErrFormat = errors.New("folder of another version")
+)
+
+// Node is one member of the network.
+type Node struct {
+	Name   string       `json:"name"`
+	Role   string       `json:"role"` // validator, miner or idle (a seat without a process)
+	Hotkey chain.Hotkey `json:"hotkey"`
+	P2P    int          `json:"p2p_port"`
+	Peer   string       `json:"peer"` // peer-to-peer address with that port
+}
+
+// Settings are fixed when the network is made, except Windows, which grows with every run.
+type Settings struct {
+	Format      int     `json:"format"`
+	Network     string  `json:"network"`
+	Model       string  `json:"model"`
+	Miners      int     `json:"miners"`
+	Validators  int     `json:"validators"`
+	Seed        uint64  `json:"seed"`
+	Text        string  `json:"text"` // "" is the Go standard library
+	Gap         string  `json:"gap"`
+	Windows     int     `json:"windows"` // planned in all; 0 = until stopped
+	Speed       float64 `json:"tokens_per_second_per_core"`
+	BlockTimeMS int64   `json:"block_time_ms"`
+	Nodes       []Node  `json:"nodes"`
+}
+
+// Runtime says what runs where. It is written before the first process starts and kept after the last one ended, so that a
+// network comes back on its old ports when they are free.
+type Runtime struct {
+	PID       int            `json:"pid"` // of the launcher; 0 when nothing runs
+	ChainPort int            `json:"chain_port"`
+	S3Port    int            `json:"s3_port"`
+	Chain     string         `json:"chain"`
+	PIDs      map[string]int `json:"pids"`
+	Version   string         `json:"version"`
+}
+
+// Dir is a network's folder.
+type Dir string
+
+// Path joins names below the folder.
+func (d Dir) Path(elem ...string) string {
+	return filepath.Join(append([]string{string(d)}, elem...)...)
+}
+
+// NodePath is a node's private folder or a file in it.
+func (d Dir) NodePath(name string, elem ...string) string {
+	return d.Path(append([]string{"nodes", name}, elem...)...)
+}
+
+// Settings reads network.json.
+func (d Dir) Settings() (Settings, error) {
+	var s Settings
+	b, err := os.ReadFile(d.Path("network.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return s, fmt.Errorf("%s: %w; make up makes one", d, ErrNotOurs)
+	}
+	if err != nil {
+		return s, fmt.Errorf("read network settings: %w", err)
+	}
+	if err := json.Unmarshal(b, &s); err != nil {
+		return s, fmt.Errorf("read network settings: %w", err)
+	}
+	if s.Format != Format {
+		return s, fmt.Errorf("%s has format %d, this build %d: %w; start a new network: make clean-localnet", d, s.Format, Format, ErrFormat)
+	}
+	return s, nil
+}
+
+// SaveSettings replaces network.json.
+func (d Dir) SaveSettings(s Settings) error { return d.save("network.json", s) }
+
+// Runtime reads runtime.json; a missing file is the zero value.
+func (d Dir) Runtime() (Runtime, error) {
+	var r Runtime
+	b, err := os.ReadFile(d.Path("runtime.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return r, nil
+	}
+	if err != nil {
+		return r, fmt.Errorf("read runtime.json: %w", err)
+	}
+	return r, json.Unmarshal(b, &r)
+}
+
+// SaveRuntime replaces runtime.json.
+func (d Dir) SaveRuntime(r Runtime) error { return d.save("runtime.json", r) }
+
+func (d Dir) save(name string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return replica.WriteFile(d.Path(name), append(b, '\n'))
+}
+
+// Names are the network's names of hotkeys.
+func Names(dir string) (map[chain.Hotkey]string, error) {
+	s, err := Dir(dir).Settings()
+	if err != nil {
+		return nil, err
+	}
+	out := map[chain.Hotkey]string{}
+	for _, n := range s.Nodes {
+		out[n.Hotkey] = n.Name
+	}
+	return out, nil
+}

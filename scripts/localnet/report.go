@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"image/color"
+	"sort"
+	"strconv"
+	"strings"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+
+	"sn3/chain"
+	"sn3/chain/local"
+	"sn3/model"
+	"sn3/model/cpu"
+	"sn3/model/data"
+	"sn3/scripts/localnet/netdir"
+	"sn3/storage"
+)
+
+func dial(addr string) (*local.Client, error) {
+	b, err := local.Dial(addr)
+	if err != nil {
+		return nil, err
+	}
+	return local.NewClient(b, nil), nil
+}
+
+// checkpoints are the windows of the checkpoints in a bucket, ascending.
+func checkpoints(ctx context.Context, b *storage.Bucket) []chain.Window {
+	page, err := b.List(ctx, "checkpoint/", "", 1000)
+	if err != nil {
+		return nil
+	}
+	var out []chain.Window
+	for _, o := range page {
+		rest, ok := strings.CutSuffix(strings.TrimPrefix(o.Key, "checkpoint/"), "/manifest.json")
+		if w, err := strconv.ParseUint(rest, 10, 62); ok && err == nil {
+			out = append(out, chain.Window(w))
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i] < out[j] })
+	return out
+}
+
+// heldOut is the mean loss of weights on the samples that the count models are measured on.
+func heldOut(ctx context.Context, d *data.Dataset, c model.Config, w *model.Flat, seed []byte) (float64, error) {
+	set, err := d.HeldOut(ctx, seed, finalTest)
+	if err != nil {
+		return 0, err
+	}
+	j, err := cpu.New("").NewJudge(c, 2)
+	if err != nil {
+		return 0, err
+	}
+	if err := j.Reset(ctx, w); err != nil {
+		return 0, err
+	}
+	l, err := j.Losses(ctx, nil, 0, [][]model.Batch{set})
+	if err != nil {
+		return 0, err
+	}
+	sum := 0.0
+	for _, x := range l[0] {
+		sum += x
+	}
+	return sum / float64(len(l[0])), nil
+}
+
+// plots draws loss.png and scores.png.
+func plots(d netdir.Dir, s *Summary) error {
+	if len(s.Windows) == 0 {
+		return nil
+	}
+	if err := lossPlot(d.Path("loss.png"), s); err != nil {
+		return fmt.Errorf("draw loss.png: %w", err)
+	}
+	if err := scorePlot(d.Path("scores.png"), s); err != nil {
+		return fmt.Errorf("draw scores.png: %w", err)
+	}
+	return nil
+}
+
+var palette = []color.RGBA{{31, 119, 180, 255}, {255, 127, 14, 255}, {44, 160, 44, 255}, {214, 39, 40, 255}, {148, 103, 189, 255}, {140, 86, 75, 255}}
+
+func line(p *plot.Plot, name string, pts plotter.XYs, i int, dashed bool) error {
+	l, err := plotter.NewLine(pts)
+	if err != nil {
+		return err
+	}
+	l.Color, l.Width = palette[i%len(palette)], vg.Points(1.5)
+	if dashed {
+		l.Dashes = []vg.Length{vg.Points(5), vg.Points(4)}
+	}
+	p.Add(l)
+	p.Legend.Add(name, l)
+	return nil
+}
+
+func lossPlot(path string, s *Summary) error {
+	p := plot.New()
+	p.Title.Text = "Held-out loss of " + s.Network
+	p.X.Label.Text, p.Y.Label.Text = "window", "nats per byte"
+	p.Legend.Top = true
+	p.Add(plotter.NewGrid())
+	var pts plotter.XYs
+	for _, w := range s.Windows {
+		if w.Loss > 0 {
+			pts = append(pts, plotter.XY{X: float64(w.Window), Y: w.Loss})
+		}
+	}
+	if len(pts) == 0 {
+		return nil
+	}
+	if err := line(p, "model", pts, 0, false); err != nil {
+		return err
+	}
+	end := max(pts[len(pts)-1].X, 1)
+	for i, b := range []struct {
+		name string
+		y    float64
+	}{{"order-0", s.Baselines.Order0}, {"bigram", s.Baselines.Bigram}, {"order-2", s.Baselines.Order2}} {
+		if b.y > 0 {
+			if err := line(p, b.name, plotter.XYs{{X: 0, Y: b.y}, {X: end, Y: b.y}}, i+1, true); err != nil {
+				return err
+			}
+		}
+	}
+	return p.Save(7*vg.Inch, 4.5*vg.Inch, path)
+}
+
+func scorePlot(path string, s *Summary) error {
+	p := plot.New()
+	p.Title.Text = "Score per miner"
+	p.X.Label.Text, p.Y.Label.Text = "window", "held-out gain of the trial step, nats per token"
+	p.Legend.Top = true
+	p.Add(plotter.NewGrid())
+	series := map[string]plotter.XYs{}
+	for _, w := range s.Windows {
+		for name, v := range w.Scores {
+			if v > 0 { // 8192 is no gain, 2^14 a nat (DESIGN §11)
+				series[name] = append(series[name], plotter.XY{X: float64(w.Window), Y: (v - 8192) / (1 << 14)})
+			}
+		}
+	}
+	var names []string
+	for n := range series {
+		names = append(names, n)
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	sort.Strings(names)
+	for i, n := range names {
+		if err := line(p, n, series[n], i, false); err != nil {
+			return err
+		}
+	}
+	return p.Save(7*vg.Inch, 4.5*vg.Inch, path)
+}
