@@ -45,7 +45,7 @@ func local(windows int) *chain.Run {
 			Decay: 0.3, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Clip: 1},
 		Payload:    chain.PayloadSpec{K: []chain.KStep{{From: 0, K: 1024}, {From: 10, K: 512}}, Beta: 0.95},
 		Outer:      chain.OuterSpec{Alpha: 1, MinDivisor: 2, RootEvery: 1},
-		Score:      chain.ScoreSpec{Winners: 4, HeldOut: 48, Own: 24, EMA: 0.25},
+		Score:      chain.ScoreSpec{Winners: 4, HeldOut: 32, Own: 16, EMA: 0.25},
 		Checkpoint: 4,
 		Keep:       16,
 		Tempo:      16, // two windows of the schedule above; the launcher keeps it so

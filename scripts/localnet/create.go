@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,7 +39,7 @@ type config struct {
 }
 
 // blockTime is the block time of new networks.
-const blockTime = 500 * time.Millisecond
+const blockTime = 250 * time.Millisecond
 
 // corpusDir is the folder the text comes from: --text, or the Go standard library's source.
 func corpusDir(text string) (string, error) {
@@ -89,25 +90,28 @@ type constant struct{ b model.Batch }
 
 func (c constant) Next(context.Context) (model.Batch, error) { return c.b, nil }
 
-// schedule turns the machine's speed into blocks: enough for all miners to train and all validators to score on the cores
-// there are, at least what the phases need, at most maxWindow.
+// schedule turns the machine's speed into blocks: enough for all validators to score and all miners to train on the cores
+// there are, at least what the phases need, at most maxWindow. A record takes about two blocks to be final, the beacon one.
 func schedule(r *chain.Run, speed float64, cores, miners, validators int) chain.ScheduleParams {
-	const maxWindow = 60 * time.Second
-	T := float64(r.Model.Seq)
-	train := float64(miners*r.Train.InnerSteps*r.Train.Batch) * T / (speed * float64(cores))
-	perSub := float64(r.Score.HeldOut + 3*r.Score.Own)
-	score := float64(validators) * (float64(miners)*perSub + float64(r.Score.HeldOut+r.Score.Own)) * T / (3 * speed * float64(cores))
-	eval := float64(validators) * 128 * T / (3 * speed * float64(cores))
-	blocks := func(seconds float64) chain.Block { return chain.Block(seconds/blockTime.Seconds()) + 1 }
-	p := chain.ScheduleParams{First: 16, Lead: 2, Deadline: 3}
-	p.ScoreBy = p.Deadline + max(3, blocks(1.5*score)+1)
+	const (
+		maxWindow = 60 * time.Second
+		record    = 3
+		forward   = 3 // a forward pass is this much faster than a training step
+		evalSet   = 128
+	)
+	T, all := float64(r.Model.Seq), speed*float64(cores)
+	train := float64(miners*r.Train.InnerSteps*r.Train.Batch) * T / all
+	sequences := miners*(r.Score.HeldOut+3*r.Score.Own) + r.Score.HeldOut + r.Score.Own
+	score := float64(validators*sequences) * T / (forward * all)
+	eval := float64(validators*evalSet) * T / (forward * all)
+	blocks := func(seconds float64) chain.Block { return chain.Block(math.Ceil(seconds / blockTime.Seconds())) }
+	p := chain.ScheduleParams{First: 28, Lead: 2, Deadline: record}
+	p.ScoreBy = p.Deadline + 1 + max(4, blocks(1.2*score)+1) + record
 	p.Select = p.ScoreBy + 1
-	p.Apply = p.Select + 1
-	p.Length = max(p.Apply+2, blocks(1.3*(train+score+eval)))
-	if r.Loopback { // in gap wait all training happens after Apply
-		p.Length = max(p.Length, p.Apply+blocks(1.2*train))
-	}
-	p.Length = min(p.Length, max(p.Apply+2, chain.Block(maxWindow/blockTime)))
+	p.Apply = p.Select + 2
+	p.Length = max(p.Apply+1, blocks(1.3*(train+score+eval)))
+	limit := max(p.Apply+1, chain.Block(maxWindow/blockTime))
+	p.Length = min(p.Length, limit)
 	return p
 }
 

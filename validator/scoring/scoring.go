@@ -85,9 +85,6 @@ func (v *Validator) loop(ctx context.Context) error {
 			w = o
 		}
 		err := v.judge(ctx, w)
-		if err == nil {
-			err = v.eval(ctx, w)
-		}
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -99,6 +96,9 @@ func (v *Validator) loop(ctx context.Context) error {
 			}
 		case err != nil:
 			return fmt.Errorf("judge window %d: %w", w, err)
+		}
+		if err := v.eval(ctx, w); err != nil && ctx.Err() == nil {
+			v.cfg.Log.Warn("no evaluation", "window", w, "reason", err)
 		}
 	}
 }
