@@ -131,7 +131,9 @@ func TestTwoNodes(t *testing.T) {
 			t.Errorf("alice heard %+v", got)
 		}
 	}
-	announce(t, alice, about(t, "alice", 0)) // again: one message
+	for range 8 {
+		announce(t, alice, about(t, "alice", 0)) // again: one message
+	}
 	announce(t, alice, about(t, "alice", 9))
 	if got := hear(t, bob); got.Window != 9 {
 		t.Errorf("bob heard an announcement twice: %+v", got)
@@ -210,10 +212,16 @@ func TestDialsUntilThere(t *testing.T) {
 	if got := alice.Addrs(); len(got) != 1 || got[0] != addr {
 		t.Errorf("alice listens on %v, PeerAddr said %s", got, addr)
 	}
+	if len(alice.peers) != 0 {
+		t.Error("alice would dial herself")
+	}
 	met(t, bob, 1)
 	announce(t, bob, about(t, "bob", 1))
 	if got := hear(t, alice); got.Window != 1 {
 		t.Errorf("heard %+v", got)
+	}
+	if _, err := Start(t.Context(), Config{Network: "test", Key: key(t, "eve"), Known: anyone, Listen: alice.cfg.Listen}); err == nil {
+		t.Error("two nodes share a port")
 	}
 }
 

@@ -13,16 +13,17 @@ func TestBaselinesByHand(t *testing.T) {
 	c.Add([]byte("aba"))
 	c.Add([]byte("bac"))
 	// a 3, b 2, c 1 of 6. After a: b 2, c 1. After b: a 2. After ab: a 2. After ba: b 1, c 1.
-	got, err := c.Baselines([]model.Batch{{B: 2, T: 2, X: []int32{'a', 'b', 'z', 'a'}, Y: []int32{'b', 'a', 'b', -100}}})
+	x := []int32{'b', 'a', 'b', 'z', 0, 'a'} // sequences of two: ba, bz, \0a
+	got, err := c.Baselines([]model.Batch{{B: 3, T: 2, X: x, Y: []int32{'a', 'b', 'a', 'b', -100, 'b'}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	a0, b0 := 4./262, 3./262
-	b1 := (2 + 2*b0) / 5 // after a
 	a1 := (2 + 1*a0) / 3 // after b
-	a2 := (2 + 1*a1) / 3 // after ab
-	want := Baselines{-(2*math.Log(b0) + math.Log(a0)) / 3, -(math.Log(b1) + math.Log(a1) + math.Log(b0)) / 3,
-		-(math.Log(b1) + math.Log(a2) + math.Log(b0)) / 3, 3, 6, Smoothing}
+	b1 := (2 + 2*b0) / 5 // after a
+	b2 := (1 + 2*b1) / 4 // after ba; nothing ever followed bz or \0a
+	want := Baselines{-(2*math.Log(a0) + 3*math.Log(b0)) / 5, -(2*math.Log(a1) + 2*math.Log(b1) + math.Log(b0)) / 5,
+		-(2*math.Log(a1) + math.Log(b2) + math.Log(b0) + math.Log(b1)) / 5, 5, 6, Smoothing}
 	for name, x := range map[string][2]float64{"order 0": {got.Order0, want.Order0}, "bigram": {got.Bigram, want.Bigram}, "order 2": {got.Order2, want.Order2}} {
 		if math.Abs(x[0]-x[1]) > 1e-12 {
 			t.Errorf("%s: %v, want %v", name, x[0], x[1])

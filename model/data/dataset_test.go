@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"pgregory.net/rapid"
 
@@ -248,6 +249,17 @@ func TestDiskCache(t *testing.T) {
 	if r, s := use(); s != (Stats{Disk: 3}) || r.total() != 0 {
 		t.Errorf("healed: %+v and %d reads", s, r.total())
 	}
+	page := filepath.Join(dir, leafHash(toy("train", 3*PageSize)[:PageSize]).String())
+	if err := os.WriteFile(page, []byte("poison"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	down := rangerFunc(func(context.Context, string, int64, int64) ([]byte, error) { return nil, errNoObject })
+	if _, err := open(t, down, p.Spec, dir, 128).Load(context.Background(), all); !errors.Is(err, errNoObject) {
+		t.Errorf("poisoned and the bucket down: %v", err)
+	}
+	if _, err := os.Stat(page); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the poisoned file was left: %v", err)
+	}
 }
 
 // A disk that takes nothing costs speed only.
@@ -308,29 +320,74 @@ func TestConcurrentReaders(t *testing.T) {
 
 // A reader that gives up does not fail another that waits for the same page.
 func TestGivingUpIsOnesOwn(t *testing.T) {
-	p := packed(t, toyCorpus(3*PageSize, 5_000))
-	r := newBucket(p)
-	d := open(t, r, p.Spec, "", 128)
-	first, stop := context.WithCancel(context.Background())
-	waiting := make(chan struct{})
-	r.lie = func(_ string, _ int64, b []byte) ([]byte, error) {
-		r.lie = nil // under r.mu
-		close(waiting)
-		<-first.Done()
-		return nil, first.Err()
+	synctest.Test(t, func(t *testing.T) {
+		p := packed(t, toyCorpus(3*PageSize, 5_000))
+		d := open(t, p, p.Spec, "", 128)
+		first, stop := context.WithCancel(t.Context())
+		d.r = rangerFunc(func(ctx context.Context, key string, off, n int64) ([]byte, error) {
+			if ctx == first {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return p.GetRange(ctx, key, off, n)
+		})
+		gaveUp, second := make(chan error, 1), make(chan error, 1)
+		go func() { _, err := d.page(first, 0); gaveUp <- err }()
+		synctest.Wait() // the first reads
+		go func() { _, err := d.page(t.Context(), 0); second <- err }()
+		synctest.Wait() // the second waits for it
+		stop()
+		if err := <-gaveUp; !errors.Is(err, context.Canceled) {
+			t.Errorf("the first reader: %v", err)
+		}
+		if err := <-second; err != nil {
+			t.Errorf("the second reader: %v", err)
+		}
+	})
+}
+
+type rangerFunc func(ctx context.Context, key string, off, n int64) ([]byte, error)
+
+func (f rangerFunc) GetRange(ctx context.Context, key string, off, n int64) ([]byte, error) {
+	return f(ctx, key, off, n)
+}
+
+// Memory keeps what was used last.
+func TestMemoryOrder(t *testing.T) {
+	l := newLRU(2)
+	for _, p := range []int{1, 2} {
+		l.put(p, []byte{byte(p)})
 	}
-	gaveUp := make(chan error)
-	go func() { _, err := d.page(first, 0); gaveUp <- err }()
-	<-waiting
-	second := make(chan error)
-	go func() { _, err := d.page(context.Background(), 0); second <- err }()
-	stop()
-	if err := <-gaveUp; !errors.Is(err, context.Canceled) {
-		t.Errorf("the first reader: %v", err)
+	if b, ok := l.get(1); !ok || b[0] != 1 {
+		t.Error("page 1 is not there")
 	}
-	if err := <-second; err != nil {
-		t.Errorf("the second reader: %v", err)
+	l.put(3, nil)
+	if _, ok := l.get(2); ok {
+		t.Error("page 2, used longest ago, was kept")
 	}
+	if _, ok := l.get(1); !ok {
+		t.Error("page 1, used lately, was dropped")
+	}
+}
+
+// While a batch is trained on, the next is read.
+func TestBatchesReadAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := packed(t, toyCorpus(3*PageSize, 5_000))
+		r := newBucket(p)
+		d := open(t, r, p.Spec, "", 128)
+		opened := r.total()
+		it := d.Batches(Assignment{Samples: []uint64{1, PageSize/128 + 1, 2*PageSize/128 + 1}}, 1) // a page each
+		for i, want := range []int{2, 3, 3} {
+			if _, err := it.Next(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if n := r.total() - opened; n != want {
+				t.Errorf("after batch %d, %d pages were read, want %d", i, n, want)
+			}
+		}
+	})
 }
 
 func TestBatches(t *testing.T) {

@@ -80,8 +80,8 @@ func TestParseManifestRefuses(t *testing.T) {
 		"version":         func(b []byte) []byte { b[4]++; return b },
 		"truncated":       func(b []byte) []byte { return b[:len(b)-1] },
 		"trailing":        func(b []byte) []byte { return append(b, 0) },
-		"no train":        lengths(0, 100),
-		"no held-out":     lengths(3*PageSize, 0),
+		"no train":        func([]byte) []byte { return emptySplit(0, 100) },
+		"no held-out":     func([]byte) []byte { return emptySplit(100, 0) },
 		"one page more":   lengths(3*PageSize+1, 100),
 		"one page less":   lengths(2*PageSize, 100),
 		"beyond use":      lengths(1<<63, 100),
@@ -90,6 +90,23 @@ func TestParseManifestRefuses(t *testing.T) {
 		if _, err := ParseManifest(change(bytes.Clone(good))); !errors.Is(err, ErrManifest) {
 			t.Errorf("%s: %v, want ErrManifest", name, err)
 		}
+	}
+}
+
+// emptySplit is a manifest that would be right if a split could be empty.
+func emptySplit(train, held uint64) []byte {
+	return (&Manifest{Lengths: [2]uint64{train, held}, Pages: make([]chain.Hash, 1), Shards: make([]chain.Hash, 1)}).Encode()
+}
+
+// The head decides how much is read next: it must not ask for more than the cap.
+func TestManifestHeadCap(t *testing.T) {
+	b := packed(t, toyCorpus(100, 100)).Objects[2].Data[:manifestHead]
+	if _, size, err := parseHead(b); err != nil || size != manifestHead+4*32 {
+		t.Errorf("size %d, %v", size, err)
+	}
+	binary.BigEndian.PutUint64(b[5:], 64<<30)
+	if _, _, err := parseHead(b); !errors.Is(err, ErrManifest) {
+		t.Errorf("64 GiB of text: %v", err)
 	}
 }
 

@@ -109,8 +109,8 @@ func schedule(r *chain.Run, speed float64, cores, miners, validators int) chain.
 	p.ScoreBy = p.Deadline + 1 + max(4, blocks(1.2*score)+1) + record
 	p.Select = p.ScoreBy + 1
 	p.Apply = p.Select + 2
-	p.Length = max(p.Apply+1, blocks(1.3*(train+score+eval)))
-	limit := max(p.Apply+1, chain.Block(maxWindow/blockTime))
+	p.Length = max(p.Apply+2, blocks(1.3*(train+score+eval)))
+	limit := max(p.Apply+2, chain.Block(maxWindow/blockTime))
 	p.Length = min(p.Length, limit)
 	return p
 }

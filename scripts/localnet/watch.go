@@ -249,8 +249,8 @@ func (w *watch) progress(ctx context.Context) error {
 		return nil
 	}
 	delete(w.waiting, "chain")
-	if w.moved == 0 {
-		w.moved = st.Height
+	if w.moved == 0 { // the first window takes until its Apply
+		w.moved = max(st.Height, w.n.sched.At(w.n.from, chain.PhaseApply))
 	}
 	if st.Height > w.moved+stuckBlocks+w.n.run.Schedule.Length {
 		w.line("stuck: waiting for " + w.reason())

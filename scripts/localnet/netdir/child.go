@@ -56,7 +56,7 @@ func Start(s Spec) (*Child, error) {
 		return nil, errors.Join(fmt.Errorf("start %s: %w", s.Name, err), w.Close())
 	}
 	if s.Nice {
-		_ = syscall.Setpriority(syscall.PRIO_PROCESS, c.cmd.Process.Pid, 10) // a wish, not a need
+		_ = syscall.Setpriority(syscall.PRIO_PGRP, c.cmd.Process.Pid, 10) // of all its threads; a wish, not a need
 	}
 	go func() {
 		c.err = c.cmd.Wait()
