@@ -55,7 +55,7 @@ func start(t testing.TB, name string, known func(chain.Hotkey) bool, peers ...*N
 	return n
 }
 
-// met waits until n knows that so many peers have joined the topic.
+// met waits until n knows that so many peers have joined the topic. What a peer sends arrives from then on: its stream is open.
 func met(t testing.TB, n *Node, peers int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -216,6 +216,7 @@ func TestDialsUntilThere(t *testing.T) {
 		t.Error("alice would dial herself")
 	}
 	met(t, bob, 1)
+	met(t, alice, 1)
 	announce(t, bob, about(t, "bob", 1))
 	if got := hear(t, alice); got.Window != 1 {
 		t.Errorf("heard %+v", got)

@@ -124,8 +124,8 @@ func TestRefusals(t *testing.T) {
 			}
 			t.Cleanup(alice.Close)
 			bob := start(t, "bob", anyone, alice)
-			met(t, bob, 1)
 			m := newMallory(t, alice)
+			met(t, bob, 1)
 			met(t, alice, 2)
 			m.send(t, c.data, c.opts...)
 			until(t, alice, func(s Stats) bool { return s != Stats{} })
@@ -191,6 +191,7 @@ func TestFlood(t *testing.T) {
 	}
 	bob := start(t, "bob", anyone, alice)
 	met(t, bob, 1)
+	met(t, alice, 2)
 	announce(t, bob, about(t, "bob", 1))
 	for got := hear(t, alice); got.Hotkey != hotkey(t, "bob"); got = hear(t, alice) {
 	}
@@ -204,6 +205,7 @@ func TestNobodyReads(t *testing.T) {
 	}
 	bob := start(t, "bob", anyone, alice)
 	met(t, bob, 1)
+	met(t, alice, 1)
 	announce(t, bob, about(t, "bob", 1))
 	until(t, alice, func(s Stats) bool { return s.Missed == 1 })
 }

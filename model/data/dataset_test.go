@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -15,7 +12,6 @@ import (
 	"pgregory.net/rapid"
 
 	"sn3/chain"
-	"sn3/model"
 )
 
 // bucket is a Ranger that counts, and that can be made to lie or fail.
@@ -200,91 +196,6 @@ func TestCorruptPageIsNamed(t *testing.T) {
 	}
 }
 
-func TestDiskCache(t *testing.T) {
-	p := packed(t, toyCorpus(3*PageSize, 5_000))
-	dir := filepath.Join(t.TempDir(), "pages")
-	all := []uint64{1, PageSize/128 + 1, 2*PageSize/128 + 1}
-	use := func() (*bucket, Stats) {
-		r := newBucket(p)
-		d := open(t, r, p.Spec, dir, 128)
-		b, err := d.Load(context.Background(), all)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, want := text(b[0].X[:128]), toy("train", 3*PageSize)[128:256]; !bytes.Equal(got, want) {
-			t.Fatalf("read %q, want %q", got, want)
-		}
-		return r, d.Stats()
-	}
-	if _, s := use(); s != (Stats{Fetched: 3}) {
-		t.Errorf("first use: %+v", s)
-	}
-	if r, s := use(); s != (Stats{Disk: 3}) || r.total() != 0 {
-		t.Errorf("second use: %+v and %d reads of the bucket", s, r.total())
-	}
-	files, err := filepath.Glob(filepath.Join(dir, "*"))
-	if err != nil || len(files) != 4 {
-		t.Fatalf("%d cache files, want 3 pages and the manifest; %v", len(files), err)
-	}
-	for i, f := range files { // poison all, each in another way
-		b, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b = [][]byte{append(b, 1), b[:len(b)/2], nil, append([]byte("x"), b[1:]...)}[i]
-		if err := os.WriteFile(f, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	half := filepath.Join(dir, "page-1.tmp")
-	if err := os.WriteFile(half, []byte("half a page"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, s := use(); s != (Stats{Fetched: 3, Dropped: 3}) {
-		t.Errorf("poisoned: %+v", s)
-	}
-	if _, err := os.Stat(half); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("half a file was left: %v", err)
-	}
-	if r, s := use(); s != (Stats{Disk: 3}) || r.total() != 0 {
-		t.Errorf("healed: %+v and %d reads", s, r.total())
-	}
-	page := filepath.Join(dir, leafHash(toy("train", 3*PageSize)[:PageSize]).String())
-	if err := os.WriteFile(page, []byte("poison"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	down := rangerFunc(func(context.Context, string, int64, int64) ([]byte, error) { return nil, errNoObject })
-	if _, err := open(t, down, p.Spec, dir, 128).Load(context.Background(), all); !errors.Is(err, errNoObject) {
-		t.Errorf("poisoned and the bucket down: %v", err)
-	}
-	if _, err := os.Stat(page); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the poisoned file was left: %v", err)
-	}
-}
-
-// A disk that takes nothing costs speed only.
-func TestUnwritableCache(t *testing.T) {
-	p := packed(t, toyCorpus(3*PageSize, 5_000))
-	dir := filepath.Join(t.TempDir(), "pages")
-	d := open(t, p, p.Spec, dir, 128)
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := d.Load(context.Background(), []uint64{1}); err != nil {
-		t.Fatal(err)
-	}
-	if s := d.Stats(); s.Fetched != 1 || s.Unkept != 1 {
-		t.Errorf("%+v", s)
-	}
-	file := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(context.Background(), p, p.Spec, file, 128); err == nil {
-		t.Error("a file served as cache folder")
-	}
-}
-
 // Many readers of one page make one read; memory holds a bounded number of pages.
 func TestConcurrentReaders(t *testing.T) {
 	p := packed(t, toyCorpus((memoryPages+8)*PageSize, 5_000))
@@ -367,89 +278,5 @@ func TestMemoryOrder(t *testing.T) {
 	}
 	if _, ok := l.get(1); !ok {
 		t.Error("page 1, used lately, was dropped")
-	}
-}
-
-// While a batch is trained on, the next is read.
-func TestBatchesReadAhead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := packed(t, toyCorpus(3*PageSize, 5_000))
-		r := newBucket(p)
-		d := open(t, r, p.Spec, "", 128)
-		opened := r.total()
-		it := d.Batches(Assignment{Samples: []uint64{1, PageSize/128 + 1, 2*PageSize/128 + 1}}, 1) // a page each
-		for i, want := range []int{2, 3, 3} {
-			if _, err := it.Next(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			synctest.Wait()
-			if n := r.total() - opened; n != want {
-				t.Errorf("after batch %d, %d pages were read, want %d", i, n, want)
-			}
-		}
-	})
-}
-
-func TestBatches(t *testing.T) {
-	p := packed(t, toyCorpus(3*PageSize, 5_000))
-	r, ctx := newBucket(p), context.Background()
-	d := open(t, r, p.Spec, "", 128)
-	a, err := d.Assign([]byte("beacon"), 1, 2, 0, 11)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var it model.Batches = d.Batches(a, 4)
-	for b := range 2 {
-		got, err := it.Next(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want, err := d.batch(ctx, Train, a.Samples[4*b:][:4])
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got.B != 4 || got.T != 128 || !slices.Equal(got.X, want.X) || !slices.Equal(got.Y, want.Y) {
-			t.Errorf("batch %d is not samples [%d,%d)", b, 4*b, 4*b+4)
-		}
-	}
-	for range 2 {
-		if _, err := it.Next(ctx); !errors.Is(err, io.EOF) {
-			t.Errorf("after the last whole batch: %v, want io.EOF", err)
-		}
-	}
-}
-
-// An error costs no sample: the same batch comes when Next is called again, also when the error came while reading ahead.
-func TestBatchesRetry(t *testing.T) {
-	p := packed(t, toyCorpus(3*PageSize, 5_000))
-	r, ctx := newBucket(p), context.Background()
-	d := open(t, r, p.Spec, "", 128)
-	a := Assignment{Samples: []uint64{1, PageSize/128 + 1, 2*PageSize/128 + 1}} // a page each
-	it := d.Batches(a, 1)
-	gone, end := context.WithCancel(ctx)
-	if _, err := it.Next(gone); err != nil {
-		t.Fatal(err)
-	}
-	end()
-	if _, err := it.Next(gone); !errors.Is(err, context.Canceled) {
-		t.Errorf("under an ended context: %v", err)
-	}
-	if b, err := it.Next(ctx); err != nil || !bytes.Equal(text(b.X), toy("train", 3*PageSize)[PageSize+128:][:128]) {
-		t.Errorf("second batch: %v", err)
-	}
-	it = open(t, r, p.Spec, "", 128).Batches(a, 1)
-	r.mu.Lock()
-	r.lie = func(string, int64, []byte) ([]byte, error) { return nil, errNoObject }
-	r.mu.Unlock()
-	for range 2 {
-		if _, err := it.Next(ctx); !errors.Is(err, errNoObject) {
-			t.Errorf("bucket down: %v", err)
-		}
-	}
-	r.mu.Lock()
-	r.lie = nil
-	r.mu.Unlock()
-	if b, err := it.Next(ctx); err != nil || !bytes.Equal(text(b.X), toy("train", 3*PageSize)[128:][:128]) {
-		t.Errorf("bucket back: %v", err)
 	}
 }
