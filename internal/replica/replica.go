@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"sync"
 
@@ -252,6 +253,13 @@ func (r *Replica) copyOf(s *state) *model.Flat {
 	}
 	copy(f.Data, s.theta.Data)
 	return f
+}
+
+// Corrupt flips the lowest bit of one parameter of the newest state, as faulty memory would. It exists for tests of what the
+// network does then.
+func (r *Replica) Corrupt(parameter int) {
+	s := r.current()
+	s.theta.Data[parameter] = math.Float32frombits(math.Float32bits(s.theta.Data[parameter]) ^ 1)
 }
 
 func (r *Replica) emit(e events.Event) { r.cfg.Events(e) }
