@@ -114,7 +114,7 @@ func TestHalfTheStepsIsRatedBelow(t *testing.T) {
 
 // A miner that trains on data not assigned to it is told from the others by its own-minus-unseen gain.
 func TestUnassignedDataShows(t *testing.T) {
-	n, nodes := start(t, Options{Miners: 5, Change: func(r *chain.Run) { r.Score.Own = 40 }}, func(i int) NodeOptions {
+	n, nodes := start(t, Options{Miners: 5, Noise: true, Change: func(r *chain.Run) { r.Score.Own = 40 }}, func(i int) NodeOptions {
 		if i != 3 {
 			return NodeOptions{}
 		}
@@ -123,13 +123,17 @@ func TestUnassignedDataShows(t *testing.T) {
 			return d.Batches(data.Assignment{Samples: other}, 4)
 		}}
 	})
-	n.To(6)
+	n.To(3)
 	book := nodes[0].Book
 	cheat := book.Entries[nodes[2+2].Hotkey].Proof()
 	for i := range 5 {
 		if p := book.Entries[nodes[2+i].Hotkey].Proof(); i != 2 && p <= cheat {
 			t.Errorf("miner-%d has accumulated z %.2f, the one on other data %.2f", i+1, p, cheat)
 		}
+	}
+	t.Logf("accumulated z of the one on other data %.2f, of the first %.2f", cheat, book.Entries[nodes[2].Hotkey].Proof())
+	if got := book.Cheats(); len(got) != 1 || !got[nodes[2+2].Hotkey] {
+		t.Errorf("accused are %v", got)
 	}
 }
 

@@ -66,6 +66,7 @@ type Options struct {
 	Validators []chain.Amount // stakes
 	Miners     int
 	Spare      int // seats without a process
+	Noise      bool // text without anything to learn but itself
 	Change     func(*chain.Run)
 }
 
@@ -98,7 +99,7 @@ func New(t testing.TB, o Options) *Net {
 	if o.Change != nil {
 		o.Change(run)
 	}
-	if n.packed, err = data.Pack(text()); err != nil {
+	if n.packed, err = data.Pack(text(o.Noise)); err != nil {
 		t.Fatal(err)
 	}
 	run.Dataset = n.packed.Spec
@@ -132,8 +133,18 @@ func New(t testing.TB, o Options) *Net {
 }
 
 // text is a toy language: words of a small vocabulary in patterns, enough to learn something in a few windows.
-func text() *data.Corpus {
+func text(noise bool) *data.Corpus {
 	r := rand.New(rand.NewPCG(1, 2))
+	if noise {
+		gen := func(size int) []byte {
+			b := make([]byte, size)
+			for i := range b {
+				b[i] = byte('!' + r.IntN(90))
+			}
+			return b
+		}
+		return &data.Corpus{Train: gen(400 << 10), HeldOut: gen(64 << 10)}
+	}
 	words := []string{"the", "miner", "sends", "a", "payload", "to", "bucket", "and", "waits", "for", "window", "selected", "by", "stake"}
 	gen := func(size int) []byte {
 		var b bytes.Buffer

@@ -1,0 +1,78 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+
+	"sn3/chain"
+	"sn3/chain/local/beacon"
+)
+
+// Snapshot is the state as of block b: a kept phase boundary or the newest block.
+func (s *State) Snapshot(b chain.Block) (*chain.Snapshot, error) {
+	if b == s.meta.Height {
+		return s.now(), nil
+	}
+	if x := s.snapshots[b]; x != nil {
+		return x, nil
+	}
+	for _, x := range s.recent {
+		if x.Block == b {
+			return x, nil
+		}
+	}
+	if b > s.meta.Height {
+		return nil, fmt.Errorf("snapshot of block %d at height %d: %w", b, s.meta.Height, chain.ErrNotYet)
+	}
+	return nil, fmt.Errorf("snapshot of block %d at height %d: %w", b, s.meta.Height, chain.ErrPruned)
+}
+
+// Selection is the selection of window w.
+func (s *State) Selection(w chain.Window) (chain.Selection, error) {
+	if x, ok := s.selections[w]; ok {
+		return x, nil
+	}
+	if s.sched.At(w, chain.PhaseSelect) > s.meta.Height {
+		return chain.Selection{}, fmt.Errorf("selection of window %d: %w", w, chain.ErrNotYet)
+	}
+	return chain.Selection{}, fmt.Errorf("selection of window %d: %w", w, chain.ErrPruned)
+}
+
+// Beacon is the randomness of round r.
+func (s *State) Beacon(r chain.Round) ([]byte, error) {
+	sig, err := s.BeaconSignature(r)
+	if err != nil {
+		return nil, err
+	}
+	return beacon.Randomness(sig), nil
+}
+
+// BeaconSignature is the signature behind Beacon, which opens timelocks.
+func (s *State) BeaconSignature(r chain.Round) ([]byte, error) {
+	if sig, ok := s.beacons[r]; ok {
+		return sig, nil
+	}
+	if chain.Block(r) >= s.meta.Height {
+		return nil, fmt.Errorf("beacon round %d at height %d: %w", r, s.meta.Height, chain.ErrNotYet)
+	}
+	return nil, fmt.Errorf("beacon round %d: %w", r, chain.ErrPruned)
+}
+
+// Account is a balance and the next nonce; unknown accounts have neither.
+func (s *State) Account(k chain.Coldkey) (chain.Amount, uint64) {
+	a := s.accounts[k]
+	return a.Balance, a.Nonce
+}
+
+// Issuance is everything that exists: balances and stakes. It equals genesis + issued − burned at every height.
+func (s *State) Issuance() (exists, issued, burned chain.Amount) {
+	for _, a := range s.accounts {
+		exists += a.Balance
+	}
+	for _, x := range s.seats {
+		exists += x.Stake
+	}
+	return exists, s.meta.Issued, s.meta.Burned
+}
+
+var errState = errors.New("state: stored entry is damaged")
