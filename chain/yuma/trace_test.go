@@ -7,11 +7,6 @@ import (
 	"sn3/internal/golden"
 )
 
-type setRow struct {
-	UID   int
-	Value jsonRow
-}
-
 type jsonStep struct {
 	Block        uint64             `json:"block"`
 	LastUpdate   []uint64           `json:"last_update"`

@@ -235,18 +235,6 @@ func (o *outbox) prune(ctx context.Context, before chain.Window) error {
 	return writeBytes(filepath.Join(o.r.cfg.Dir, keptFile), b)
 }
 
-// flush waits until everything queued is uploaded or ctx ends.
-func (o *outbox) flush(ctx context.Context) error {
-	for {
-		if _, ok := o.head(); !ok {
-			return nil
-		}
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
-			return err
-		}
-	}
-}
-
 func pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

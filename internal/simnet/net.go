@@ -41,7 +41,6 @@ type Net struct {
 	Mem   *storage.Memory
 
 	packed *data.Packed
-	spare  []string // seats for nodes that start later
 	mu     sync.Mutex
 	nodes  map[string]*Node
 }
@@ -65,7 +64,7 @@ type Node struct {
 type Options struct {
 	Validators []chain.Amount // stakes
 	Miners     int
-	Spare      int // seats without a process
+	Spare      int  // seats without a process
 	Noise      bool // text without anything to learn but itself
 	Change     func(*chain.Run)
 }

@@ -36,6 +36,9 @@ type network struct {
 	noP2P   bool
 	from    chain.Window // first window of this run
 	until   chain.Window // windows of the network when this run is over; 0 = no end
+
+	serversLeft  int // restarts left of chain and S3 together
+	serversSince time.Time
 }
 
 // member is a node with its process.
@@ -105,7 +108,7 @@ func runNetwork(ctx context.Context, cfg config) error {
 
 // prepare makes a new network or reads an old one; what cannot change on an old one is refused by name.
 func prepare(cfg config) (*network, *data.Packed, error) {
-	n := &network{dir: cfg.dir, noP2P: cfg.noP2P}
+	n := &network{dir: cfg.dir, noP2P: cfg.noP2P, serversLeft: 2 * restarts}
 	set, err := cfg.dir.Settings()
 	var packed *data.Packed
 	switch {
@@ -301,6 +304,14 @@ func (n *network) member(node netdir.Node) (*member, error) {
 
 // heal starts dead nodes again and returns what is to be said about it.
 func (n *network) heal() (said []string) {
+	if n.serversLeft > 0 && time.Since(n.serversSince) > 2*time.Second {
+		if said = n.servers.Heal(); len(said) > 0 {
+			n.serversLeft, n.serversSince = n.serversLeft-len(said), time.Now()
+			for _, c := range n.servers.Children() {
+				n.rt.PIDs[c.Name] = c.PID()
+			}
+		}
+	}
 	for _, m := range n.nodes {
 		select {
 		case <-m.child.Ended():

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/urfave/cli/v2"
 
@@ -155,9 +154,4 @@ func (n *network) hotkey(s *chain.Snapshot, arg string) (chain.Neuron, error) {
 
 func outputFlag(value string) cli.Flag {
 	return &cli.StringFlag{Name: "out", Aliases: []string{"o"}, Value: value, Usage: "`FOLDER` to write to"}
-}
-
-// stateDir is where a local network's own things lie.
-func (n *network) file(elem ...string) string {
-	return filepath.Join(append([]string{n.dir}, elem...)...)
 }

@@ -19,6 +19,7 @@ type Servers struct {
 	ChainPort int
 	S3Port    int
 	children  []*Child
+	specs     []Spec
 }
 
 // StartServers starts S3, then the chain, and waits until both serve. Old ports are kept when free.
@@ -60,12 +61,29 @@ func (s *Servers) serve(ctx context.Context, d Dir, name string, port int, args 
 		return ready{}, fmt.Errorf("start %s: %w", name, err)
 	}
 	args = append(args, "--listen", "127.0.0.1:"+strconv.Itoa(p), "--ready-file", file)
-	c, err := Start(Spec{Name: name, Bin: bin, Args: args, Log: log})
+	spec := Spec{Name: name, Bin: bin, Args: args, Log: log}
+	c, err := Start(spec)
 	if err != nil {
 		return ready{}, err
 	}
-	s.children = append(s.children, c)
+	s.children, s.specs = append(s.children, c), append(s.specs, spec)
 	return await(ctx, c, file, log)
+}
+
+// Heal starts a dead server again on its old port and returns what is to be said about it.
+func (s *Servers) Heal() (said []string) {
+	for i, c := range s.children {
+		select {
+		case <-c.Ended():
+		default:
+			continue
+		}
+		said = append(said, fmt.Sprintf("%s ended (%v): %s; starting it again", c.Name, c.Err(), LastLine(s.specs[i].Log)))
+		if again, err := Start(s.specs[i]); err == nil {
+			s.children[i] = again
+		}
+	}
+	return said
 }
 
 // Children are the two processes.
