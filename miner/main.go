@@ -15,6 +15,7 @@ import (
 	"sn3/internal/replica"
 	"sn3/miner/mining"
 	"sn3/model/cpu"
+	"sn3/model/graph"
 )
 
 func main() { os.Exit(proc.Main("miner", run(os.Args))) }
@@ -43,7 +44,7 @@ func mine(c *cli.Context) error {
 	if err := n.Registered(ctx); err != nil {
 		return proc.Ended(ctx, err)
 	}
-	engine, err := n.Engine(c.String("engine"), cpu.New(c.String("kernels")))
+	engine, err := n.Engine(c.String("engine"), cpu.New(c.String("kernels")), graph.New())
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"sn3/internal/proc"
 	"sn3/internal/replica"
 	"sn3/model/cpu"
+	"sn3/model/graph"
 	"sn3/validator/scoring"
 )
 
@@ -39,7 +40,7 @@ func validate(c *cli.Context) error {
 	if err := n.Permitted(ctx); err != nil {
 		return proc.Ended(ctx, err)
 	}
-	engine, err := n.Engine(c.String("engine"), cpu.New(c.String("kernels")))
+	engine, err := n.Engine(c.String("engine"), cpu.New(c.String("kernels")), graph.New())
 	if err != nil {
 		return err
 	}

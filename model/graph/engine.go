@@ -1,0 +1,190 @@
+package graph
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+
+	"sn3/model"
+)
+
+// Engine makes trainers and judges over gorgonia graphs; a graph is built for every batch.
+type Engine struct{}
+
+// New makes the engine.
+func New() Engine { return Engine{} }
+
+// Name implements model.Engine.
+func (Engine) Name() string { return "gorgonia" }
+
+// NewTrainer implements model.Engine; threads is not used.
+func (Engine) NewTrainer(c model.Config, o model.Optimizer, _ int) (model.Trainer, error) {
+	l, err := model.NewLayout(c)
+	if err != nil {
+		return nil, err
+	}
+	p := l.Params()
+	return &Trainer{weights: weights{l, make([]float32, p)}, opt: o, grad: make([]float32, p), m: make([]float32, p), v: make([]float32, p)}, nil
+}
+
+// NewJudge implements model.Engine; threads is not used.
+func (Engine) NewJudge(c model.Config, _ int) (model.Judge, error) {
+	l, err := model.NewLayout(c)
+	if err != nil {
+		return nil, err
+	}
+	return &Judge{weights: weights{l, make([]float32, l.Params())}}, nil
+}
+
+// weights is a row-major vector seen in chunk order.
+type weights struct {
+	l    *model.Layout
+	flat []float32
+}
+
+func (w weights) Layout() *model.Layout { return w.l }
+
+func (w weights) Read(dst []float32, c model.ChunkRange) error {
+	if err := w.l.CheckRange(c, len(dst)); err != nil {
+		return err
+	}
+	for i := c.From; i < c.To; i++ {
+		n := w.l.Chunk(i).Len
+		w.l.Gather(dst[:n], w.flat, i)
+		dst = dst[n:]
+	}
+	return nil
+}
+
+func (w weights) load(from model.Weights) error {
+	f := model.NewFlat(w.l)
+	if err := f.CopyFrom(from); err != nil {
+		return err
+	}
+	f.Rows(w.flat)
+	return nil
+}
+
+// Trainer implements model.Trainer and model.Gradienter.
+type Trainer struct {
+	weights
+	opt        model.Optimizer
+	grad, m, v []float32
+	step       int
+}
+
+// Reset implements model.Trainer.
+func (t *Trainer) Reset(_ context.Context, w model.Weights) error { return t.load(w) }
+
+// Rebase implements model.Trainer.
+func (t *Trainer) Rebase(_ context.Context, from, to model.Weights) error {
+	a, b := weights{t.l, make([]float32, len(t.flat))}, weights{t.l, make([]float32, len(t.flat))}
+	if err := errors.Join(a.load(from), b.load(to)); err != nil {
+		return fmt.Errorf("rebase: %w", err)
+	}
+	for i := range t.flat {
+		t.flat[i] += b.flat[i] - a.flat[i]
+	}
+	return nil
+}
+
+// Trained implements model.Trainer.
+func (t *Trainer) Trained() model.Weights { return t.weights }
+
+// LossGrad implements model.Gradienter.
+func (t *Trainer) LossGrad(b model.Batch) (float64, []float32, error) {
+	_, loss, err := run(t.l.Config(), t.flat, b, t.grad)
+	return loss, t.grad, err
+}
+
+// Train implements model.Trainer.
+func (t *Trainer) Train(ctx context.Context, b model.Batches, budget model.Budget) (model.Report, error) {
+	var rep model.Report
+	for rep.Steps < budget.Steps && ctx.Err() == nil {
+		batch, err := b.Next(ctx)
+		if errors.Is(err, io.EOF) || err != nil && ctx.Err() != nil {
+			break
+		}
+		if err != nil {
+			return rep, fmt.Errorf("read batch: %w", err)
+		}
+		loss, _, err := t.LossGrad(batch)
+		if err != nil {
+			return rep, err
+		}
+		t.update(budget.First + uint64(rep.Steps))
+		rep.Loss = (rep.Loss*float64(rep.Steps) + loss) / float64(rep.Steps+1)
+		rep.Steps++
+		rep.Tokens += batch.B * batch.T
+	}
+	return rep, nil
+}
+
+// update is AdamW as in model/cpu, in plain Go.
+func (t *Trainer) update(s uint64) {
+	norm := 0.0
+	for _, g := range t.grad {
+		norm += float64(g) * float64(g)
+	}
+	clip := float32(1)
+	if t.opt.Clip > 0 {
+		clip = float32(math.Min(1, t.opt.Clip/(math.Sqrt(norm)+1e-6)))
+	}
+	t.step++
+	c1, c2 := 1-math.Pow(t.opt.Beta1, float64(t.step)), 1-math.Pow(t.opt.Beta2, float64(t.step))
+	lr := t.opt.Rate(s)
+	for _, x := range t.l.Tensors() {
+		decay := len(x.Shape) == 2 && x.Name != "model.embed_tokens.weight"
+		if t.opt.Decays != nil {
+			decay = t.opt.Decays(x)
+		}
+		for i := x.Off; i < x.Off+x.Len(); i++ {
+			g := float64(t.grad[i] * clip)
+			m := t.opt.Beta1*float64(t.m[i]) + (1-t.opt.Beta1)*g
+			v := t.opt.Beta2*float64(t.v[i]) + (1-t.opt.Beta2)*g*g
+			step := m / c1 / (math.Sqrt(v/c2) + t.opt.Eps)
+			if decay {
+				step += t.opt.WeightDecay * float64(t.flat[i])
+			}
+			t.m[i], t.v[i], t.flat[i] = float32(m), float32(v), float32(float64(t.flat[i])-lr*step)
+		}
+	}
+}
+
+// Judge implements model.Judge.
+type Judge struct{ weights }
+
+// Reset implements model.Judge.
+func (j *Judge) Reset(_ context.Context, w model.Weights) error { return j.load(w) }
+
+// Losses implements model.Judge; a delta is applied to a copy.
+func (j *Judge) Losses(ctx context.Context, d model.Delta, scale float32, sets [][]model.Batch) ([][]float64, error) {
+	flat := j.flat
+	if d != nil {
+		flat = append([]float32(nil), flat...)
+		idx, val := make([]uint16, model.ChunkSize), make([]float32, model.ChunkSize)
+		for i := range j.l.Chunks() {
+			c := j.l.Chunk(i)
+			for k := range d.Chunk(i, idx, val) {
+				x := int(idx[k])
+				flat[c.Off+x/c.Cols*c.Stride+x%c.Cols] -= float32(scale * val[k])
+			}
+		}
+	}
+	out := make([][]float64, len(sets))
+	for i, set := range sets {
+		for _, b := range set {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			rows, _, err := run(j.l.Config(), flat, b, nil)
+			if err != nil {
+				return nil, err
+			}
+			out[i] = append(out[i], rows...)
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,276 @@
+// Package graph is the same Llama as a gorgonia graph with automatic gradients: the oracle that the hand-written engine is
+// compared with, and a slow second engine (--engine gorgonia). float32, default rotary frequencies only.
+package graph
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+
+	"sn3/model"
+)
+
+// ErrUnsupported: the graph has no rotary scaling.
+var ErrUnsupported = errors.New("graph: rope scaling is not supported by this engine")
+
+// ignored is the target that does not count.
+const ignored = -100
+
+// builder makes one graph for one batch. Errors of gorgonia are kept and returned once.
+type builder struct {
+	c      model.Config
+	g      *gorgonia.ExprGraph
+	B, T   int
+	flat   []float32 // parameters, row-major in tensor order
+	params []param
+	err    error
+}
+
+// param is a parameter's node; transposed says that the node holds [in, out].
+type param struct {
+	t          model.Tensor
+	n          *gorgonia.Node
+	transposed bool
+}
+
+type node = *gorgonia.Node
+
+func (b *builder) ok(n node, err error) node {
+	if err != nil && b.err == nil {
+		b.err = err
+	}
+	return n
+}
+
+func (b *builder) constant(name string, data []float32, shape ...int) node {
+	return gorgonia.NewTensor(b.g, gorgonia.Float32, len(shape), gorgonia.WithName(name), gorgonia.WithShape(shape...),
+		gorgonia.WithValue(tensor.New(tensor.WithShape(shape...), tensor.WithBacking(data))))
+}
+
+// vector is a 1-D parameter or the embedding as it is; matrix is [out, in] transposed to [in, out].
+func (b *builder) vector(t model.Tensor) node {
+	n := b.constant(t.Name, append([]float32(nil), b.flat[t.Off:t.Off+t.Len()]...), t.Shape...)
+	b.params = append(b.params, param{t, n, false})
+	return n
+}
+
+func (b *builder) matrix(t model.Tensor) node {
+	out, in := t.Shape[0], t.Shape[1]
+	n := b.constant(t.Name, transposed(b.flat[t.Off:t.Off+t.Len()], out, in), in, out)
+	b.params = append(b.params, param{t, n, true})
+	return n
+}
+
+func transposed(src []float32, rows, cols int) []float32 {
+	dst := make([]float32, len(src))
+	for r := range rows {
+		for c := range cols {
+			dst[c*rows+r] = src[r*cols+c]
+		}
+	}
+	return dst
+}
+
+func (b *builder) mul(x, y node) node  { return b.ok(gorgonia.Mul(x, y)) }
+func (b *builder) add(x, y node) node  { return b.ok(gorgonia.Add(x, y)) }
+func (b *builder) prod(x, y node) node { return b.ok(gorgonia.HadamardProd(x, y)) }
+func (b *builder) shape(x node, s ...int) node {
+	return b.ok(gorgonia.Reshape(x, tensor.Shape(s)))
+}
+
+// rms is x/√(mean x² + ε)·w. Not with InverseSqrt: its gradient is wrong in gorgonia v0.9.18 (TestInverseSqrtIsWrong).
+func (b *builder) rms(x, w node) node {
+	ms := b.ok(gorgonia.Mean(b.ok(gorgonia.Square(x)), 1))
+	sd := b.ok(gorgonia.Sqrt(b.add(ms, gorgonia.NewConstant(float32(b.c.NormEps)))))
+	y := b.ok(gorgonia.BroadcastHadamardDiv(x, sd, nil, []byte{1}))
+	return b.ok(gorgonia.BroadcastHadamardProd(y, w, nil, []byte{0}))
+}
+
+// heads turns (N, H·hd) into (B·H·T, hd).
+func (b *builder) heads(x node) node {
+	c := b.c
+	y := b.shape(x, b.B, b.T, c.Heads, c.HeadDim)
+	y = b.ok(gorgonia.Transpose(y, 0, 2, 1, 3))
+	return b.shape(y, b.B*c.Heads*b.T, c.HeadDim)
+}
+
+// rotary are cos, sin (B·H·T, hd) and the signed permutation P with x·P = [-x2, x1].
+func (b *builder) rotary() (cos, sin, rot node) {
+	hd, rows := b.c.HeadDim, b.B*b.c.Heads*b.T
+	cv, sv, rv := make([]float32, rows*hd), make([]float32, rows*hd), make([]float32, hd*hd)
+	for r := range rows {
+		for i := range hd {
+			f := float32(1 / math.Pow(b.c.RopeTheta, float64(2*(i%(hd/2)))/float64(hd)))
+			a := float64(float32(r%b.T) * f)
+			cv[r*hd+i], sv[r*hd+i] = float32(math.Cos(a)), float32(math.Sin(a))
+		}
+	}
+	for i := range hd / 2 {
+		rv[(i+hd/2)*hd+i], rv[i*hd+i+hd/2] = -1, 1
+	}
+	return b.constant("cos", cv, rows, hd), b.constant("sin", sv, rows, hd), b.constant("rot", rv, hd, hd)
+}
+
+// repeat copies each key/value head for the query heads that share it: a constant 0/1 matrix (KV·hd, H·hd).
+func (b *builder) repeat() node {
+	c := b.c
+	if c.KVHeads == c.Heads {
+		return nil
+	}
+	in, out := c.KVHeads*c.HeadDim, c.Heads*c.HeadDim
+	m := make([]float32, in*out)
+	for h := range c.Heads {
+		for i := range c.HeadDim {
+			m[(h/(c.Heads/c.KVHeads)*c.HeadDim+i)*out+h*c.HeadDim+i] = 1
+		}
+	}
+	return b.constant("repeat", m, in, out)
+}
+
+func (b *builder) mask() node {
+	n := b.B * b.c.Heads
+	m := make([]float32, n*b.T*b.T)
+	for i := range m {
+		if i%b.T > i/b.T%b.T {
+			m[i] = -1e9
+		}
+	}
+	return b.constant("mask", m, n, b.T, b.T)
+}
+
+func (b *builder) oneHot(name string, ids []int32) node {
+	v := make([]float32, len(ids)*b.c.Vocab)
+	for i, t := range ids {
+		if t != ignored {
+			v[i*b.c.Vocab+int(t)] = 1
+		}
+	}
+	return b.constant(name, v, len(ids), b.c.Vocab)
+}
+
+// logits builds the model for the tokens x, (N).
+func (b *builder) logits(x []int32) node {
+	c := b.c
+	ts := c.Tensors()
+	emb := b.vector(ts[0])
+	h := b.mul(b.oneHot("x", x), emb)
+	cos, sin, rot := b.rotary()
+	rep, mask := b.repeat(), b.mask()
+	scale := gorgonia.NewConstant(float32(1 / math.Sqrt(float64(c.HeadDim))))
+	bh, N := b.B*c.Heads, b.B*b.T
+	rope := func(q node) node { return b.add(b.prod(q, cos), b.prod(b.mul(q, rot), sin)) }
+	cube := func(q node) node { return b.shape(q, bh, b.T, c.HeadDim) }
+	for l := range c.Layers {
+		t := ts[1+9*l:]
+		n := b.rms(h, b.vector(t[0]))
+		q, k, v := b.mul(n, b.matrix(t[1])), b.mul(n, b.matrix(t[2])), b.mul(n, b.matrix(t[3]))
+		if rep != nil {
+			k, v = b.mul(k, rep), b.mul(v, rep)
+		}
+		s := b.ok(gorgonia.BatchedMatMul(cube(rope(b.heads(q))), cube(rope(b.heads(k))), false, true))
+		s = b.add(b.prod(s, scale), mask)
+		p := b.ok(gorgonia.SoftMax(b.shape(s, bh*b.T, b.T), 1))
+		y := b.ok(gorgonia.BatchedMatMul(b.shape(p, bh, b.T, b.T), cube(b.heads(v))))
+		y = b.ok(gorgonia.Transpose(b.shape(y, b.B, c.Heads, b.T, c.HeadDim), 0, 2, 1, 3))
+		h = b.add(h, b.mul(b.shape(y, N, c.Heads*c.HeadDim), b.matrix(t[4])))
+		n = b.rms(h, b.vector(t[5]))
+		gate, up := b.mul(n, b.matrix(t[6])), b.mul(n, b.matrix(t[7]))
+		a := b.prod(b.prod(gate, b.ok(gorgonia.Sigmoid(gate))), up)
+		h = b.add(h, b.mul(a, b.matrix(t[8])))
+	}
+	h = b.rms(h, b.vector(ts[1+9*c.Layers]))
+	if c.Tied {
+		return b.mul(h, b.ok(gorgonia.Transpose(emb, 1, 0)))
+	}
+	return b.mul(h, b.matrix(ts[2+9*c.Layers]))
+}
+
+// run builds and evaluates the mean loss over counted targets; with grad it fills the gradient, row-major in tensor order.
+// A panic inside gorgonia becomes an error.
+func run(c model.Config, flat []float32, batch model.Batch, grad []float32) (rows []float64, loss float64, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("gorgonia: %v", r)
+		}
+	}()
+	if c.Rope != nil {
+		return nil, 0, ErrUnsupported
+	}
+	b := &builder{c: c, g: gorgonia.NewGraph(), B: batch.B, T: batch.T, flat: flat}
+	counted := 0
+	for i, y := range batch.Y {
+		if x := batch.X[i]; x < 0 || int(x) >= c.Vocab || y != ignored && (y < 0 || int(y) >= c.Vocab) {
+			return nil, 0, fmt.Errorf("token %d or target %d is outside the vocabulary of %d", x, y, c.Vocab)
+		}
+		if y != ignored {
+			counted++
+		}
+	}
+	lp := b.ok(gorgonia.LogSoftMax(b.logits(batch.X), 1))
+	picked := b.ok(gorgonia.Sum(b.prod(b.oneHot("y", batch.Y), lp), 1))
+	total := b.ok(gorgonia.Neg(b.ok(gorgonia.Div(b.ok(gorgonia.Sum(picked)), gorgonia.NewConstant(float32(max(counted, 1)))))))
+	var each, value gorgonia.Value
+	gorgonia.Read(picked, &each)
+	gorgonia.Read(total, &value)
+	if grad != nil && b.err == nil {
+		var nodes []*gorgonia.Node
+		for _, p := range b.params {
+			nodes = append(nodes, p.n)
+		}
+		_, b.err = gorgonia.Grad(total, nodes...)
+	}
+	if b.err != nil {
+		return nil, 0, fmt.Errorf("build graph: %w", b.err)
+	}
+	vm := gorgonia.NewTapeMachine(b.g)
+	defer vm.Close()
+	if err := vm.RunAll(); err != nil {
+		return nil, 0, fmt.Errorf("run graph: %w", err)
+	}
+	if grad != nil {
+		if err := b.gradients(grad); err != nil {
+			return nil, 0, err
+		}
+	}
+	l, ok := value.Data().(float32)
+	r, ok2 := each.Data().([]float32)
+	if !ok || !ok2 {
+		return nil, 0, errors.New("gorgonia: unexpected type of a result")
+	}
+	return perSequence(r, batch), float64(l), nil
+}
+
+func (b *builder) gradients(grad []float32) error {
+	for _, p := range b.params {
+		g, err := p.n.Grad()
+		if err != nil {
+			return fmt.Errorf("gradient of %s: %w", p.t.Name, err)
+		}
+		d, ok := g.Data().([]float32)
+		if !ok {
+			return fmt.Errorf("gradient of %s: unexpected type", p.t.Name)
+		}
+		if p.transposed {
+			d = transposed(d, p.t.Shape[1], p.t.Shape[0])
+		}
+		copy(grad[p.t.Off:p.t.Off+p.t.Len()], d)
+	}
+	return nil
+}
+
+func perSequence(logp []float32, batch model.Batch) []float64 {
+	out, n := make([]float64, batch.B), make([]float64, batch.B)
+	for i, l := range logp {
+		if batch.Y[i] != ignored {
+			out[i/batch.T] -= float64(l)
+			n[i/batch.T]++
+		}
+	}
+	for i := range out {
+		out[i] /= math.Max(1, n[i])
+	}
+	return out
+}
