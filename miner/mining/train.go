@@ -2,7 +2,9 @@ package mining
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 
 	"sn3/chain"
 	"sn3/internal/replica"
@@ -21,9 +23,10 @@ type report struct {
 //  2. gap train: start from the proxy s = θ_{w-2} − α·decode(own payload of w-1)
 //  3. when θ_{w-1} arrives: local <- local + (θ_{w-1} − s), moments untouched
 //  4. the rest of the steps
-func (m *Miner) train(ctx context.Context, w chain.Window, batches model.Batches, steps int) (replica.Snapshot, report, error) {
+func (m *Miner) train(ctx context.Context, w chain.Window, assigned model.Batches, steps int) (replica.Snapshot, report, error) {
 	var rep report
 	none := replica.Snapshot{}
+	batches := &watched{Batches: assigned}
 	until, cancel := m.clock.Until(ctx, m.sched.End(w))
 	defer cancel()
 	proxy, err := m.proxy(ctx, w)
@@ -69,6 +72,20 @@ func (m *Miner) train(ctx context.Context, w chain.Window, batches model.Batches
 	return base, rep, nil
 }
 
+// watched remembers the error of reading data, to tell a cut bucket from a training that failed.
+type watched struct {
+	model.Batches
+	err error
+}
+
+func (b *watched) Next(ctx context.Context) (model.Batch, error) {
+	x, err := b.Batches.Next(ctx)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.err = err
+	}
+	return x, err
+}
+
 // base waits for θ_{w-1}, at the longest until the deadline, after which nothing of w can be sent any more.
 func (m *Miner) base(ctx context.Context, w chain.Window) (replica.Snapshot, error) {
 	until, cancel := m.clock.Until(ctx, m.sched.At(w, chain.PhaseDeadline))
@@ -81,7 +98,7 @@ func (m *Miner) base(ctx context.Context, w chain.Window) (replica.Snapshot, err
 }
 
 // steps makes up to n inner steps, one at a time so that the machine's cores can be shared between them.
-func (m *Miner) steps(ctx context.Context, w chain.Window, batches model.Batches, n int, rep *report) error {
+func (m *Miner) steps(ctx context.Context, w chain.Window, batches *watched, n int, rep *report) error {
 	first := uint64(w) * uint64(m.run.Train.InnerSteps)
 	for range n {
 		if ctx.Err() != nil {
@@ -95,6 +112,9 @@ func (m *Miner) steps(ctx context.Context, w chain.Window, batches model.Batches
 		})
 		if ctx.Err() != nil {
 			err = nil
+		}
+		if err != nil && batches.err != nil {
+			return fmt.Errorf("%w: the data bucket does not answer: %v", errSkip, batches.err)
 		}
 		if err != nil {
 			return fmt.Errorf("inner step %d: %w", rep.Steps, err)

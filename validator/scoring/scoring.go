@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sort"
 	"time"
 
@@ -88,19 +89,24 @@ func (v *Validator) loop(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, replica.ErrGone), errors.Is(err, chain.ErrUnavailable), errors.Is(err, chain.ErrPruned),
-			errors.Is(err, chain.ErrTooLate), errors.Is(err, errLate):
+		case err != nil && fatal(err):
+			return fmt.Errorf("judge window %d: %w", w, err)
+		case err != nil: // chain, bucket or data away, or too late: the next window may go better
 			v.skip(w, err)
 			if err := v.clock.Wait(ctx, v.sched.At(w, chain.PhaseScoreBy)); err != nil {
 				return err
 			}
-		case err != nil:
-			return fmt.Errorf("judge window %d: %w", w, err)
 		}
 		if err := v.eval(ctx, w); err != nil && ctx.Err() == nil {
 			v.cfg.Log.Warn("no evaluation", "window", w, "reason", err)
 		}
 	}
+}
+
+// fatal errors need the operator: no seat, or this machine's disk.
+func fatal(err error) bool {
+	var disk *os.PathError
+	return errors.Is(err, chain.ErrNotRegistered) || errors.As(err, &disk)
 }
 
 var errLate = errors.New("scoring was not done by the end of the vote")
@@ -165,7 +171,7 @@ func (v *Validator) judge(ctx context.Context, w chain.Window) error {
 	if err := v.cfg.Book.Save(); err != nil {
 		return err
 	}
-	v.cfg.Failpoint("recorded")
+	v.cfg.Failpoint("book")
 	cheats := v.cfg.Book.Cheats()
 	for _, t := range trials {
 		decide(t, cheats[t.Hotkey])
