@@ -26,14 +26,17 @@ func run(args []string) error {
 			Usage: "between windows `MODE`: train (start at once from a proxy, shift when the model arrives) or wait"},
 		&cli.BoolFlag{Name: "gpu", EnvVars: []string{"SN3_GPU"}, Category: "This machine:", Usage: "train on NVIDIA GPUs"})
 	return node.App("miner", "train the shared model and earn emissions",
-		"Needs a registered hotkey (sn3 register) and an own bucket; the network's run descriptor tells the rest.", flags, mine).Run(args)
+		"Needs a registered hotkey (sn3 register) and an own bucket; the network's run descriptor tells the rest.", flags,
+		func(c *cli.Context) error {
+			if c.Bool("gpu") {
+				return probeGPU()
+			}
+			return nil
+		}, mine).Run(args)
 }
 
 // mine wires a miner and runs it until a signal.
 func mine(c *cli.Context) error {
-	if c.Bool("gpu") {
-		return probeGPU()
-	}
 	ctx, cancel := proc.Context(c.Int("parent-fd"))
 	defer cancel(nil)
 	n, err := node.Open(ctx, c, false)

@@ -25,7 +25,7 @@ func main() { os.Exit(proc.Main("validator", run(os.Args))) }
 func run(args []string) error {
 	return node.App("validator", "score submissions, vote, set weights, publish checkpoints",
 		"Needs a registered hotkey with a validator permit and an own bucket; the network's run descriptor tells the rest.",
-		node.Flags(), validate).Run(args)
+		node.Flags(), nil, validate).Run(args)
 }
 
 // validate wires a validator and runs it until a signal; before it ends it publishes a last checkpoint.

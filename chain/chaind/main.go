@@ -23,7 +23,7 @@ func env(name string) []string { return []string{"SN3_" + name} }
 
 func run(args []string) error {
 	home := &cli.StringFlag{Name: "home", Usage: "`FOLDER` of the node", Required: true, EnvVars: env("CHAIN_HOME")}
-	usage := func(_ *cli.Context, err error, _ bool) error { return proc.Usage(err) }
+	usage := func(c *cli.Context, err error, _ bool) error { return proc.Flag(c, err) }
 	app := &cli.App{Name: "chaind", Usage: "run a node of the local chain", Version: proc.Version, Suggest: true, EnableBashCompletion: true,
 		ExitErrHandler: func(*cli.Context, error) {}, OnUsageError: usage,
 		Commands: []*cli.Command{

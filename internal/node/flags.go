@@ -23,46 +23,52 @@ func env(name string) []string {
 	return []string{"SN3_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))}
 }
 
-func str(group, name, value, usage string, required bool) cli.Flag {
-	return &cli.StringFlag{Name: name, Value: value, Usage: usage, EnvVars: env(name), Category: group, Required: required}
+func str(group, name, value, usage string) cli.Flag {
+	return &cli.StringFlag{Name: name, Value: value, Usage: usage, EnvVars: env(name), Category: group}
 }
 
 // Flags are the flags of both miner and validator.
 func Flags() []cli.Flag {
 	return []cli.Flag{
-		str(flagGroupNetwork, "chain", "", "chain node as `HOST:PORT`", true),
+		str(flagGroupNetwork, "chain", "", "chain node as `HOST:PORT`"),
 		&cli.BoolFlag{Name: "no-p2p", Usage: "do not announce or listen by peer-to-peer; chain and S3 are enough", EnvVars: env("no-p2p"), Category: flagGroupNetwork},
-		str(flagGroupNetwork, "p2p-listen", "", "peer-to-peer `MULTIADDR` to listen on (default: a free loopback port)", false),
+		str(flagGroupNetwork, "p2p-listen", "", "peer-to-peer `MULTIADDR` to listen on (default: a free loopback port)"),
 		&cli.StringSliceFlag{Name: "p2p-peer", Usage: "peer-to-peer `MULTIADDR` to connect to (default: what the chain node names)", EnvVars: env("p2p-peer"), Category: flagGroupNetwork},
-		str(flagGroupIdentity, "keystore", "", "key `FILE` (keystore v3; sn3 wallet new makes one)", true),
-		str(flagGroupIdentity, "passphrase-file", "", "`FILE` with the keystore's passphrase (default: ask on the terminal)", false),
-		str(flagGroupIdentity, "bucket", "", "own bucket as `LOCATOR`: local:NAME, s3:REGION/NAME, r2:ACCOUNT/NAME, gcs:NAME, b2:REGION/NAME", true),
-		str(flagGroupIdentity, "s3-access-key", "", "access `KEY` that may write the own bucket", true),
-		str(flagGroupIdentity, "s3-secret-file", "", "`FILE` with the secret of that key (or SN3_S3_SECRET)", false),
-		str(flagGroupMachine, "dir", "", "private `FOLDER` of this node", true),
-		str(flagGroupMachine, "engine", "cpu", "training `ENGINE`: cpu or gorgonia (slow, for checking)", false),
-		str(flagGroupMachine, "kernels", "", "force CPU `KERNELS`: portable, avx2 or avx512 (default: the best this CPU has)", false),
+		str(flagGroupIdentity, "keystore", "", "key `FILE` (keystore v3; sn3 wallet new makes one)"),
+		str(flagGroupIdentity, "passphrase-file", "", "`FILE` with the keystore's passphrase (default: ask on the terminal)"),
+		str(flagGroupIdentity, "bucket", "", "own bucket as `LOCATOR`: local:NAME, s3:REGION/NAME, r2:ACCOUNT/NAME, gcs:NAME, b2:REGION/NAME"),
+		str(flagGroupIdentity, "s3-access-key", "", "access `KEY` that may write the own bucket"),
+		str(flagGroupIdentity, "s3-secret-file", "", "`FILE` with the secret of that key (or SN3_S3_SECRET)"),
+		str(flagGroupMachine, "dir", "", "private `FOLDER` of this node"),
+		str(flagGroupMachine, "engine", "cpu", "training `ENGINE`: cpu or gorgonia (slow, for checking)"),
+		str(flagGroupMachine, "kernels", "", "force CPU `KERNELS`: portable or avx512 (default: the best this CPU has)"),
 		&cli.IntFlag{Name: "threads", Value: runtime.NumCPU(), Usage: "compute threads", EnvVars: env("threads"), Category: flagGroupMachine},
-		str(flagGroupMachine, "compute-lock", "", "`FOLDER` of lock files that share this machine's cores between processes", false),
+		str(flagGroupMachine, "compute-lock", "", "`FOLDER` of lock files that share this machine's cores between processes"),
 		&cli.IntFlag{Name: "parent-fd", Usage: "end when this inherited pipe closes", EnvVars: env("parent-fd"), Category: flagGroupMachine, Hidden: true},
 		&cli.StringFlag{Name: "failpoint", Usage: "kill this process at a named point (crash tests)", EnvVars: env("failpoint"), Hidden: true},
-		str(flagGroupMachine, "log-format", "text", "log `FORMAT`: text or json", false),
+		str(flagGroupMachine, "log-format", "text", "log `FORMAT`: text or json"),
 		&cli.BoolFlag{Name: "verbose", Usage: "log more", EnvVars: env("verbose"), Category: flagGroupMachine},
 	}
 }
 
 // App is the frame of a binary with one main action.
-func App(name, usage, description string, flags []cli.Flag, action cli.ActionFunc) *cli.App {
+// first, if not nil, runs before required flags are checked.
+func App(name, usage, description string, flags []cli.Flag, first, action cli.ActionFunc) *cli.App {
 	return &cli.App{
 		Name: name, Usage: usage, Description: description, Version: proc.Version, Flags: flags, Action: action,
 		Suggest: true, EnableBashCompletion: true, HideHelpCommand: true, UseShortOptionHandling: true,
-		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return proc.Usage(err) },
+		OnUsageError:   func(c *cli.Context, err error, _ bool) error { return proc.Flag(c, err) },
 		ExitErrHandler: func(*cli.Context, error) {}, // main prints and exits
 		Before: func(c *cli.Context) error {
 			if c.Args().Len() > 0 {
 				return proc.Usage(fmt.Errorf("unexpected argument %q; every setting is a flag, see %s --help", c.Args().First(), name))
 			}
-			return nil
+			if first != nil {
+				if err := first(c); err != nil {
+					return err
+				}
+			}
+			return proc.Missing(c, "chain", "keystore", "bucket", "s3-access-key", "dir")
 		},
 	}
 }

@@ -9,7 +9,10 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
+
+	"github.com/urfave/cli/v2"
 
 	"sn3/chain"
 )
@@ -36,6 +39,34 @@ func (e *exitError) Unwrap() error { return e.err }
 
 // Usage marks an error as the caller's mistake: exit code 2.
 func Usage(err error) error { return &exitError{err, ExitUsage} }
+
+// Flag is Usage for an error of parsing flags, with the nearest flag there is; package flag tells an unknown one only by its
+// text.
+func Flag(c *cli.Context, err error) error {
+	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
+	if !unknown {
+		return Usage(err)
+	}
+	flags := c.App.Flags
+	if c.Command != nil && len(c.Command.Flags) > 0 {
+		flags = c.Command.Flags
+	}
+	return Usage(fmt.Errorf("there is no flag --%s; did you mean %s?", strings.TrimPrefix(name, "-"), cli.SuggestFlag(flags, name, false)))
+}
+
+// Missing is a usage error that lists which of the named flags are neither given nor in the environment; nil if none is.
+func Missing(c *cli.Context, names ...string) error {
+	var missing []string
+	for _, n := range names {
+		if !c.IsSet(n) {
+			missing = append(missing, "--"+n)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return Usage(fmt.Errorf("missing: %s", strings.Join(missing, ", ")))
+}
 
 // Refused marks a configuration that the network does not accept: exit code 3.
 func Refused(err error) error { return &exitError{err, ExitRefused} }

@@ -28,7 +28,7 @@ func say(head, format string, args ...any) {
 }
 
 func run(args []string) error {
-	usage := func(_ *cli.Context, err error, _ bool) error { return proc.Usage(err) }
+	usage := func(c *cli.Context, err error, _ bool) error { return proc.Flag(c, err) }
 	dir := &cli.StringFlag{Name: "dir", Value: ".localnet", Usage: "`FOLDER` of the network", EnvVars: []string{"SN3_DIR"}}
 	command := func(name, text string, act cli.ActionFunc, flags ...cli.Flag) *cli.Command {
 		return &cli.Command{Name: name, Usage: text, Action: act, OnUsageError: usage, Flags: append([]cli.Flag{dir}, flags...)}

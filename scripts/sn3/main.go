@@ -30,19 +30,19 @@ func run(args []string) error {
 			&cli.StringFlag{Name: "local", Usage: "`FOLDER` of a local network", EnvVars: []string{"SN3_LOCAL"}},
 			&cli.StringFlag{Name: "chain", Usage: "chain node as `HOST:PORT`", EnvVars: []string{"SN3_CHAIN"}},
 		},
-		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return proc.Usage(err) },
+		OnUsageError:   func(c *cli.Context, err error, _ bool) error { return proc.Flag(c, err) },
 		ExitErrHandler: func(*cli.Context, error) {},
 		CommandNotFound: func(c *cli.Context, name string) {
 			fmt.Fprintf(c.App.ErrWriter, "sn3: no command %q; sn3 help lists them\n", name)
 		},
 	}
-	return app.Run(args)
+	return app.Run(flagsFirst(app.Commands, args))
 }
 
 // command fills in what every command has: a usage error for bad flags and for surplus or missing arguments.
 func command(name, usage, args string, want int, flags []cli.Flag, act func(*cli.Context) error) *cli.Command {
 	return &cli.Command{Name: name, Usage: usage, ArgsUsage: args, Flags: flags,
-		OnUsageError: func(_ *cli.Context, err error, _ bool) error { return proc.Usage(err) },
+		OnUsageError: func(c *cli.Context, err error, _ bool) error { return proc.Flag(c, err) },
 		Action: func(c *cli.Context) error {
 			if want >= 0 && c.NArg() != want {
 				return proc.Usage(fmt.Errorf("%s takes %d arguments (%s), got %d", name, want, args, c.NArg()))
