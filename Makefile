@@ -52,7 +52,7 @@ lint: ## formatting, vet, our own rules, staticcheck when it is installed
 	@if command -v staticcheck >/dev/null; then staticcheck ./...; else echo "staticcheck is not installed: skipped"; fi
 
 race: ## tests under the race detector, without CometBFT and versitygw
-	$(GO) test -race -timeout 900s $(RACE)
+	$(GO) test -race -short -timeout 900s $(RACE)
 
 bench: ## benchmarks
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./gradients ./model/...

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/ethereum/go-ethereum/crypto"
@@ -41,6 +42,7 @@ type Net struct {
 	Mem   *storage.Memory
 
 	packed *data.Packed
+	cut    atomic.Bool // no bucket answers
 	mu     sync.Mutex
 	nodes  map[string]*Node
 }
@@ -52,12 +54,13 @@ type Node struct {
 	Replica *replica.Replica
 	Book    *scoring.Book // of a validator
 
-	cancel context.CancelFunc
-	done   chan struct{}
-	clock  *replica.Clock
-	mu     sync.Mutex
-	events []events.Event
-	err    error
+	cancel  context.CancelFunc
+	started chan struct{} // closed when cancel is set
+	done    chan struct{}
+	clock   *replica.Clock
+	mu      sync.Mutex
+	events  []events.Event
+	err     error
 }
 
 // Options describe a network.
@@ -183,8 +186,15 @@ func (n *Net) Dir() string {
 }
 
 func (n *Net) open(l storage.Locator) (*storage.Bucket, error) {
-	return n.Mem.Bucket(l.Bucket(), false), nil
+	return n.bucket(l.Bucket(), false), nil
 }
+
+func (n *Net) bucket(name string, writable bool) *storage.Bucket {
+	return storage.NewBucket(cuttable{n.Mem.Driver(name, writable), &n.cut})
+}
+
+// Cut takes all buckets away, or brings them back.
+func (n *Net) Cut(away bool) { n.cut.Store(away) }
 
 // start wires what miners and validators share.
 func (n *Net) start(name string, validator bool, o *NodeOptions) (*Node, *data.Dataset) {
@@ -193,7 +203,7 @@ func (n *Net) start(name string, validator bool, o *NodeOptions) (*Node, *data.D
 	if o.Dir == "" {
 		o.Dir = n.Dir()
 	}
-	x := &Node{Name: name, Hotkey: local.AccountOf(&k.PublicKey), done: make(chan struct{}), clock: n.Chain.join()}
+	x := &Node{Name: name, Hotkey: local.AccountOf(&k.PublicKey), started: make(chan struct{}), done: make(chan struct{}), clock: n.Chain.join()}
 	d, err := data.Open(context.Background(), n.packed, n.Run.Dataset, "", n.Run.Model.Seq)
 	if err != nil {
 		n.T.Fatal(err)
@@ -202,7 +212,7 @@ func (n *Net) start(name string, validator bool, o *NodeOptions) (*Node, *data.D
 	if err != nil {
 		n.T.Fatal(err)
 	}
-	bucket := n.Mem.Bucket(name, true)
+	bucket := n.bucket(name, true)
 	if o.Bucket != nil {
 		bucket = o.Bucket(bucket)
 	}
@@ -241,6 +251,7 @@ func (x *Node) Events(kind events.Kind) []events.Event {
 func (n *Net) run(x *Node, f func(ctx context.Context) error) *Node {
 	ctx, cancel := context.WithCancel(context.Background())
 	x.cancel = cancel
+	close(x.started)
 	go func() {
 		defer close(x.done)
 		x.err = f(ctx)
