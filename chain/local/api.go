@@ -19,6 +19,7 @@ type Status struct {
 	Network     string      `json:"network"`
 	Height      chain.Block `json:"height"`
 	Time        time.Time   `json:"time"`
+	AppHash     chain.Hash  `json:"app_hash"` // of the state at Height
 	BlockTimeMS int64       `json:"block_time_ms"`
 	RunHash     chain.Hash  `json:"run_hash"`
 	Info        NodeInfo    `json:"info"`
@@ -34,8 +35,19 @@ const (
 	QuerySelection = "selection" // [window] -> chain.Selection
 	QueryBeacon    = "beacon"    // [round] -> bytes
 	QueryRun       = "run"       // [] -> canonical bytes of chain.Run
-	QueryGenesis   = "genesis"   // []
+	QueryGenesis   = "genesis"   // [] -> state.Genesis
+	QueryParams    = "params"    // [] -> Params
+	QueryPeers     = "peers"     // [] -> []string
 )
+
+// Params are the chain's constants as far as a client cares; local/state has them all.
+type Params struct {
+	MaxSeats        int          `json:"max_seats"`
+	Burn            chain.Amount `json:"burn"`             // cost of a registration, in rao
+	EpochEmission   chain.Amount `json:"epoch_emission"`   // paid at every tempo, in rao
+	WeightsInterval chain.Block  `json:"weights_interval"` // blocks between two weight rows of a hotkey
+	KeepWindows     int          `json:"keep_windows"`     // for how many windows history can be asked for
+}
 
 // AccountInfo is a balance and the next nonce.
 type AccountInfo struct {
@@ -52,10 +64,12 @@ type TxInfo struct {
 // Backend is what a Client talks to: a node over HTTP, or the state machine in the same process. Errors wrap
 // chain.ErrUnavailable, ErrPruned, ErrNotYet or ErrNotFound where they apply. Safe for concurrent use.
 type Backend interface {
-	// Submit checks a transaction and puts it into the mempool.
+	// Submit checks a transaction and puts it into the mempool. It is idempotent: one that waits or is in a block already
+	// is CodeOK again, and TxInfo has its outcome.
 	Submit(ctx context.Context, tx []byte) (Code, error)
 	// Query answers one of the queries above as JSON.
 	Query(ctx context.Context, name, arg string) (json.RawMessage, error)
-	// Heads waits for final heads above after and returns them, ascending and contiguous from after+1 unless pruned.
+	// Heads waits for final heads above after and returns them, ascending and contiguous from after+1 unless pruned. It may
+	// give up waiting after HeadsWait and return none.
 	Heads(ctx context.Context, after chain.Block) ([]chain.Head, error)
 }

@@ -7,24 +7,28 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"sync"
 	"time"
 
 	"sn3/chain"
 )
 
+// ErrNoKey: the client was made for reading.
+var ErrNoKey = errors.New("local: this operation needs a key")
+
 // Client implements chain.Reader, Writer, Registrar, Describer and Selector over a Backend. Safe for concurrent use; two
-// processes must not share one key.
+// processes must not share one key. Reads fail at once when the node is away, writes wait for it (see Send).
 type Client struct {
 	back Backend
 	key  *ecdsa.PrivateKey
 
-	mu  sync.Mutex // one transaction of this key at a time
-	net string
+	turn     chan struct{} // one transaction of this key at a time
+	patience time.Duration // how long a write waits for a node that does not answer
 }
 
 // NewClient makes a client; with a nil key it can only read.
-func NewClient(b Backend, key *ecdsa.PrivateKey) *Client { return &Client{back: b, key: key} }
+func NewClient(b Backend, key *ecdsa.PrivateKey) *Client {
+	return &Client{back: b, key: key, turn: make(chan struct{}, 1), patience: 30 * time.Second}
+}
 
 func query[T any](ctx context.Context, c *Client, name, arg string) (out T, err error) {
 	raw, err := c.back.Query(ctx, name, arg)
@@ -37,33 +41,68 @@ func query[T any](ctx context.Context, c *Client, name, arg string) (out T, err 
 	return out, nil
 }
 
+func number[N ~uint64](n N) string { return strconv.FormatUint(uint64(n), 10) }
+
 // Status is the node's own view.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	return query[Status](ctx, c, QueryStatus, "")
 }
 
-// Account is a balance and the next nonce.
+// Params are the chain's constants.
+func (c *Client) Params(ctx context.Context) (Params, error) {
+	return query[Params](ctx, c, QueryParams, "")
+}
+
+// Peers are the peer-to-peer addresses that the node hands out.
+func (c *Client) Peers(ctx context.Context) ([]string, error) {
+	return query[[]string](ctx, c, QueryPeers, "")
+}
+
+// Account is a balance and the next nonce; an account that nobody ever paid has neither.
 func (c *Client) Account(ctx context.Context, k chain.Coldkey) (AccountInfo, error) {
 	return query[AccountInfo](ctx, c, QueryAccount, k.String())
 }
 
+// Balance is what an account holds.
+func (c *Client) Balance(ctx context.Context, k chain.Coldkey) (chain.Amount, error) {
+	a, err := c.Account(ctx, k)
+	return a.Balance, err
+}
+
 // Snapshot implements chain.Reader.
 func (c *Client) Snapshot(ctx context.Context, b chain.Block) (*chain.Snapshot, error) {
-	s, err := query[*chain.Snapshot](ctx, c, QuerySnapshot, strconv.FormatUint(uint64(b), 10))
+	s, err := query[*chain.Snapshot](ctx, c, QuerySnapshot, number(b))
 	if err == nil && s == nil {
 		err = errors.New("ask the chain for a snapshot: empty answer")
 	}
 	return s, err
 }
 
+// Newest is the snapshot of the newest final block.
+func (c *Client) Newest(ctx context.Context) (*chain.Snapshot, error) {
+	for {
+		st, err := c.Status(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s, err := c.Snapshot(ctx, st.Height)
+		if !errors.Is(err, chain.ErrPruned) { // else so many blocks came in between that only a newer one is kept
+			return s, err
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+}
+
 // Beacon implements chain.Reader.
 func (c *Client) Beacon(ctx context.Context, r chain.Round) ([]byte, error) {
-	return query[[]byte](ctx, c, QueryBeacon, strconv.FormatUint(uint64(r), 10))
+	return query[[]byte](ctx, c, QueryBeacon, number(r))
 }
 
 // Selection implements chain.Selector.
 func (c *Client) Selection(ctx context.Context, w chain.Window) (chain.Selection, error) {
-	return query[chain.Selection](ctx, c, QuerySelection, strconv.FormatUint(uint64(w), 10))
+	return query[chain.Selection](ctx, c, QuerySelection, number(w))
 }
 
 // Describe implements chain.Describer: the descriptor must have the hash that the node's status names.
@@ -86,7 +125,8 @@ func (c *Client) Describe(ctx context.Context) (*chain.Run, error) {
 	return run, nil
 }
 
-// Heads implements chain.Reader: it reconnects for as long as ctx lives and fills gaps.
+// Heads implements chain.Reader: it reconnects for as long as ctx lives. A block that the node no longer lists, because the
+// client was away for thousands of blocks, is delivered with the time of the next known one.
 func (c *Client) Heads(ctx context.Context) (<-chan chain.Head, error) {
 	st, err := c.Status(ctx)
 	if err != nil {
@@ -106,13 +146,11 @@ func (c *Client) Heads(ctx context.Context) (<-chan chain.Head, error) {
 				continue
 			}
 			for _, h := range heads {
-				if h.Block <= last {
-					continue
+				for ; last < h.Block; last++ {
+					if !send(ctx, out, chain.Head{Block: last + 1, Time: h.Time}) {
+						return
+					}
 				}
-				if !send(ctx, out, h) {
-					return
-				}
-				last = h.Block
 			}
 		}
 	}()
@@ -134,133 +172,5 @@ func sleep(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-t.C:
-	}
-}
-
-// Publish implements chain.Writer.
-func (c *Client) Publish(ctx context.Context, r chain.Record) (chain.Receipt, error) {
-	if err := r.Validate(); err != nil {
-		return chain.Receipt{}, err
-	}
-	if c.key != nil {
-		if st, err := c.Status(ctx); err == nil {
-			if s, err := c.Snapshot(ctx, st.Height); err == nil {
-				if p, ok := s.Record(AccountOf(&c.key.PublicKey)); ok && p.Record.Equal(r) {
-					return chain.Receipt{Block: p.At}, nil
-				}
-			}
-		}
-	}
-	return c.Send(ctx, Publish{Record: r})
-}
-
-// SetWeights implements chain.Writer.
-func (c *Client) SetWeights(ctx context.Context, w []chain.Weight) (chain.Receipt, error) {
-	return c.Send(ctx, SetWeights{Weights: w})
-}
-
-// Register implements chain.Registrar: a hotkey that has a seat gets its uid back.
-func (c *Client) Register(ctx context.Context) (chain.UID, error) {
-	r, err := c.Send(ctx, Register{})
-	if err != nil {
-		return 0, err
-	}
-	for {
-		st, err := c.Status(ctx)
-		if err != nil {
-			return 0, err
-		}
-		s, err := c.Snapshot(ctx, max(st.Height, r.Block))
-		if errors.Is(err, chain.ErrPruned) || errors.Is(err, chain.ErrNotYet) { // another block came in between
-			if ctx.Err() != nil {
-				return 0, ctx.Err()
-			}
-			sleep(ctx, 20*time.Millisecond)
-			continue
-		}
-		if err != nil {
-			return 0, err
-		}
-		n, ok := s.ByHotkey(AccountOf(&c.key.PublicKey))
-		if !ok {
-			return 0, fmt.Errorf("registration was included but there is no seat: %w", chain.ErrNotRegistered)
-		}
-		return n.UID, nil
-	}
-}
-
-// Transfer implements chain.Registrar.
-func (c *Client) Transfer(ctx context.Context, to chain.Coldkey, amount chain.Amount) error {
-	_, err := c.Send(ctx, Transfer{To: to, Amount: amount})
-	return err
-}
-
-// ErrNoKey: the client was made for reading.
-var ErrNoKey = errors.New("local: this operation needs a key")
-
-// Send signs an operation, submits it and waits until it is in a final block. A wrong nonce is read anew and tried again:
-// another transaction of this key may have been on its way.
-func (c *Client) Send(ctx context.Context, op Op) (chain.Receipt, error) {
-	if c.key == nil {
-		return chain.Receipt{}, ErrNoKey
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.net == "" {
-		st, err := c.Status(ctx)
-		if err != nil {
-			return chain.Receipt{}, err
-		}
-		c.net = st.Network
-	}
-	const tries = 5
-	for try := 0; ; try++ {
-		acc, err := c.Account(ctx, chain.Coldkey(AccountOf(&c.key.PublicKey)))
-		if err != nil {
-			return chain.Receipt{}, err
-		}
-		tx, err := SignTx(c.net, acc.Nonce, op, c.key)
-		if err != nil {
-			return chain.Receipt{}, err
-		}
-		r, code, err := c.include(ctx, tx)
-		if err != nil {
-			return r, err
-		}
-		if code != CodeNonce || try == tries {
-			return r, code.Err()
-		}
-		sleep(ctx, 100*time.Millisecond)
-	}
-}
-
-// include submits a transaction and polls for its inclusion. One that a restarting node lost is submitted again.
-func (c *Client) include(ctx context.Context, tx *Tx) (chain.Receipt, Code, error) {
-	raw, hash := tx.Encode(), tx.Hash()
-	code, err := c.back.Submit(ctx, raw)
-	if err != nil {
-		return chain.Receipt{}, 0, fmt.Errorf("submit transaction: %w", err)
-	}
-	if code != CodeOK {
-		return chain.Receipt{}, code, nil
-	}
-	const again = 50 // polls
-	for n := 1; ; n++ {
-		sleep(ctx, 60*time.Millisecond)
-		if ctx.Err() != nil {
-			return chain.Receipt{}, 0, ctx.Err()
-		}
-		info, err := query[TxInfo](ctx, c, QueryTx, hash.String())
-		if err != nil && !errors.Is(err, chain.ErrNotFound) && !errors.Is(err, chain.ErrUnavailable) {
-			return chain.Receipt{}, 0, err
-		}
-		if err == nil && info.Block > 0 {
-			return chain.Receipt{Block: info.Block, Tx: hash}, info.Code, nil
-		}
-		if n%again == 0 {
-			if code, err := c.back.Submit(ctx, raw); err == nil && code == CodeNonce {
-				return chain.Receipt{}, CodeNonce, nil // included earlier and forgotten, or overtaken
-			}
-		}
 	}
 }

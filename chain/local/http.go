@@ -24,26 +24,48 @@ const (
 	// HeadsWait is how long a node holds a request for heads before it answers with none.
 	HeadsWait = 15 * time.Second
 
-	maxAnswer = 64 << 20
+	maxAnswer   = 64 << 20
+	callTimeout = 10 * time.Second
 )
 
-// Answer is the body of every response: a result, or an error by name.
+// Answer is the body of every response: a result, or an error and its kind.
 type Answer struct {
 	Result json.RawMessage `json:"result,omitempty"`
 	Error  string          `json:"error,omitempty"`
 	Kind   string          `json:"kind,omitempty"`
 }
 
-var kinds = map[string]error{"pruned": chain.ErrPruned, "not_yet": chain.ErrNotYet, "not_found": chain.ErrNotFound, "unavailable": chain.ErrUnavailable}
-
-// KindOf names the sentinel that err wraps, for an Answer; "" for another error.
-func KindOf(err error) string {
-	for name, is := range kinds {
-		if errors.Is(err, is) {
-			return name
-		}
+// kindOf names the sentinel that err wraps, for an Answer; "" for another error.
+func kindOf(err error) string {
+	switch {
+	case errors.Is(err, chain.ErrPruned):
+		return "pruned"
+	case errors.Is(err, chain.ErrNotYet):
+		return "not_yet"
+	case errors.Is(err, chain.ErrNotFound):
+		return "not_found"
+	case errors.Is(err, chain.ErrUnavailable):
+		return "unavailable"
 	}
 	return ""
+}
+
+// err is the error that an Answer carries, with its sentinel; nil if it carries a result.
+func (a Answer) err() error {
+	switch a.Kind {
+	case "pruned":
+		return fmt.Errorf("%w (%s)", chain.ErrPruned, a.Error)
+	case "not_yet":
+		return fmt.Errorf("%w (%s)", chain.ErrNotYet, a.Error)
+	case "not_found":
+		return fmt.Errorf("%w (%s)", chain.ErrNotFound, a.Error)
+	case "unavailable":
+		return fmt.Errorf("%w (%s)", chain.ErrUnavailable, a.Error)
+	}
+	if a.Error != "" {
+		return errors.New(a.Error)
+	}
+	return nil
 }
 
 // httpBackend talks to a node.
@@ -61,47 +83,54 @@ func Dial(addr string) (Backend, error) {
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || host == "" {
 		return nil, fmt.Errorf("chain address %q: want HOST:PORT", addr)
 	}
-	return &httpBackend{"http://" + addr, &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute}}}, nil
+	c := &http.Client{
+		Transport:     &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute}, // no proxy: the node is near
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return &httpBackend{"http://" + addr, c}, nil
 }
 
+// do makes one call of at most wait. An unreachable node is chain.ErrUnavailable, unless it is ctx that ended.
 func (b *httpBackend) do(ctx context.Context, method, path string, body []byte, wait time.Duration) (json.RawMessage, error) {
-	ctx, cancel := context.WithTimeout(ctx, wait)
+	call, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, b.base+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(call, method, b.base+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
-	resp, err := b.c.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %v", chain.ErrUnavailable, err)
+	raw, err := b.exchange(req)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", chain.ErrUnavailable, err)
 	}
 	var a Answer
 	if err := json.Unmarshal(raw, &a); err != nil {
-		return nil, fmt.Errorf("read answer of %s: not a chain node?: %w", b.base, err)
+		return nil, fmt.Errorf("read answer of %s (is it a chain node?): %w", b.base, err)
 	}
-	if is := kinds[a.Kind]; is != nil {
-		return nil, fmt.Errorf("%w (%s)", is, a.Error)
-	}
-	if a.Error != "" {
-		return nil, errors.New(a.Error)
-	}
-	return a.Result, nil
+	return a.Result, a.err()
 }
 
-const callTimeout = 10 * time.Second
+func (b *httpBackend) exchange(req *http.Request) ([]byte, error) {
+	resp, err := b.c.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err == nil && len(raw) == 0 {
+		err = io.ErrUnexpectedEOF // a node that is stopping
+	}
+	return raw, err
+}
 
 func (b *httpBackend) Submit(ctx context.Context, tx []byte) (Code, error) {
 	raw, err := b.do(ctx, http.MethodPost, PathTx, tx, callTimeout)
 	if err != nil {
 		return 0, err
 	}
-	var code Code
-	return code, json.Unmarshal(raw, &code)
+	return decode[Code](raw)
 }
 
 func (b *httpBackend) Query(ctx context.Context, name, arg string) (json.RawMessage, error) {
@@ -113,6 +142,12 @@ func (b *httpBackend) Heads(ctx context.Context, after chain.Block) ([]chain.Hea
 	if err != nil {
 		return nil, err
 	}
-	var heads []chain.Head
-	return heads, json.Unmarshal(raw, &heads)
+	return decode[[]chain.Head](raw)
+}
+
+func decode[T any](raw json.RawMessage) (out T, err error) {
+	if err := json.Unmarshal(raw, &out); err != nil {
+		return out, fmt.Errorf("read the chain node's answer: %w", err)
+	}
+	return out, nil
 }

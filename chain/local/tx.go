@@ -117,8 +117,8 @@ func SignTx(network string, nonce uint64, op Op, key *ecdsa.PrivateKey) (*Tx, er
 		return nil, fmt.Errorf("sign transaction: %w", err)
 	}
 	copy(t.Sig[:], sig)
-	if n := len(t.Encode()); n > MaxTx {
-		return nil, fmt.Errorf("sign transaction: %d bytes, at most %d", n, MaxTx)
+	if _, err := ParseTx(t.Encode()); err != nil { // too long, too many weights
+		return nil, fmt.Errorf("sign transaction: %w", err)
 	}
 	return t, nil
 }

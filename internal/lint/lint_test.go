@@ -26,6 +26,7 @@ type rule struct {
 var rules = []rule{
 	{"chain/local/node", "the consensus engine's adapter", nil, []string{"sn3/storage", "sn3/model"}},
 	{"chain/chaind", "a main wires", nil, []string{"sn3/storage", "sn3/gradients"}},
+	{"chain/chaintest", "the contract of drivers knows none of them", []string{"sn3/chain"}, []string{"sn3/chain/local"}},
 	{"chain/local", "the client and the state machine know no model and no storage", []string{"sn3/chain", "sn3/internal/preset"}, nil},
 	{"chain/yuma", "pure arithmetic", []string{"sn3/internal/golden"}, nil},
 	{"chain", "the root names the system and imports nothing of ours", []string{}, nil},

@@ -4,71 +4,71 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"log/slog"
-	"sync"
+	"runtime/debug"
 
 	abci "github.com/cometbft/cometbft/abci/types"
 
 	"sn3/chain"
 	"sn3/chain/local"
 	"sn3/chain/local/beacon"
-	"sn3/chain/local/state"
+	"sn3/chain/local/ledger"
 )
 
 // beaconTx is the first byte of the pseudo-transaction that carries the beacon; no transaction starts with it.
 const beaconTx = 0xB1
 
-// keepBlocks is how many blocks CometBFT keeps; the state does not need them.
-const keepBlocks = 2000
+const (
+	keepBlocks = 2000 // that CometBFT keeps at least; the state needs none of them
+	pruneEvery = 100  // blocks, so that most commits have nothing to delete
+)
 
-// app adapts the machine to ABCI. CometBFT calls it from several goroutines.
+// app adapts the ledger to ABCI. CometBFT calls it from several goroutines, FinalizeBlock and Commit from one.
 type app struct {
 	abci.BaseApplication
-	log    *slog.Logger
-	store  *store
-	secret []byte // of the beacon
-
-	mu      sync.Mutex
-	st      *state.State
-	txs     map[chain.Hash]local.TxInfo
-	heads   []chain.Head  // ascending, contiguous
-	moved   chan struct{} // closed with every commit
-	pending struct {
-		head  chain.Head
-		dirty []state.KV
-		txs   map[chain.Hash]local.TxInfo
-	}
-	failed func(error) // ends the node: a store that cannot be written must not be followed by another block
+	ledger  *ledger.Ledger
+	store   *store
+	secret  []byte // of the beacon
+	keep    int64  // blocks that CometBFT keeps
+	pending *ledger.Executed
+	failed  func(error) // ends the node: a block that is not saved must not be followed by another one
 }
 
+// guard turns a panic into the end of the node with an error: CometBFT would log it and stand still.
+func (a *app) guard(doing string, err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("%s: panic, which is a bug of this program: %v\n%s", doing, r, debug.Stack())
+		a.failed(*err)
+	}
+}
+
+// Info tells CometBFT where the machine is; blocks above that are replayed.
 func (a *app) Info(context.Context, *abci.RequestInfo) (*abci.ResponseInfo, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	res := &abci.ResponseInfo{LastBlockHeight: int64(a.st.Height())}
-	if a.st.Height() > 0 {
-		h := a.st.AppHash()
-		res.LastBlockAppHash = h[:]
+	height, hash := a.ledger.Height()
+	res := &abci.ResponseInfo{LastBlockHeight: int64(height)}
+	if height > 0 {
+		res.LastBlockAppHash = hash[:]
 	}
 	return res, nil
 }
 
+// InitChain has nothing to do: the machine was made from the genesis already.
 func (a *app) InitChain(context.Context, *abci.RequestInitChain) (*abci.ResponseInitChain, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	h := a.st.AppHash()
-	return &abci.ResponseInitChain{AppHash: h[:]}, nil
+	_, hash := a.ledger.Height()
+	return &abci.ResponseInitChain{AppHash: hash[:]}, nil
 }
 
-func (a *app) CheckTx(_ context.Context, r *abci.RequestCheckTx) (*abci.ResponseCheckTx, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return &abci.ResponseCheckTx{Code: uint32(a.st.CheckTx(r.Tx))}, nil
+// CheckTx keeps out of the mempool what the machine would refuse.
+func (a *app) CheckTx(_ context.Context, r *abci.RequestCheckTx) (_ *abci.ResponseCheckTx, err error) {
+	defer a.guard("check transaction", &err)
+	return &abci.ResponseCheckTx{Code: uint32(a.ledger.CheckTx(r.Tx))}, nil
 }
 
 // PrepareProposal puts the beacon of the block before in front of the transactions: it is made here, never in FinalizeBlock,
 // which must give the same result on every node.
-func (a *app) PrepareProposal(_ context.Context, r *abci.RequestPrepareProposal) (*abci.ResponsePrepareProposal, error) {
+func (a *app) PrepareProposal(_ context.Context, r *abci.RequestPrepareProposal) (_ *abci.ResponsePrepareProposal, err error) {
+	defer a.guard("prepare proposal", &err)
 	sig, err := beacon.Sign(a.secret, chain.Round(r.Height-1))
 	if err != nil {
 		return nil, err
@@ -84,13 +84,20 @@ func (a *app) PrepareProposal(_ context.Context, r *abci.RequestPrepareProposal)
 	return &abci.ResponsePrepareProposal{Txs: txs}, nil
 }
 
-// ProcessProposal refuses a block without the right beacon in front.
-func (a *app) ProcessProposal(_ context.Context, r *abci.RequestProcessProposal) (*abci.ResponseProcessProposal, error) {
+// ProcessProposal refuses a block without the right beacon in front, or with bytes that are no transaction behind it.
+func (a *app) ProcessProposal(_ context.Context, r *abci.RequestProcessProposal) (_ *abci.ResponseProcessProposal, err error) {
+	defer a.guard("process proposal", &err)
 	res := &abci.ResponseProcessProposal{Status: abci.ResponseProcessProposal_REJECT}
 	sig, ok := beaconOf(r.Txs)
-	if ok && beacon.Verify(a.st.Genesis().BeaconKey, chain.Round(r.Height-1), sig) == nil {
-		res.Status = abci.ResponseProcessProposal_ACCEPT
+	if !ok || beacon.Verify(a.ledger.Genesis().BeaconKey, chain.Round(r.Height-1), sig) != nil {
+		return res, nil
 	}
+	for _, tx := range r.Txs[1:] {
+		if _, err := local.ParseTx(tx); err != nil {
+			return res, nil
+		}
+	}
+	res.Status = abci.ResponseProcessProposal_ACCEPT
 	return res, nil
 }
 
@@ -101,68 +108,44 @@ func beaconOf(txs [][]byte) ([]byte, bool) {
 	return txs[0][1:], true
 }
 
-func (a *app) FinalizeBlock(_ context.Context, r *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	in := state.Block{Height: chain.Block(r.Height), Txs: r.Txs}
+// FinalizeBlock runs a decided block.
+func (a *app) FinalizeBlock(_ context.Context, r *abci.RequestFinalizeBlock) (_ *abci.ResponseFinalizeBlock, err error) {
+	defer a.guard(fmt.Sprintf("execute block %d", r.Height), &err)
 	res := &abci.ResponseFinalizeBlock{}
-	if sig, ok := beaconOf(r.Txs); ok {
-		in.Beacon, in.Txs = sig, r.Txs[1:]
+	txs := r.Txs
+	sig, ok := beaconOf(txs)
+	if ok {
+		txs = txs[1:]
 		res.TxResults = append(res.TxResults, &abci.ExecTxResult{})
 	}
-	out := a.st.Finalize(in)
-	a.pending.txs = map[chain.Hash]local.TxInfo{}
-	for i, code := range out.Codes {
+	a.pending = a.ledger.Execute(chain.Head{Block: chain.Block(r.Height), Time: r.Time.UTC()}, sig, txs)
+	for _, code := range a.pending.State.Codes {
 		res.TxResults = append(res.TxResults, &abci.ExecTxResult{Code: uint32(code)})
-		if tx, err := local.ParseTx(in.Txs[i]); err == nil {
-			a.pending.txs[tx.Hash()] = local.TxInfo{Block: in.Height, Code: code}
-		}
 	}
-	a.pending.head = chain.Head{Block: in.Height, Time: r.Time}
-	a.pending.dirty = out.Dirty
-	res.AppHash = out.AppHash[:]
+	res.AppHash = a.pending.State.AppHash[:]
 	return res, nil
 }
+
+var errNothingToCommit = errors.New("commit without a block")
 
 // Commit makes the block durable, then visible. If it cannot be made durable the node ends: CometBFT replays the block when
 // it starts again.
-func (a *app) Commit(context.Context, *abci.RequestCommit) (*abci.ResponseCommit, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err := a.store.commit(a.pending.head, a.pending.dirty, a.pending.txs); err != nil {
-		err = fmt.Errorf("save block %d (is the disk full?): %w", a.pending.head.Block, err)
+func (a *app) Commit(context.Context, *abci.RequestCommit) (_ *abci.ResponseCommit, err error) {
+	defer a.guard("commit", &err)
+	e := a.pending
+	if e == nil {
+		return nil, errNothingToCommit
+	}
+	a.pending = nil
+	if err := a.store.commit(e); err != nil {
+		err = fmt.Errorf("save block %d: %w; is the disk full? the node goes on from the block before when it is started again", e.Head.Block, err)
 		a.failed(err)
 		return nil, err
 	}
-	for h, info := range a.pending.txs {
-		a.txs[h] = info
-	}
-	a.heads = append(a.heads, a.pending.head)
-	if len(a.heads) > keepTx {
-		a.heads = a.heads[len(a.heads)-keepTx:]
-		for h, info := range a.txs {
-			if info.Block < a.heads[0].Block {
-				delete(a.txs, h)
-			}
-		}
-	}
-	close(a.moved)
-	a.moved = make(chan struct{})
+	a.ledger.Commit(e)
 	res := &abci.ResponseCommit{}
-	if h := int64(a.pending.head.Block); h > keepBlocks {
-		res.RetainHeight = h - keepBlocks
+	if h := int64(e.Head.Block); h > a.keep && h%pruneEvery == 0 {
+		res.RetainHeight = h - a.keep
 	}
 	return res, nil
-}
-
-// headsAfter returns what is newer than a block, or a channel that closes with the next commit.
-func (a *app) headsAfter(b chain.Block) ([]chain.Head, <-chan struct{}) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for i, h := range a.heads {
-		if h.Block > b {
-			return append([]chain.Head(nil), a.heads[i:min(len(a.heads), i+500)]...), a.moved
-		}
-	}
-	return nil, a.moved
 }

@@ -2,39 +2,25 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	cfg "github.com/cometbft/cometbft/config"
 	"github.com/cometbft/cometbft/mempool"
 	comet "github.com/cometbft/cometbft/node"
 	"github.com/cometbft/cometbft/p2p"
-	"github.com/cometbft/cometbft/privval"
 	"github.com/cometbft/cometbft/proxy"
-	comettypes "github.com/cometbft/cometbft/types"
 
+	"sn3/chain"
 	"sn3/chain/local"
-	"sn3/chain/local/beacon"
-	"sn3/chain/local/state"
+	"sn3/chain/local/ledger"
 )
-
-// Files of a node's folder.
-const (
-	genesisFile = "genesis.sn3.json"
-	beaconFile  = "beacon.key"
-	formatFile  = "format"
-	format      = "1"
-)
-
-// ErrFormat: the folder was made by another version.
-var ErrFormat = errors.New("node: folder of another version")
 
 // Options are what a node runs with.
 type Options struct {
@@ -45,81 +31,15 @@ type Options struct {
 	Log     *slog.Logger
 }
 
-// Init makes a node's folder: keys of consensus and beacon, and the genesis. A genesis without beacon key gets this node's.
-func Init(home string, g *state.Genesis) error {
-	if _, err := os.Stat(filepath.Join(home, genesisFile)); err == nil {
-		return fmt.Errorf("init node: %s holds a chain already; nothing was changed", home)
-	}
-	for _, d := range []string{home, filepath.Join(home, "config"), filepath.Join(home, "data")} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
-			return fmt.Errorf("init node: %w", err)
-		}
-	}
-	secret, err := beacon.Generate()
-	if err != nil {
-		return err
-	}
-	if len(g.BeaconKey) == 0 {
-		if g.BeaconKey, err = beacon.Public(secret); err != nil {
-			return err
-		}
-	}
-	if _, err := g.Validate(); err != nil {
-		return err
-	}
-	c := config(home, time.Second)
-	pv := privval.GenFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile())
-	pv.Save()
-	pub, err := pv.GetPubKey()
-	if err != nil {
-		return fmt.Errorf("init node: %w", err)
-	}
-	doc := comettypes.GenesisDoc{ChainID: chainID(g.Network), GenesisTime: time.Now().UTC(), ConsensusParams: comettypes.DefaultConsensusParams(),
-		Validators: []comettypes.GenesisValidator{{Address: pub.Address(), PubKey: pub, Power: 10}}}
-	if err := doc.ValidateAndComplete(); err != nil {
-		return fmt.Errorf("init node: %w", err)
-	}
-	raw, err := json.MarshalIndent(g, "", "  ")
-	if err != nil {
-		return fmt.Errorf("init node: %w", err)
-	}
-	if err := doc.SaveAs(c.GenesisFile()); err != nil {
-		return fmt.Errorf("init node: %w", err)
-	}
-	for name, b := range map[string][]byte{beaconFile: secret, formatFile: []byte(format), genesisFile: raw} {
-		if err := os.WriteFile(filepath.Join(home, name), b, 0o600); err != nil {
-			return fmt.Errorf("init node: %w", err)
-		}
-	}
-	return nil
-}
-
-// chainID is a network name that CometBFT accepts as a chain id (at most 50 bytes).
-func chainID(network string) string { return network[:min(len(network), comettypes.MaxChainIDLen)] }
-
-func config(home string, blockTime time.Duration) *cfg.Config {
-	c := cfg.DefaultConfig()
-	c.SetRoot(home)
-	c.RPC.ListenAddress = ""
-	c.P2P.ListenAddress = "tcp://127.0.0.1:0"
-	c.P2P.PexReactor = false
-	c.P2P.AddrBookStrict = false
-	c.TxIndex.Indexer = "null"
-	c.Storage.DiscardABCIResponses = true
-	c.Consensus.TimeoutPropose = max(blockTime, time.Second)
-	c.Consensus.TimeoutCommit = blockTime
-	c.Consensus.SkipTimeoutCommit = false
-	return c
-}
-
-// Node is a running chain node.
+// Node is a running chain node; it is a local.Backend.
 type Node struct {
+	*ledger.Ledger
 	app   *app
 	comet *comet.Node
 	http  *http.Server
 	addr  string
-	gen   *state.Genesis
 	opts  Options
+	stop  context.CancelFunc // ends requests that wait for heads
 	err   chan error
 }
 
@@ -129,70 +49,54 @@ func Start(o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := openStore(filepath.Join(o.Home, "sn3.db"))
+	st, err := openStore(filepath.Join(o.Home, stateFile))
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{gen: g, opts: o, err: make(chan error, 2)}
-	machine, txs, heads, err := st.restore(g)
+	machine, past, err := st.restore(g)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("restore chain state: %w", err), st.close())
 	}
-	n.app = &app{log: o.Log, store: st, secret: secret, st: machine, txs: txs, heads: heads, moved: make(chan struct{}), failed: n.fail}
+	n := &Node{opts: o, err: make(chan error, 1), stop: func() {}}
+	n.Ledger = ledger.New(machine, past, ledger.Hints{Info: o.Info, Version: o.Version})
+	keep := max(keepBlocks, int64(machine.Run().Schedule.Length)*int64(g.Params.KeepWindows))
+	n.app = &app{ledger: n.Ledger, store: st, secret: secret, keep: keep, failed: n.fail}
 	listen, err := net.Listen("tcp", o.Listen)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("listen on %s: %w; another program uses the port: choose another --listen", o.Listen, err), st.close())
+		return nil, errors.Join(listenError(o.Listen, err), st.close())
 	}
 	n.addr = listen.Addr().String()
-	if err := n.startComet(); err != nil {
+	if err := n.startComet(time.Duration(g.BlockTimeMS) * time.Millisecond); err != nil {
 		return nil, errors.Join(err, listen.Close(), st.close())
 	}
-	n.http = &http.Server{Handler: n.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, MaxHeaderBytes: 1 << 14}
-	go func() {
-		if err := n.http.Serve(listen); !errors.Is(err, http.ErrServerClosed) {
-			n.fail(fmt.Errorf("serve API: %w", err))
-		}
-	}()
+	n.serve(listen)
 	return n, nil
 }
 
-func readHome(home string) (*state.Genesis, []byte, error) {
-	v, err := os.ReadFile(filepath.Join(home, formatFile))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil, fmt.Errorf("%s holds no chain: run chaind init first", home)
+func listenError(addr string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("listen on %s: another program uses this port; choose another --listen, or port 0 for any: %w", addr, err)
 	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("read node folder: %w", err)
-	}
-	if string(v) != format {
-		return nil, nil, fmt.Errorf("%w: %s has format %q, this build %q; start a new network in another folder", ErrFormat, home, v, format)
-	}
-	raw, err := os.ReadFile(filepath.Join(home, genesisFile))
-	if err != nil {
-		return nil, nil, fmt.Errorf("read genesis: %w", err)
-	}
-	g, err := state.ParseGenesis(raw)
-	if err != nil {
-		return nil, nil, err
-	}
-	secret, err := os.ReadFile(filepath.Join(home, beaconFile))
-	if err != nil {
-		return nil, nil, fmt.Errorf("read beacon key: %w", err)
-	}
-	return g, secret, nil
+	return fmt.Errorf("listen on %s: %w", addr, err)
 }
 
-func (n *Node) startComet() error {
-	c := config(n.opts.Home, time.Duration(n.gen.BlockTimeMS)*time.Millisecond)
+func (n *Node) startComet(blockTime time.Duration) error {
+	c := config(n.opts.Home, blockTime)
 	nodeKey, err := p2p.LoadOrGenNodeKey(c.NodeKeyFile())
 	if err != nil {
 		return fmt.Errorf("load node key: %w", err)
 	}
-	pv := privval.LoadOrGenFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile())
+	pv, err := loadKey(c)
+	if err != nil {
+		return err
+	}
 	n.comet, err = comet.NewNode(c, pv, nodeKey, proxy.NewLocalClientCreator(n.app), comet.DefaultGenesisDocProviderFunc(c), cfg.DefaultDBProvider,
 		comet.DefaultMetricsProvider(c.Instrumentation), logger{n.opts.Log})
 	if err != nil {
 		return fmt.Errorf("start consensus: %w", err)
+	}
+	if err := n.watch(); err != nil {
+		return err
 	}
 	if err := n.comet.Start(); err != nil {
 		return fmt.Errorf("start consensus: %w", err)
@@ -200,6 +104,40 @@ func (n *Node) startComet() error {
 	return nil
 }
 
+// watch ends the node with the consensus engine: after a failure CometBFT logs it and stands still. Its state is only to be
+// had through the environment of its RPC, which is not served.
+func (n *Node) watch() error {
+	env, err := n.comet.ConfigureRPC()
+	if err != nil {
+		return fmt.Errorf("watch consensus: %w", err)
+	}
+	engine, ok := env.ConsensusState.(interface{ Wait() })
+	if !ok {
+		return errors.New("watch consensus: this version of the engine cannot be watched")
+	}
+	go func() {
+		engine.Wait()
+		n.fail(errors.New("the consensus engine stopped; the log has its reason (a full disk, a damaged folder)"))
+	}()
+	return nil
+}
+
+// serve answers requests until Close.
+func (n *Node) serve(l net.Listener) {
+	ctx, cancel := context.WithCancel(context.Background())
+	n.stop = cancel
+	const wait = local.HeadsWait + 10*time.Second // reads too: their timeout ends the context of a request that waits
+	n.http = &http.Server{Handler: local.Handler(n), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: wait, WriteTimeout: wait,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 1 << 14, BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog: slog.NewLogLogger(n.opts.Log.Handler(), slog.LevelWarn)}
+	go func() {
+		if err := n.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			n.fail(fmt.Errorf("serve API: %w", err))
+		}
+	}()
+}
+
+// fail ends the node; the first reason counts.
 func (n *Node) fail(err error) {
 	select {
 	case n.err <- err:
@@ -215,8 +153,6 @@ func (n *Node) Wait(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-n.comet.Quit():
-		return errors.New("consensus engine stopped")
 	case err := <-n.err:
 		return err
 	}
@@ -224,32 +160,30 @@ func (n *Node) Wait(ctx context.Context) error {
 
 // Close stops API, consensus and store, in this order.
 func (n *Node) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
+	n.stop()
 	err := n.http.Shutdown(ctx)
-	if errors.Is(err, context.DeadlineExceeded) { // somebody still waits for heads
+	if errors.Is(err, context.DeadlineExceeded) {
 		err = n.http.Close()
 	}
-	if serr := n.comet.Stop(); serr == nil {
-		n.comet.Wait()
+	if serr := n.comet.Stop(); serr != nil {
+		err = errors.Join(err, fmt.Errorf("stop consensus: %w", serr))
 	} else {
-		err = errors.Join(err, serr)
+		n.comet.Wait()
 	}
 	return errors.Join(err, n.app.store.close())
 }
 
-// submit hands a transaction to the mempool.
-func (n *Node) submit(tx []byte) (local.Code, error) {
-	n.app.mu.Lock()
-	code := n.app.st.CheckTx(tx)
-	n.app.mu.Unlock()
-	if code != local.CodeOK {
+// Submit implements local.Backend: it hands a transaction to the mempool.
+func (n *Node) Submit(_ context.Context, tx []byte) (local.Code, error) {
+	code, fresh := n.Admit(tx)
+	if !fresh {
 		return code, nil
 	}
 	err := n.comet.Mempool().CheckTx(tx, nil, mempool.TxInfo{})
 	if err != nil && !errors.Is(err, mempool.ErrTxInCache) {
-		n.opts.Log.Warn("mempool refused a transaction", "reason", err)
-		return local.CodeUnavailable, nil
+		return 0, fmt.Errorf("%w: the mempool refused a transaction: %v", chain.ErrUnavailable, err)
 	}
 	return local.CodeOK, nil
 }

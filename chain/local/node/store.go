@@ -11,6 +11,7 @@ import (
 
 	"sn3/chain"
 	"sn3/chain/local"
+	"sn3/chain/local/ledger"
 	"sn3/chain/local/state"
 )
 
@@ -21,16 +22,13 @@ var (
 	bucketHead  = []byte("head") // height u64 -> unix nanoseconds
 )
 
-// keepTx is for how many blocks the outcome of a transaction can be asked for.
-const keepTx = 5000
-
 // store keeps the machine's entries, transaction outcomes and heads in one file; one transaction per block.
 type store struct{ db *bolt.DB }
 
 func openStore(path string) (*store, error) {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second})
 	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("open chain state: another process uses this folder")
+		return nil, fmt.Errorf("%w: stop it, or give this one another --home", ErrInUse)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open chain state: %w", err)
@@ -49,9 +47,9 @@ func openStore(path string) (*store, error) {
 	return &store{db}, nil
 }
 
-// restore rebuilds the machine, the known transactions and the newest heads.
-func (s *store) restore(g *state.Genesis) (st *state.State, txs map[chain.Hash]local.TxInfo, heads []chain.Head, err error) {
-	txs = map[chain.Hash]local.TxInfo{}
+// restore rebuilds the machine, and the transactions and heads of the newest blocks.
+func (s *store) restore(g *state.Genesis) (st *state.State, past ledger.Past, err error) {
+	past.Txs = map[chain.Hash]local.TxInfo{}
 	err = s.db.View(func(tx *bolt.Tx) error {
 		st, err = state.Restore(g, func(yield func(k, v []byte) bool) {
 			c := tx.Bucket(bucketState).Cursor()
@@ -66,7 +64,7 @@ func (s *store) restore(g *state.Genesis) (st *state.State, txs map[chain.Hash]l
 		}
 		if err := tx.Bucket(bucketTx).ForEach(func(k, v []byte) error {
 			if len(k) == 40 && len(v) == 4 {
-				txs[chain.Hash(k[8:])] = local.TxInfo{Block: chain.Block(binary.BigEndian.Uint64(k)), Code: local.Code(binary.BigEndian.Uint32(v))}
+				past.Txs[chain.Hash(k[8:])] = local.TxInfo{Block: chain.Block(binary.BigEndian.Uint64(k)), Code: local.Code(binary.BigEndian.Uint32(v))}
 			}
 			return nil
 		}); err != nil {
@@ -74,43 +72,43 @@ func (s *store) restore(g *state.Genesis) (st *state.State, txs map[chain.Hash]l
 		}
 		return tx.Bucket(bucketHead).ForEach(func(k, v []byte) error {
 			if len(k) == 8 && len(v) == 8 {
-				heads = append(heads, chain.Head{Block: chain.Block(binary.BigEndian.Uint64(k)), Time: time.Unix(0, int64(binary.BigEndian.Uint64(v))).UTC()})
+				past.Heads = append(past.Heads, chain.Head{Block: chain.Block(binary.BigEndian.Uint64(k)), Time: time.Unix(0, int64(binary.BigEndian.Uint64(v))).UTC()})
 			}
 			return nil
 		})
 	})
-	return st, txs, heads, err
+	return st, past, err
 }
 
 // commit writes one block whole or not at all.
-func (s *store) commit(head chain.Head, dirty []state.KV, txs map[chain.Hash]local.TxInfo) error {
+func (s *store) commit(e *ledger.Executed) error {
 	return s.db.Update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketState)
-		for _, e := range dirty {
+		for _, kv := range e.State.Dirty {
 			var err error
-			if e.Value == nil {
-				err = b.Delete(e.Key)
+			if kv.Value == nil {
+				err = b.Delete(kv.Key)
 			} else {
-				err = b.Put(e.Key, e.Value)
+				err = b.Put(kv.Key, kv.Value)
 			}
 			if err != nil {
 				return err
 			}
 		}
-		at := binary.BigEndian.AppendUint64(nil, uint64(head.Block))
-		for h, info := range txs {
+		at := binary.BigEndian.AppendUint64(nil, uint64(e.Head.Block))
+		for h, info := range e.Txs {
 			key := append(append([]byte(nil), at...), h[:]...)
 			if err := tx.Bucket(bucketTx).Put(key, binary.BigEndian.AppendUint32(nil, uint32(info.Code))); err != nil {
 				return err
 			}
 		}
-		if err := tx.Bucket(bucketHead).Put(at, binary.BigEndian.AppendUint64(nil, uint64(head.Time.UnixNano()))); err != nil {
+		if err := tx.Bucket(bucketHead).Put(at, binary.BigEndian.AppendUint64(nil, uint64(e.Head.Time.UnixNano()))); err != nil {
 			return err
 		}
-		if head.Block <= keepTx {
+		if e.Head.Block <= ledger.Keep {
 			return nil
 		}
-		old := uint64(head.Block - keepTx)
+		old := uint64(e.Head.Block - ledger.Keep)
 		return errors.Join(drop(tx.Bucket(bucketTx), old), drop(tx.Bucket(bucketHead), old))
 	})
 }

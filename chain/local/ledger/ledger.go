@@ -1,0 +1,263 @@
+// Package ledger is the state machine as a node serves it: with the outcomes of transactions, the heads, and answers to the
+// queries of package local. The consensus node and the hand-driven chain of tests share it; it knows no consensus engine.
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strconv"
+	"sync"
+	"time"
+
+	"sn3/chain"
+	"sn3/chain/local"
+	"sn3/chain/local/state"
+)
+
+// Keep is for how many blocks heads and outcomes of transactions can be asked for.
+const Keep = 5000
+
+// maxHeads is the most heads in one answer.
+const maxHeads = 500
+
+// ErrQuery: there is no such query, or its argument is malformed.
+var ErrQuery = errors.New("ledger: malformed query")
+
+// Past is what a restarted node knows of earlier blocks beside the state. Heads ascend without a gap.
+type Past struct {
+	Heads []chain.Head
+	Txs   map[chain.Hash]local.TxInfo
+}
+
+// Hints are what a node's status says that is not part of the chain.
+type Hints struct {
+	Info    local.NodeInfo
+	Version string
+}
+
+// Ledger is the machine and its past. Safe for concurrent use; Execute and Commit alternate.
+type Ledger struct {
+	run    *chain.Run
+	gen    *state.Genesis
+	status local.Status // under mu, of the newest committed block
+
+	mu      sync.Mutex
+	st      *state.State
+	txs     map[chain.Hash]local.TxInfo
+	byBlock map[chain.Block][]chain.Hash
+	heads   []chain.Head  // ascending, contiguous
+	moved   chan struct{} // closed with every Commit
+	running *Executed     // a block between Execute and Commit
+}
+
+// New serves st, which nobody else may use from now on.
+func New(st *state.State, past Past, h Hints) *Ledger {
+	l := &Ledger{run: st.Run(), gen: st.Genesis(), st: st, txs: map[chain.Hash]local.TxInfo{}, byBlock: map[chain.Block][]chain.Hash{},
+		heads: slices.Clone(past.Heads), moved: make(chan struct{})}
+	l.status = local.Status{Network: l.gen.Network, BlockTimeMS: l.gen.BlockTimeMS, RunHash: l.run.Hash(), Info: h.Info, Version: h.Version}
+	l.status.Height, l.status.AppHash = st.Height(), st.AppHash()
+	if n := len(l.heads); n > 0 {
+		l.status.Time = l.heads[n-1].Time
+	}
+	l.remember(past.Txs)
+	return l
+}
+
+func (l *Ledger) remember(txs map[chain.Hash]local.TxInfo) {
+	for h, info := range txs {
+		l.txs[h] = info
+		l.byBlock[info.Block] = append(l.byBlock[info.Block], h)
+	}
+}
+
+// Genesis is what the chain started from; do not modify.
+func (l *Ledger) Genesis() *state.Genesis { return l.gen }
+
+// Height and AppHash of the newest executed block.
+func (l *Ledger) Height() (chain.Block, chain.Hash) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.st.Height(), l.st.AppHash()
+}
+
+// Issuance is state.Issuance.
+func (l *Ledger) Issuance() (exists, issued, burned chain.Amount) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.st.Issuance()
+}
+
+// CheckTx says whether a transaction may enter the mempool, or stay there.
+func (l *Ledger) CheckTx(raw []byte) local.Code {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.st.CheckTx(raw)
+}
+
+// Admit is CheckTx for a client's transaction: one that was executed already is OK, but not fresh, and nobody needs it in a
+// mempool. Without that a client which submits again would take its own inclusion for somebody else's use of the nonce.
+func (l *Ledger) Admit(raw []byte) (code local.Code, fresh bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if tx, err := local.ParseTx(raw); err == nil {
+		if done, ok := l.known(tx.Hash()); ok && done.Code != local.CodeNonce {
+			return local.CodeOK, false
+		}
+	}
+	code = l.st.CheckTx(raw)
+	return code, code == local.CodeOK
+}
+
+// known finds a transaction in the blocks that ran, announced or not.
+func (l *Ledger) known(h chain.Hash) (local.TxInfo, bool) {
+	if l.running != nil {
+		if info, ok := l.running.Txs[h]; ok {
+			return info, true
+		}
+	}
+	info, ok := l.txs[h]
+	return info, ok
+}
+
+// Executed is a block that ran but is not announced yet: whoever makes it durable does so before Commit.
+type Executed struct {
+	Head  chain.Head
+	State state.Result
+	Txs   map[chain.Hash]local.TxInfo
+}
+
+// Execute runs the next block: beacon is the signature of the round before, nil if there is none.
+func (l *Ledger) Execute(head chain.Head, beacon []byte, txs [][]byte) *Executed {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := &Executed{Head: head, Txs: map[chain.Hash]local.TxInfo{}}
+	e.State = l.st.Finalize(state.Block{Height: head.Block, Beacon: beacon, Txs: txs})
+	for i, code := range e.State.Codes {
+		tx, err := local.ParseTx(txs[i])
+		if err != nil {
+			continue
+		}
+		h := tx.Hash()
+		if known, ok := l.txs[h]; ok && known.Code == local.CodeOK {
+			continue // a second copy, refused for its nonce, must not hide that the first one worked
+		}
+		if known, ok := e.Txs[h]; !ok || known.Code != local.CodeOK {
+			e.Txs[h] = local.TxInfo{Block: head.Block, Code: code}
+		}
+	}
+	l.running = e
+	return e
+}
+
+// Commit announces an executed block to whoever waits for heads.
+func (l *Ledger) Commit(e *Executed) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.running = nil
+	l.remember(e.Txs)
+	l.status.Height, l.status.Time, l.status.AppHash = e.Head.Block, e.Head.Time, e.State.AppHash
+	l.heads = append(l.heads, e.Head)
+	for len(l.heads) > Keep {
+		old := l.heads[0].Block
+		for _, h := range l.byBlock[old] {
+			if l.txs[h].Block == old {
+				delete(l.txs, h)
+			}
+		}
+		delete(l.byBlock, old)
+		l.heads = l.heads[1:]
+	}
+	close(l.moved)
+	l.moved = make(chan struct{})
+}
+
+// Heads returns heads above after, at most 500; it waits for one until ctx ends or local.HeadsWait has passed, and then
+// returns none.
+func (l *Ledger) Heads(ctx context.Context, after chain.Block) ([]chain.Head, error) {
+	timeout := time.NewTimer(local.HeadsWait)
+	defer timeout.Stop()
+	for {
+		l.mu.Lock()
+		i := sort.Search(len(l.heads), func(i int) bool { return l.heads[i].Block > after })
+		heads, moved := slices.Clone(l.heads[i:min(len(l.heads), i+maxHeads)]), l.moved
+		l.mu.Unlock()
+		if len(heads) > 0 {
+			return heads, nil
+		}
+		select {
+		case <-moved:
+		case <-timeout.C:
+			return nil, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Query answers a query of package local.
+func (l *Ledger) Query(_ context.Context, name, arg string) (json.RawMessage, error) {
+	v, err := l.answer(name, arg)
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(v) // outside the lock: what the machine hands out never changes
+	if err != nil {
+		return nil, fmt.Errorf("answer %s: %w", name, err)
+	}
+	return b, nil
+}
+
+func (l *Ledger) answer(name, arg string) (any, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch name {
+	case local.QueryStatus:
+		return l.status, nil
+	case local.QueryRun:
+		return l.run.Encode(), nil
+	case local.QueryGenesis:
+		return l.gen, nil
+	case local.QueryParams:
+		return l.gen.Params, nil
+	case local.QueryPeers:
+		return l.status.Info.Peers, nil
+	case local.QueryAccount:
+		var k chain.Coldkey
+		if err := k.UnmarshalText([]byte(arg)); err != nil {
+			return nil, fmt.Errorf("%w: account: %v", ErrQuery, err)
+		}
+		balance, nonce := l.st.Account(k)
+		return local.AccountInfo{Balance: balance, Nonce: nonce}, nil
+	case local.QueryTx:
+		var h chain.Hash
+		if err := h.UnmarshalText([]byte(arg)); err != nil {
+			return nil, fmt.Errorf("%w: transaction: %v", ErrQuery, err)
+		}
+		info, ok := l.txs[h]
+		if !ok {
+			return nil, fmt.Errorf("transaction %s: %w", h.Short(), chain.ErrNotFound)
+		}
+		return info, nil
+	}
+	return l.numbered(name, arg)
+}
+
+// numbered answers the queries whose argument is a number.
+func (l *Ledger) numbered(name, arg string) (any, error) {
+	n, err := strconv.ParseUint(arg, 10, 64)
+	switch {
+	case name != local.QuerySnapshot && name != local.QuerySelection && name != local.QueryBeacon:
+		return nil, fmt.Errorf("%w: no query is called %q", ErrQuery, name)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %s of %q", ErrQuery, name, arg)
+	case name == local.QuerySnapshot:
+		return l.st.Snapshot(chain.Block(n))
+	case name == local.QuerySelection:
+		return l.st.Selection(chain.Window(n))
+	}
+	return l.st.Beacon(chain.Round(n))
+}

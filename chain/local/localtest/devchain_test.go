@@ -1,0 +1,194 @@
+package localtest_test
+
+import (
+	"context"
+	"errors"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sn3/chain"
+	"sn3/chain/chaintest"
+	"sn3/chain/local"
+	"sn3/chain/local/localtest"
+)
+
+var start = time.Unix(1_700_000_000, 0).UTC()
+
+func actors() []localtest.Actor {
+	const coin = chain.RaoPerCoin
+	return []localtest.Actor{{Name: chaintest.Boss, Seat: true, Stake: 300 * coin}, {Name: chaintest.Deputy, Seat: true, Stake: 200 * coin},
+		{Name: chaintest.Alice, Seat: true, Balance: coin}, {Name: chaintest.Bob, Seat: true}, {Name: chaintest.Rich, Balance: 5 * coin}, {Name: chaintest.Poor, Balance: 3}}
+}
+
+func dev(t testing.TB) *localtest.DevChain {
+	t.Helper()
+	g, secret, err := localtest.Genesis(500, actors()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := localtest.NewDevChain(g, secret, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func client(t testing.TB, b local.Backend, name string) *local.Client {
+	t.Helper()
+	key, err := localtest.Key(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return local.NewClient(b, key)
+}
+
+// suite makes what chaintest needs of a backend.
+func suite(t *testing.T, d *localtest.DevChain, b local.Backend) *chaintest.Chain {
+	run, err := chain.ParseRun(d.Genesis().Run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	account := func(name string) chaintest.Account {
+		key, err := localtest.Key(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := client(t, b, name)
+		return chaintest.Account{Reader: c, Writer: c, Registrar: c, Describer: c, Selector: c, Hotkey: local.AccountOf(&key.PublicKey)}
+	}
+	if err := d.Run(1); err != nil {
+		t.Fatal(err)
+	}
+	return &chaintest.Chain{Run: run, Account: account, Advance: d.Run, Ctx: context30,
+		Now:   func() (chain.Block, error) { h, _ := d.Height(); return h, nil },
+		Funds: map[string]chain.Amount{chaintest.Rich: 5 * chain.RaoPerCoin, chaintest.Poor: 3}}
+}
+
+func context30(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestConformanceInProcess(t *testing.T) {
+	chaintest.Run(t, func(t *testing.T) *chaintest.Chain {
+		d := dev(t)
+		return suite(t, d, localtest.Instant{DevChain: d})
+	})
+}
+
+func TestConformanceOverHTTP(t *testing.T) {
+	chaintest.Run(t, func(t *testing.T) *chaintest.Chain {
+		d := dev(t)
+		s := httptest.NewServer(local.Handler(localtest.Instant{DevChain: d}))
+		t.Cleanup(s.Close)
+		b, err := local.Dial(strings.TrimPrefix(s.URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return suite(t, d, b)
+	})
+}
+
+// History ends where the chain says it does, and the errors keep their meaning over HTTP.
+func TestPruned(t *testing.T) {
+	d := dev(t)
+	if err := d.Run(300); err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(local.Handler(d))
+	defer s.Close()
+	b, err := local.Dial(strings.TrimPrefix(s.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context30(t)
+	for name, c := range map[string]*local.Client{"in process": local.NewClient(d, nil), "over HTTP": local.NewClient(b, nil)} {
+		if _, err := c.Snapshot(ctx, 2); !errors.Is(err, chain.ErrPruned) {
+			t.Errorf("%s: old snapshot: %v", name, err)
+		}
+		if _, err := c.Selection(ctx, 0); !errors.Is(err, chain.ErrPruned) {
+			t.Errorf("%s: old selection: %v", name, err)
+		}
+		if _, err := c.Beacon(ctx, 2); !errors.Is(err, chain.ErrPruned) {
+			t.Errorf("%s: old beacon: %v", name, err)
+		}
+		if _, err := c.Selection(ctx, 1000); !errors.Is(err, chain.ErrNotYet) {
+			t.Errorf("%s: selection to come: %v", name, err)
+		}
+	}
+}
+
+// The time of a block is handed in, and waiters get a block when it is made.
+func TestTick(t *testing.T) {
+	d := dev(t)
+	var wg sync.WaitGroup
+	got := make([]chain.Head, 5)
+	for i := range got {
+		wg.Go(func() {
+			heads, err := d.Heads(context.Background(), 0)
+			if err == nil && len(heads) > 0 {
+				got[i] = heads[0]
+			}
+		})
+	}
+	head, err := d.Tick()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	for i, h := range got {
+		if h != head {
+			t.Errorf("waiter %d got %+v, made was %+v", i, h, head)
+		}
+	}
+	if want := start.Add(500 * time.Millisecond); head.Block != 1 || !head.Time.Equal(want) {
+		t.Errorf("first block %+v, want time %s", head, want)
+	}
+}
+
+// Many writers of one key and many keys at once: everybody's transactions are included once.
+func TestConcurrentWriters(t *testing.T) {
+	d := dev(t)
+	b := localtest.Instant{DevChain: d}
+	ctx := context30(t)
+	rich := client(t, b, chaintest.Rich)
+	to := chain.Coldkey{77}
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			if err := rich.Transfer(ctx, to, 10); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Go(func() {
+			if err := client(t, b, chaintest.Alice).Transfer(ctx, to, 1); err != nil && !errors.As(err, new(*local.TxError)) {
+				t.Error(err) // ten clients of one key may lose the race for a nonce too often, but nothing else
+			}
+		})
+	}
+	wg.Wait()
+	got, err := rich.Balance(ctx, to)
+	if err != nil || got < 100 || got > 110 {
+		t.Errorf("balance %d, %v", got, err)
+	}
+	_, nonce := 0, uint64(0)
+	if a, err := rich.Account(ctx, account(t, chaintest.Rich)); err == nil {
+		nonce = a.Nonce
+	}
+	if nonce != 10 {
+		t.Errorf("ten transfers, nonce %d", nonce)
+	}
+}
+
+func account(t *testing.T, name string) chain.Coldkey {
+	t.Helper()
+	key, err := localtest.Key(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return chain.Coldkey(local.AccountOf(&key.PublicKey))
+}
