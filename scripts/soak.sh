@@ -9,7 +9,7 @@ mkdir -p "$dir" && rmdir "$dir"
 bin/localnet up --dir "$dir" --windows "$windows" >"$log" 2>&1 &
 launcher=$!
 pid_of() { sed -n "s/.*\"$1\": \([0-9]*\).*/\1/p" "$dir/runtime.json"; }
-height() { bin/localnet status --dir "$dir" >/dev/null 2>&1; grep -c '"kind":"applied"' "$dir/nodes/miner-1/data/events.jsonl" 2>/dev/null || echo 0; }
+height() { n=$(grep -c '"kind":"applied"' "$dir/nodes/miner-1/data/events.jsonl" 2>/dev/null); echo "${n:-0}"; }
 wait_for() { # windows applied by miner-1
   while kill -0 $launcher 2>/dev/null && [ "$(height)" -lt "$1" ]; do sleep 0.5; done
 }

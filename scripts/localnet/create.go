@@ -126,6 +126,9 @@ func create(c config) (set netdir.Settings, packed *data.Packed, err error) {
 	if entries, rerr := os.ReadDir(string(c.dir)); rerr == nil && len(entries) > 1 { // the lock is there
 		return set, nil, fmt.Errorf("%s is not empty and %w: choose another DIR", c.dir, netdir.ErrNotOurs)
 	}
+	if err := c.dir.Begin(); err != nil {
+		return set, nil, err
+	}
 	src, err := corpusDir(c.text)
 	if err != nil {
 		return set, nil, err

@@ -177,7 +177,7 @@ func clean(c *cli.Context) error {
 		fmt.Printf("%s is not there\n", d)
 		return nil
 	}
-	if _, err := os.Stat(filepath.Join(string(d), "network.json")); err != nil {
+	if _, err := os.Stat(filepath.Join(string(d), "network.json")); err != nil && !d.Unfinished() {
 		return proc.Refused(fmt.Errorf("%s: %w; nothing was deleted", d, netdir.ErrNotOurs))
 	}
 	unlock, err := d.Lock()

@@ -306,6 +306,15 @@ func (n *network) judge(s *Summary, w *watch) {
 			s.Failures = append(s.Failures, fmt.Sprintf("nodes disagreed on window %d", x.Window))
 		}
 	}
+	if k := len(s.Windows); k > 0 {
+		if last := w.rows[s.Windows[k-1].Window]; len(last.Roots) < len(w.tails) {
+			for name := range w.tails {
+				if _, ok := last.Roots[name]; !ok {
+					s.Failures = append(s.Failures, fmt.Sprintf("%s never applied window %d", name, last.Window))
+				}
+			}
+		}
+	}
 	if len(w.diverge) > 0 {
 		s.Failures = append(s.Failures, "diverged: "+strings.Join(w.diverge, ", "))
 	}
@@ -316,15 +325,16 @@ func (n *network) judge(s *Summary, w *watch) {
 	case windows >= order0From && !(s.FinalLoss < s.Baselines.Order0):
 		s.Failures = append(s.Failures, fmt.Sprintf("held-out loss %.3f is not below order-0's %.3f", s.FinalLoss, s.Baselines.Order0))
 	}
-	if windows < 6 {
-		return // too short for an epoch to pay by ratings
+	if mine := s.Windows; len(mine) == 0 || mine[len(mine)-1].Window < n.from+4 {
+		return // too short for an epoch to pay by this run's ratings
 	}
 	earned := false
 	for _, h := range s.Hotkeys {
-		if h.Name == "idle-1" && h.Earned > 0 {
-			s.Failures = append(s.Failures, fmt.Sprintf("the idle hotkey earned %s", h.Earned))
+		now := h.Earned - min(h.Earned, n.earned[h.Hotkey])
+		if h.Name == "idle-1" && now > 0 {
+			s.Failures = append(s.Failures, fmt.Sprintf("the idle hotkey earned %s", now))
 		}
-		earned = earned || strings.HasPrefix(h.Name, "miner-") && h.Earned > 0
+		earned = earned || strings.HasPrefix(h.Name, "miner-") && now > 0
 	}
 	if !earned {
 		s.Failures = append(s.Failures, "no miner was paid")
@@ -332,8 +342,10 @@ func (n *network) judge(s *Summary, w *watch) {
 }
 
 func (n *network) print(s *Summary) {
-	fmt.Printf("Held-out loss after window %d: %.4f nats per byte (order-0 %.3f, bigram %.3f, order-2 %.3f)\n", s.Final, s.FinalLoss,
-		s.Baselines.Order0, s.Baselines.Bigram, s.Baselines.Order2)
+	if s.FinalLoss > 0 {
+		fmt.Printf("Held-out loss after window %d: %.4f nats per byte (order-0 %.3f, bigram %.3f, order-2 %.3f)\n", s.Final, s.FinalLoss,
+			s.Baselines.Order0, s.Baselines.Bigram, s.Baselines.Order2)
+	}
 	fmt.Printf("\n  %-12s %6s %8s %8s %10s %14s %14s\n", "", "uid", "score", "weight", "incentive", "earned", "balance")
 	for _, h := range s.Hotkeys {
 		fmt.Printf("  %-12s %6d %8.0f %8.0f %10.3f %14s %14s\n", h.Name, h.UID, h.Score, h.Weight, float64(h.Incentive)/65535, short(h.Earned), short(h.Balance))

@@ -23,6 +23,9 @@ import (
 // restarts is how often a dead child is started again.
 const restarts = 3
 
+// continued is how many windows an existing network goes on when nobody says.
+const continued = 24
+
 // network is a running local network.
 type network struct {
 	dir     netdir.Dir
@@ -34,8 +37,11 @@ type network struct {
 	servers *netdir.Servers
 	nodes   []*member
 	noP2P   bool
-	from    chain.Window // first window of this run
-	until   chain.Window // windows of the network when this run is over; 0 = no end
+	from    chain.Window                  // first window of this run
+	until   chain.Window                  // windows of the network when this run is over; 0 = no end
+	add     int                           // windows of this run; 0 = no end
+	old     bool                          // the network existed before this run
+	earned  map[chain.Hotkey]chain.Amount // when this run began
 
 	serversLeft  int // restarts left of chain and S3 together
 	serversSince time.Time
@@ -73,7 +79,8 @@ func up(c *cli.Context) error {
 	}
 	unlock, err := cfg.dir.Lock()
 	if errors.Is(err, netdir.ErrRunning) {
-		return proc.Refused(fmt.Errorf("%w in %s: make status shows it, make down stops it", err, c.String("dir")))
+		rt, _ := cfg.dir.Runtime() // only for the message
+		return proc.Refused(fmt.Errorf("%w in %s (launcher process %d): make status shows it, make down stops it", err, c.String("dir"), rt.PID))
 	}
 	if err != nil {
 		return err
@@ -108,7 +115,13 @@ func runNetwork(ctx context.Context, cfg config) error {
 
 // prepare makes a new network or reads an old one; what cannot change on an old one is refused by name.
 func prepare(cfg config) (*network, *data.Packed, error) {
-	n := &network{dir: cfg.dir, noP2P: cfg.noP2P, serversLeft: 2 * restarts}
+	n := &network{dir: cfg.dir, noP2P: cfg.noP2P, serversLeft: 2 * restarts, add: cfg.windows}
+	if cfg.dir.Unfinished() {
+		say("note      ", "an earlier start ended before its network was complete; starting over")
+		if err := cfg.dir.Discard(); err != nil {
+			return nil, nil, err
+		}
+	}
 	set, err := cfg.dir.Settings()
 	var packed *data.Packed
 	switch {
@@ -126,16 +139,12 @@ func prepare(cfg config) (*network, *data.Packed, error) {
 			return nil, nil, proc.Refused(err)
 		}
 		say("continuing ", "%s", set.Network)
-		if packed, err = repack(set); err != nil {
-			return nil, nil, err
+		if n.old = true; n.add < 0 {
+			n.add = continued
 		}
-		if cfg.windows > 0 && set.Windows > 0 {
-			set.Windows += cfg.windows
-		} else if cfg.windows == 0 {
-			set.Windows = 0
-		} else {
-			set.Windows += 24
-		}
+	}
+	if !n.old {
+		n.add = set.Windows
 	}
 	n.set = set
 	if n.rt, err = cfg.dir.Runtime(); err != nil {
@@ -143,9 +152,6 @@ func prepare(cfg config) (*network, *data.Packed, error) {
 	}
 	return n, packed, cfg.dir.SaveSettings(set)
 }
-
-// repack is nil for a network whose data bucket was filled already.
-func repack(netdir.Settings) (*data.Packed, error) { return nil, nil }
 
 func sameSettings(cfg config, s netdir.Settings) error {
 	var bad []string
@@ -180,8 +186,11 @@ func chainInit(d netdir.Dir) error {
 
 // start brings up S3, the dataset, the chain and all nodes.
 func (n *network) start(ctx context.Context, packed *data.Packed) error {
-	n.rt.PID, n.rt.Version, n.rt.PIDs = os.Getpid(), proc.Version, map[string]int{}
-	var err error
+	n.rt.PID, n.rt.Version, n.rt.PIDs, n.rt.Chain = os.Getpid(), proc.Version, map[string]int{}, ""
+	err := n.dir.SaveRuntime(n.rt) // who asks from now on learns that it is starting
+	if err != nil {
+		return err
+	}
 	if n.servers, err = netdir.StartServers(ctx, n.dir, n.rt, n.set.Nodes); err != nil {
 		return err
 	}
@@ -190,7 +199,7 @@ func (n *network) start(ctx context.Context, packed *data.Packed) error {
 		n.rt.PIDs[c.Name] = c.PID()
 	}
 	if packed != nil {
-		if err := n.upload(ctx, packed); err != nil {
+		if err := errors.Join(n.upload(ctx, packed), n.dir.Complete()); err != nil {
 			return err
 		}
 	}
@@ -234,19 +243,24 @@ func (n *network) span(ctx context.Context) error {
 	if w, ok := n.sched.Training(st.Height); ok {
 		n.from = w
 	}
+	meta, err := n.client.Snapshot(ctx, st.Height)
+	if err != nil {
+		return err
+	}
+	n.earned = map[chain.Hotkey]chain.Amount{}
+	for _, x := range meta.Neurons {
+		n.earned[x.Hotkey] = x.Earned
+	}
 	per := time.Duration(n.run.Schedule.Length) * blockTime
 	say("window    ", "%d blocks of %s: %s", n.run.Schedule.Length, blockTime, per)
-	if n.set.Windows == 0 {
+	if n.add == 0 {
 		say("duration  ", "until Ctrl-C")
 		return nil
 	}
-	n.until = chain.Window(n.set.Windows)
-	if n.from >= n.until {
-		n.until = n.from + 24
-		n.set.Windows = int(n.until)
-		if err := n.dir.SaveSettings(n.set); err != nil {
-			return err
-		}
+	n.until = n.from + chain.Window(n.add)
+	n.set.Windows = int(n.until)
+	if err := n.dir.SaveSettings(n.set); err != nil {
+		return err
 	}
 	left := time.Duration(n.sched.At(n.until-1, chain.PhaseApply)-st.Height) * blockTime
 	say("duration  ", "%d windows, about %s", n.until-n.from, left.Round(10*time.Second))
@@ -338,8 +352,17 @@ func (n *network) heal() (said []string) {
 	return said
 }
 
-// dead lists the nodes that ended for good.
+// dead lists what ended for good.
 func (n *network) dead() (names []string) {
+	for _, c := range n.servers.Children() {
+		select {
+		case <-c.Ended():
+			if n.serversLeft <= 0 {
+				names = append(names, c.Name)
+			}
+		default:
+		}
+	}
 	for _, m := range n.nodes {
 		select {
 		case <-m.child.Ended():

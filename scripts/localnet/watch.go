@@ -36,7 +36,7 @@ type row struct {
 	Early   int
 	Seconds float64
 	Scores  map[string]float64 // by hotkey, mean over validators
-	votes   int
+	votes   map[string]int     // scores behind each mean
 }
 
 // watch follows the diaries of all nodes and shows one line per window.
@@ -47,9 +47,8 @@ type watch struct {
 	next    chain.Window // to be shown
 	waiting map[string]string
 	diverge []string
-	start   time.Time
 	tty     bool
-	moved   chain.Block // height when something last moved
+	moved   time.Time // when a window was last shown
 }
 
 type netTail struct {
@@ -58,7 +57,7 @@ type netTail struct {
 }
 
 func newWatch(n *network) *watch {
-	w := &watch{n: n, tails: map[string]*netTail{}, rows: map[chain.Window]*row{}, next: n.from, waiting: map[string]string{}, start: time.Now(),
+	w := &watch{n: n, tails: map[string]*netTail{}, rows: map[chain.Window]*row{}, next: n.from, waiting: map[string]string{}, moved: time.Now(),
 		tty: term.IsTerminal(int(os.Stdout.Fd()))}
 	for _, m := range n.nodes {
 		w.tails[m.Name] = &netTail{events.NewTail(n.dir.NodePath(m.Name, "data")), m.Name}
@@ -105,7 +104,7 @@ func (w *watch) run(ctx context.Context) error {
 func (w *watch) row(win chain.Window) *row {
 	r := w.rows[win]
 	if r == nil {
-		r = &row{Window: win, Roots: map[string]chain.Hash{}, Bytes: map[string]int64{}, Scores: map[string]float64{}}
+		r = &row{Window: win, Roots: map[string]chain.Hash{}, Bytes: map[string]int64{}, Scores: map[string]float64{}, votes: map[string]int{}}
 		w.rows[win] = r
 	}
 	return r
@@ -134,6 +133,9 @@ func (w *watch) take(name string, e events.Event) {
 		delete(w.waiting, name)
 		return
 	case events.Diverged:
+		if e.Window != chain.NoWindow && e.Window+1 < w.n.from {
+			return // of an earlier run
+		}
 		w.diverge = append(w.diverge, fmt.Sprintf("%s in window %d", name, e.Window))
 		w.line(fmt.Sprintf("! %s has another model than the network after window %d; it starts over from a checkpoint", name, e.Window))
 		return
@@ -157,9 +159,10 @@ func (w *watch) take(name string, e events.Event) {
 		r.Bytes[name], r.Ratio = e.Bytes, e.Ratio
 	case events.Scored:
 		for h, s := range e.Scores {
-			r.Scores[h] = (r.Scores[h]*float64(r.votes) + s) / float64(r.votes+1)
+			k := float64(r.votes[h])
+			r.Scores[h] = (r.Scores[h]*k + s) / (k + 1)
+			r.votes[h]++
 		}
-		r.votes++
 	}
 }
 
@@ -224,7 +227,7 @@ func (w *watch) show(r *row) {
 	}
 	w.line(fmt.Sprintf("%6d %6d  %-8.4f %-22s %-16s %8.0f  %-8s %s", r.Window, r.Block, r.Loss, list,
 		fmt.Sprintf("%d (%.0f×)", bytes, r.Ratio), float64(r.Tokens)/per, r.root().Short(), agreed))
-	w.moved = max(w.moved, r.Block)
+	w.moved = time.Now()
 }
 
 // line prints above the progress bar.
@@ -241,6 +244,11 @@ func (w *watch) clear() {
 
 // progress draws the bar inside a window and says what is waited for when nothing moves.
 func (w *watch) progress(ctx context.Context) error {
+	limit := time.Duration(stuckBlocks+w.n.run.Schedule.Length) * blockTime
+	if time.Since(w.moved) > limit {
+		w.line("stuck: waiting for " + w.reason())
+		w.moved = time.Now()
+	}
 	st, err := w.n.client.Status(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -249,13 +257,6 @@ func (w *watch) progress(ctx context.Context) error {
 		return nil
 	}
 	delete(w.waiting, "chain")
-	if w.moved == 0 { // the first window takes until its Apply
-		w.moved = max(st.Height, w.n.sched.At(w.n.from, chain.PhaseApply))
-	}
-	if st.Height > w.moved+stuckBlocks+w.n.run.Schedule.Length {
-		w.line("stuck: waiting for " + w.reason())
-		w.moved = st.Height
-	}
 	if !w.tty {
 		return nil
 	}

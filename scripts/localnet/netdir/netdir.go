@@ -73,6 +73,48 @@ func (d Dir) NodePath(name string, elem ...string) string {
 	return d.Path(append([]string{"nodes", name}, elem...)...)
 }
 
+// creating marks a folder whose network was not complete yet: it never ran, so it may be thrown away.
+const creating = "creating"
+
+// Begin marks the folder as being made.
+func (d Dir) Begin() error {
+	if err := os.WriteFile(d.Path(creating), nil, 0o600); err != nil {
+		return fmt.Errorf("make network folder: %w", err)
+	}
+	return nil
+}
+
+// Complete removes the mark.
+func (d Dir) Complete() error {
+	if err := os.Remove(d.Path(creating)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("make network folder: %w", err)
+	}
+	return nil
+}
+
+// Unfinished says whether the folder's network never became complete.
+func (d Dir) Unfinished() bool {
+	_, err := os.Stat(d.Path(creating))
+	return err == nil
+}
+
+// Discard empties an unfinished folder but for its lock.
+func (d Dir) Discard() error {
+	entries, err := os.ReadDir(string(d))
+	if err != nil {
+		return fmt.Errorf("empty network folder: %w", err)
+	}
+	for _, e := range entries {
+		if e.Name() == "lock" {
+			continue
+		}
+		if err := os.RemoveAll(d.Path(e.Name())); err != nil {
+			return fmt.Errorf("empty network folder: %w", err)
+		}
+	}
+	return nil
+}
+
 // Settings reads network.json.
 func (d Dir) Settings() (Settings, error) {
 	var s Settings
