@@ -1,5 +1,10 @@
 package gradients
 
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
 // bitWriter packs bits most significant first.
 type bitWriter struct {
 	buf []byte
@@ -7,9 +12,10 @@ type bitWriter struct {
 	n   uint
 }
 
-func (w *bitWriter) put(v uint64, bits uint) {
-	w.acc = w.acc<<bits | v
-	for w.n += bits; w.n >= 8; {
+// put appends the low n bits of v, at most 32; the others must be zero.
+func (w *bitWriter) put(v uint64, n uint) {
+	w.acc = w.acc<<n | v
+	for w.n += n; w.n >= 8; {
 		w.n -= 8
 		w.buf = append(w.buf, byte(w.acc>>w.n))
 	}
@@ -22,33 +28,47 @@ func (w *bitWriter) flush() {
 	}
 }
 
+// readPad is how many bytes beyond the data a bitReader may load: one load gives peekBits valid bits at any position.
+const (
+	readPad  = 8
+	peekBits = 57
+)
+
 // bitReader reads what bitWriter wrote. Reading past the end sets short and gives zeros.
 type bitReader struct {
-	buf   []byte
-	pos   int
-	acc   uint64
-	n     uint
-	short bool
+	buf      []byte // data and readPad zeros
+	pos, end uint64 // in bits
+	short    bool
 }
 
-func (r *bitReader) get(bits uint) uint64 {
-	for r.n < bits {
-		if r.pos >= len(r.buf) {
-			r.short = true
-			return 0
-		}
-		r.acc = r.acc<<8 | uint64(r.buf[r.pos])
-		r.pos++
-		r.n += 8
+// newBitReader reads data[:n]; data must be n + readPad bytes long.
+func newBitReader(data []byte, n int) *bitReader {
+	clear(data[n:])
+	return &bitReader{buf: data, end: 8 * uint64(n)}
+}
+
+// peek is the next peekBits bits, left-aligned; zeros follow the end.
+func (r *bitReader) peek() uint64 { return binary.BigEndian.Uint64(r.buf[r.pos>>3:]) << (r.pos & 7) }
+
+// skip moves past n bits that peek has shown.
+func (r *bitReader) skip(n uint64) bool {
+	if r.pos += n; r.pos > r.end {
+		r.pos, r.short = r.end, true
 	}
-	r.n -= bits
-	return r.acc >> r.n & (1<<bits - 1)
+	return !r.short
+}
+
+// get reads n bits, at most peekBits.
+func (r *bitReader) get(n uint) uint64 {
+	v := r.peek() >> (64 - n)
+	if !r.skip(uint64(n)) {
+		return 0
+	}
+	return v
 }
 
 // done says whether nothing but the zero padding of the last byte is left.
-func (r *bitReader) done() bool {
-	return !r.short && r.pos == len(r.buf) && r.n < 8 && r.acc&(1<<r.n-1) == 0
-}
+func (r *bitReader) done() bool { return !r.short && r.end-r.pos < 8 && r.peek() == 0 }
 
 // golomb is a Golomb code with parameter m: quotient in unary (ones, then a zero), remainder in truncated binary.
 // Source: S. Golomb, Run-length encodings, IEEE Trans. Inf. Theory 12 (1966).
@@ -84,18 +104,27 @@ func (g golomb) put(w *bitWriter, v uint64) {
 
 // get reads a value below limit; ok is false when it is not below or the bits run out.
 func (g golomb) get(r *bitReader, limit uint64) (v uint64, ok bool) {
-	for r.get(1) == 1 {
-		if v += g.m; v >= limit {
+	for {
+		ones := uint64(bits.LeadingZeros64(^r.peek()))
+		if ones < peekBits {
+			r.skip(ones + 1)
+			v += ones * g.m
+			break
+		}
+		r.skip(peekBits - 1)
+		if v += (peekBits - 1) * g.m; v >= limit || r.short {
 			return 0, false
 		}
 	}
 	if g.bits > 0 {
-		x := r.get(g.bits - 1)
-		if x >= g.cut {
-			x = x<<1 | r.get(1)
-			x -= g.cut
+		x := r.peek() >> (64 - g.bits) // shifting by 64 gives 0
+		if short := x >> 1; short < g.cut {
+			r.skip(uint64(g.bits - 1))
+			v += short
+		} else {
+			r.skip(uint64(g.bits))
+			v += x - g.cut
 		}
-		v += x
 	}
 	return v, !r.short && v < limit
 }

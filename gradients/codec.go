@@ -72,22 +72,27 @@ func (c *Codec) shape(i, k int) shape {
 
 // MaxLen is the longest valid payload with the given k: the bound on what is ever read.
 func (c *Codec) MaxLen(k int) int64 {
-	total, bits := int64(payloadHead), int64(0)
+	total, bits := int64(payloadHead), 0
 	for i := range c.layout.Chunks() {
-		s := c.shape(i, k)
-		bits += scaleBits + 2*int64(s.keep)
-		if s.bitmap {
-			bits += int64(s.real)
-		} else {
-			// unary quotients sum to at most real/m ones; each gap has its stop bit and remainder
-			bits += 1 + countBits + int64(s.real)/int64(s.gaps.m) + int64(s.keep)*int64(1+s.gaps.bits)
-		}
+		bits += c.shape(i, k).most()
 		if (i+1)%segmentChunks == 0 || i+1 == c.layout.Chunks() {
-			total += (bits+7)/8 + 4
+			total += int64(bits+7)/8 + 4
 			bits = 0
 		}
 	}
 	return total
+}
+
+// most is the largest number of bits a chunk can take: full, or one short of it with the count spelled out.
+func (s shape) most() int {
+	if s.bitmap {
+		return s.real + scaleBits + 2*s.keep
+	}
+	// the gaps of n indices sum to at most real − n, so their unary parts have at most (real − n)/m ones
+	gaps := func(n int) int {
+		return (s.real-n)/int(s.gaps.m) + n*(1+int(s.gaps.bits)) + min(n, 1)*scaleBits + 2*n
+	}
+	return max(1+gaps(s.keep), 1+countBits+gaps(s.keep-1))
 }
 
 func (c *Codec) segments() int { return (c.layout.Chunks() + segmentChunks - 1) / segmentChunks }

@@ -3,72 +3,71 @@ package gradients
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"math"
+	"io/fs"
 	"os"
-	"path/filepath"
 
 	"sn3/chain"
 	"sn3/model"
-)
-
-// Files of a feedback folder: two slots of payload + error feedback, and the number of the confirmed one.
-const (
-	slotMagic = "SN3F1"
-	headFile  = "head"
-	slotHead  = len(slotMagic) + 32 + 8 + 8 + 8
 )
 
 // ErrPending: Begin was called while a payload is neither confirmed nor discarded.
 var ErrPending = errors.New("gradients: a payload is pending; confirm or discard it first")
 
 // Feedback is a miner's error feedback e: what was learned and not sent yet (Seide et al., Interspeech 2014; decay β as in
-// CCLoco, arXiv 2508.15706). It changes in transactions that survive a crash at any point: Begin writes payload and new e to
-// the second of two slots, Confirm makes that slot the valid one, Discard drops it.
+// SparseLoCo, arXiv 2508.15706). It changes in transactions that survive a crash at any point: Begin writes payload and new
+// e to the second of two slots, Confirm makes that slot the valid one, Discard drops it. Not safe for concurrent use; one
+// process per folder.
 type Feedback struct {
-	dir     string
+	files   folder
 	layout  *model.Layout
 	codec   *Codec
 	beta    float32
 	seq     uint64    // of the confirmed slot; 0: e is zero
 	e       []float32 // chunk order
 	pending *Pending
-	step    func(string) // called before each file operation; crash tests stop there
 }
 
 // OpenFeedback opens or makes the folder. A payload that a crash left pending is in Pending.
 func OpenFeedback(dir string, l *model.Layout, beta float32) (*Feedback, error) {
-	return openFeedback(dir, l, beta, func(string) {})
+	return openFeedback(dir, l, beta, func(string, string) error { return nil })
 }
 
-func openFeedback(dir string, l *model.Layout, beta float32, step func(string)) (*Feedback, error) {
+func openFeedback(dir string, l *model.Layout, beta float32, before func(op, path string) error) (*Feedback, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make feedback folder: %w", err)
 	}
-	f := &Feedback{dir: dir, layout: l, codec: NewCodec(l), beta: beta, e: make([]float32, l.Params()), step: step}
-	b, err := os.ReadFile(filepath.Join(dir, headFile))
-	switch {
-	case err == nil && len(b) == 8:
-		f.seq = binary.BigEndian.Uint64(b)
-	case err == nil:
-		return nil, fmt.Errorf("read feedback: %s is damaged; delete the folder to start with empty error feedback", headFile)
-	case !errors.Is(err, os.ErrNotExist):
-		return nil, fmt.Errorf("read feedback: %w", err)
+	f := &Feedback{files: folder{dir, before}, layout: l, codec: NewCodec(l), beta: beta}
+	if err := f.load(); err != nil {
+		if errors.Is(err, errDamaged) || errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("read error feedback: %w; delete %s to start with an empty one", err, dir)
+		}
+		return nil, fmt.Errorf("read error feedback: %w", err)
 	}
-	if f.seq > 0 {
+	return f, nil
+}
+
+// load reads the confirmed slot, which must be there, and the one after it, which may be.
+func (f *Feedback) load() (err error) {
+	if f.seq, err = f.files.readHead(); err != nil {
+		return err
+	}
+	if f.seq == 0 {
+		f.e = make([]float32, f.layout.Params())
+	} else {
 		p, err := f.readSlot(f.seq)
 		if err != nil {
-			return nil, fmt.Errorf("read feedback: %w; delete the folder to start with empty error feedback", err)
+			return err
 		}
 		f.e = p.e
 	}
-	if p, err := f.readSlot(f.seq + 1); err == nil {
-		f.pending = p
+	f.pending, err = f.readSlot(f.seq + 1)
+	if errors.Is(err, errDamaged) || errors.Is(err, fs.ErrNotExist) {
+		return nil // the slot before the confirmed one, or none
 	}
-	return f, nil
+	return err
 }
 
 // Pending is a payload on disk that is neither confirmed nor discarded yet.
@@ -99,6 +98,9 @@ func (p *Pending) Size() int64 { return int64(len(p.raw)) }
 // Sum is their SHA-256.
 func (p *Pending) Sum() chain.Hash { return sha256.Sum256(p.raw) }
 
+// Stats counts what the payload carries.
+func (p *Pending) Stats() Stats { return p.payload.Stats() }
+
 // Begin compresses what was learned in window w:
 //
 //  1. Δ = start − end
@@ -110,6 +112,9 @@ func (p *Pending) Sum() chain.Hash { return sha256.Sum256(p.raw) }
 func (f *Feedback) Begin(start, end model.Weights, w chain.Window, k int) (*Pending, error) {
 	if f.pending != nil {
 		return nil, ErrPending
+	}
+	if start.Layout().Hash() != f.layout.Hash() || end.Layout().Hash() != f.layout.Hash() {
+		return nil, fmt.Errorf("compress window %d: weights of another layout", w)
 	}
 	src := &delta{start: start, end: end, e: make([]float32, len(f.e)), old: f.e, beta: f.beta, layout: f.layout}
 	var raw bytes.Buffer
@@ -127,8 +132,8 @@ func (f *Feedback) Begin(start, end model.Weights, w chain.Window, k int) (*Pend
 		return nil, fmt.Errorf("compress window %d: own payload: %w", w, err)
 	}
 	p := &Pending{f: f, seq: f.seq + 1, window: w, raw: raw.Bytes(), payload: payload, e: src.e}
-	if err := f.replace(slotName(p.seq), p.encode); err != nil {
-		return nil, fmt.Errorf("save pending payload (is the disk full?): %w", err)
+	if err := f.files.replace(slotName(p.seq), p.encode); err != nil {
+		return nil, fmt.Errorf("save pending payload in %s (is the disk full?): %w", f.files.dir, err)
 	}
 	f.pending = p
 	return p, nil
@@ -143,6 +148,7 @@ type delta struct {
 	buf        [model.ChunkSize]float32
 }
 
+// Chunk implements Source.
 func (d *delta) Chunk(i int, dst []float32) error {
 	c, r := d.layout.Chunk(i), model.ChunkRange{From: i, To: i + 1}
 	if err := d.start.Read(dst, r); err != nil {
@@ -159,114 +165,33 @@ func (d *delta) Chunk(i int, dst []float32) error {
 	return nil
 }
 
-// Confirm makes the pending slot the valid one: the payload counts as sent.
+// Confirm makes the pending slot the valid one: the payload counts as sent. After an error it can be called again.
 func (p *Pending) Confirm() error {
 	f := p.f
 	if f.pending != p {
 		return fmt.Errorf("confirm payload of window %d: it is not pending", p.window)
 	}
-	if err := f.replace(headFile, func(w io.Writer) error {
-		_, err := w.Write(binary.BigEndian.AppendUint64(nil, p.seq))
+	err := f.files.replace(headFile, func(w io.Writer) error {
+		_, err := w.Write(headOf(p.seq))
 		return err
-	}); err != nil {
+	})
+	if err != nil {
 		return fmt.Errorf("confirm payload of window %d: %w", p.window, err)
 	}
 	f.seq, f.e, f.pending = p.seq, p.e, nil
 	return nil
 }
 
-// Discard drops the pending slot: its content stays in the error feedback as it was before Begin, without the new Δ.
+// Discard drops the pending slot: e is what it was before Begin, and what was learned in the window is lost. After an error
+// it can be called again.
 func (p *Pending) Discard() error {
 	f := p.f
 	if f.pending != p {
 		return fmt.Errorf("discard payload of window %d: it is not pending", p.window)
 	}
-	f.step("remove slot")
-	if err := os.Remove(filepath.Join(f.dir, slotName(p.seq))); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := f.files.remove(slotName(p.seq)); err != nil {
 		return fmt.Errorf("discard payload of window %d: %w", p.window, err)
 	}
 	f.pending = nil
 	return nil
-}
-
-func slotName(seq uint64) string { return fmt.Sprintf("slot-%d", seq%2) }
-
-// encode writes a slot: magic, layout hash, seq, window, payload length, payload, e as little-endian f32, SHA-256 of all.
-func (p *Pending) encode(w io.Writer) error {
-	sum := sha256.New()
-	out := io.MultiWriter(w, sum)
-	hash := p.f.layout.Hash()
-	b := append([]byte(slotMagic), hash[:]...)
-	b = binary.BigEndian.AppendUint64(b, p.seq)
-	b = binary.BigEndian.AppendUint64(b, uint64(p.window))
-	b = binary.BigEndian.AppendUint64(b, uint64(len(p.raw)))
-	b = append(b, p.raw...)
-	for _, x := range p.e {
-		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
-	}
-	if _, err := out.Write(b); err != nil {
-		return err
-	}
-	_, err := w.Write(sum.Sum(nil))
-	return err
-}
-
-func (f *Feedback) readSlot(seq uint64) (*Pending, error) {
-	b, err := os.ReadFile(filepath.Join(f.dir, slotName(seq)))
-	if err != nil {
-		return nil, err
-	}
-	hash := f.layout.Hash()
-	if len(b) < slotHead+sha256.Size || string(b[:len(slotMagic)]) != slotMagic || !bytes.Equal(b[5:37], hash[:]) {
-		return nil, errors.New("slot of another model or version")
-	}
-	body, tail := b[:len(b)-sha256.Size], b[len(b)-sha256.Size:]
-	if sum := sha256.Sum256(body); !bytes.Equal(sum[:], tail) {
-		return nil, errors.New("slot is damaged")
-	}
-	p := &Pending{f: f, seq: binary.BigEndian.Uint64(b[37:]), window: chain.Window(binary.BigEndian.Uint64(b[45:]))}
-	n := binary.BigEndian.Uint64(b[53:])
-	rest := body[slotHead:]
-	if p.seq != seq || n > uint64(len(rest)) || uint64(len(rest))-n != uint64(4*f.layout.Params()) {
-		return nil, errors.New("slot does not hold what is wanted")
-	}
-	p.raw = rest[:n]
-	p.e = make([]float32, f.layout.Params())
-	for i := range p.e {
-		p.e[i] = math.Float32frombits(binary.LittleEndian.Uint32(rest[int(n)+4*i:]))
-	}
-	p.payload, err = f.codec.Open(bytes.NewReader(p.raw), int64(n))
-	return p, err
-}
-
-// replace writes a file so that a crash leaves the old or the new one: temporary file, fsync, rename, fsync of the folder.
-func (f *Feedback) replace(name string, fill func(io.Writer) error) error {
-	path := filepath.Join(f.dir, name)
-	f.step("create " + name)
-	t, err := os.CreateTemp(f.dir, ".tmp-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(t.Name())
-	if err = fill(t); err == nil {
-		f.step("sync " + name)
-		err = t.Sync()
-	}
-	if cerr := t.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return err
-	}
-	f.step("rename " + name)
-	if err := os.Rename(t.Name(), path); err != nil {
-		return err
-	}
-	f.step("sync folder")
-	d, err := os.Open(f.dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/bits"
 
 	"sn3/model"
 )
@@ -36,8 +37,8 @@ func (c *Codec) Open(r io.ReaderAt, size int64) (*Payload, error) {
 		return nil, bad("%d bytes are too few", size)
 	}
 	head := make([]byte, payloadHead)
-	if _, err := r.ReadAt(head, 0); err != nil {
-		return nil, fmt.Errorf("read payload: %w", err)
+	if err := readAt(r, head, 0); err != nil {
+		return nil, err
 	}
 	hash := c.layout.Hash()
 	k := int(binary.BigEndian.Uint16(head[37:]))
@@ -52,8 +53,8 @@ func (c *Codec) Open(r io.ReaderAt, size int64) (*Payload, error) {
 		return nil, bad("%d bytes, at most %d at k %d", size, c.MaxLen(k), k)
 	}
 	table := make([]byte, foot)
-	if _, err := r.ReadAt(table, size-foot); err != nil {
-		return nil, fmt.Errorf("read payload: %w", err)
+	if err := readAt(r, table, size-foot); err != nil {
+		return nil, err
 	}
 	p := &Payload{codec: c, k: k, size: size, start: make([]int32, 1, c.layout.Chunks()+1), scales: make([]byte, c.layout.Chunks())}
 	at := int64(payloadHead)
@@ -62,11 +63,11 @@ func (c *Codec) Open(r io.ReaderAt, size int64) (*Payload, error) {
 		if n > size-foot-at {
 			return nil, bad("segment %d reaches beyond the end", s)
 		}
-		buf := make([]byte, n)
-		if _, err := r.ReadAt(buf, at); err != nil {
-			return nil, fmt.Errorf("read payload: %w", err)
+		buf := make([]byte, n+readPad)
+		if err := readAt(r, buf[:n], at); err != nil {
+			return nil, err
 		}
-		if err := p.segment(s, buf); err != nil {
+		if err := p.segment(s, newBitReader(buf, int(n))); err != nil {
 			return nil, err
 		}
 		at += n
@@ -78,10 +79,17 @@ func (c *Codec) Open(r io.ReaderAt, size int64) (*Payload, error) {
 	return p, nil
 }
 
-func (p *Payload) segment(s int, buf []byte) error {
-	r := bitReader{buf: buf}
+// readAt fills b; an io.ReaderAt may say EOF together with the last byte.
+func readAt(r io.ReaderAt, b []byte, at int64) error {
+	if n, err := r.ReadAt(b, at); n < len(b) {
+		return fmt.Errorf("read payload: %w", err)
+	}
+	return nil
+}
+
+func (p *Payload) segment(s int, r *bitReader) error {
 	for i := s * segmentChunks; i < min((s+1)*segmentChunks, p.codec.layout.Chunks()); i++ {
-		if err := p.chunk(&r, i); err != nil {
+		if err := p.chunk(r, i); err != nil {
 			return err
 		}
 	}
@@ -127,10 +135,12 @@ func (p *Payload) chunk(r *bitReader, i int) error {
 
 func (p *Payload) bitmap(r *bitReader, i int, s shape) error {
 	n := 0
-	for x := range s.real {
-		if r.get(1) == 1 {
-			n++
-			p.idx = append(p.idx, uint16(x))
+	for x := 0; x < s.real; x += 32 {
+		width := min(32, s.real-x)
+		for w := uint32(r.get(uint(width)) << (32 - width)); w != 0; n++ {
+			z := bits.LeadingZeros32(w)
+			w &^= 1 << (31 - z)
+			p.idx = append(p.idx, uint16(x+z))
 		}
 	}
 	if n > s.keep || r.short {

@@ -11,13 +11,21 @@ import (
 // split is where a magnitude counts as large, in units of the scale: half-way between the levels 1 and 2.
 const split = 1.5
 
+// smallest is the bit pattern of half the smallest scale, 2^-29. Sending less than that would add more error than it takes
+// away, so such values count as zeros: they wait in the error feedback.
+const smallest = 0x31000000
+
 // picker chooses what a chunk sends; it keeps its scratch memory between chunks.
 type picker struct {
-	mag   [model.ChunkSize]uint32
-	order [model.ChunkSize]uint32
+	mag   [model.ChunkSize]uint32 // magnitudes as float bits, which order as the magnitudes do
+	tied  [model.ChunkSize]uint32
+	hist  [1 << histBits]uint16
 	idx   [model.ChunkSize]uint16
 	codes [model.ChunkSize]byte
 }
+
+// histBits is how many leading bits of a magnitude (8 of exponent, 3 of mantissa) the first pass of threshold looks at.
+const histBits = 11
 
 // choose keeps the keep largest magnitudes of v and quantises them. The result is valid until the next call.
 func (p *picker) choose(v []float32, keep int) (symbols, error) {
@@ -27,15 +35,16 @@ func (p *picker) choose(v []float32, keep int) (symbols, error) {
 		if b >= 0x7f800000 {
 			return symbols{}, fmt.Errorf("%w: value %d is %v", ErrNotFinite, i, x)
 		}
-		p.mag[i] = b
-		if b != 0 {
-			p.order[nonzero] = b
+		if b < smallest {
+			b = 0
+		} else {
 			nonzero++
 		}
+		p.mag[i] = b
 	}
 	n := 0
-	if nonzero > 0 {
-		n = p.take(len(v), min(keep, nonzero), nonzero)
+	if keep = min(keep, nonzero); keep > 0 {
+		n = p.take(len(v), keep)
 	}
 	sym := symbols{idx: p.idx[:n], codes: p.codes[:n]}
 	if n > 0 {
@@ -44,26 +53,19 @@ func (p *picker) choose(v []float32, keep int) (symbols, error) {
 	return sym, nil
 }
 
-// take fills idx with the indices of the keep largest magnitudes, ascending; of equal ones the lower index wins. Float bits
-// of magnitudes order as the magnitudes do.
-func (p *picker) take(real, keep, nonzero int) int {
-	sorted := p.order[:nonzero]
-	slices.Sort(sorted)
-	limit := sorted[nonzero-keep]
-	above := 0
-	for _, b := range sorted[nonzero-keep:] {
-		if b > limit {
-			above++
-		}
-	}
-	ties, n := keep-above, 0
-	for i := range real {
-		switch b := p.mag[i]; {
-		case b > limit:
-		case b == limit && ties > 0:
-			ties--
-		default:
+// take fills idx with the indices of the keep largest magnitudes, ascending; of equal ones the lower index wins.
+func (p *picker) take(real, keep int) int {
+	limit, ties := p.threshold(real, keep)
+	n := 0
+	for i, b := range p.mag[:real] {
+		if b < limit {
 			continue
+		}
+		if b == limit {
+			if ties == 0 {
+				continue
+			}
+			ties--
 		}
 		p.idx[n] = uint16(i)
 		n++
@@ -71,50 +73,62 @@ func (p *picker) take(real, keep, nonzero int) int {
 	return n
 }
 
-// quantise chooses scale and codes: from the mean magnitude it alternates between splitting into small and large and the
-// best scale for that split (Lloyd, IEEE Trans. Inf. Theory 28, 1982), then takes the better of the two nearest table
-// entries. Receivers never repeat this: only decoding must be bit-exact.
-func (p *picker) quantise(v []float32, sym symbols) byte {
-	s := 0.0
-	for _, i := range sym.idx {
-		s += math.Abs(float64(v[i]))
+// threshold is the keep-th largest magnitude and how many values equal to it are among the keep largest. One pass of a radix
+// selection leaves a few values to sort.
+func (p *picker) threshold(real, keep int) (limit uint32, ties int) {
+	clear(p.hist[:])
+	for _, b := range p.mag[:real] {
+		p.hist[b>>(31-histBits)]++
 	}
-	s /= 1.4 * float64(len(sym.idx))
-	for range 4 {
-		num, den := 0.0, 0.0
-		for _, i := range sym.idx {
-			m := math.Abs(float64(v[i]))
-			if m > split*s {
-				num, den = num+2*m, den+4
-			} else {
-				num, den = num+m, den+1
-			}
+	bucket, above := len(p.hist)-1, 0
+	for ; above+int(p.hist[bucket]) < keep; bucket-- {
+		above += int(p.hist[bucket])
+	}
+	near := p.tied[:0]
+	for _, b := range p.mag[:real] {
+		if int(b>>(31-histBits)) == bucket {
+			near = append(near, b)
 		}
-		s = num / den
 	}
-	at := int(math.Floor((math.Log2(s) + 28) * octave))
-	best, bestErr := byte(0), math.Inf(1)
-	for _, c := range []int{at, at + 1} {
-		code := byte(min(max(c, 0), len(scales)-1))
-		if e := squaredError(v, sym.idx, code); e < bestErr {
-			best, bestErr = code, e
+	slices.Sort(near)
+	at := len(near) - (keep - above)
+	limit = near[at]
+	for at < len(near) && near[at] == limit {
+		at, ties = at+1, ties+1
+	}
+	return limit, ties
+}
+
+// quantise chooses scale and codes with the least squared error there is: for each scale s of the table a magnitude counts as
+// large above split·s, and Σ(m − level)² = Σm² − 2s·A + s²·B, where A sums the magnitudes (large ones twice) and B counts
+// them (large ones four times). Over sorted magnitudes that is one pass for all scales; of equal ones the lower wins.
+// Receivers never repeat this: only decoding must be bit-exact.
+func (p *picker) quantise(v []float32, sym symbols) byte {
+	sorted, above := p.tied[:0], 0.0
+	for _, i := range sym.idx {
+		sorted = append(sorted, p.mag[i])
+	}
+	slices.Sort(sorted)
+	for _, m := range sorted {
+		above += float64(math.Float32frombits(m))
+	}
+	best, least := byte(0), math.Inf(1)
+	at, below := 0, 0.0
+	for c := range scales {
+		s := float64(math.Float32frombits(scales[c]))
+		for ; at < len(sorted); at++ {
+			m := float64(math.Float32frombits(sorted[at]))
+			if m > split*s {
+				break
+			}
+			below, above = below+m, above-m
+		}
+		a, b := below+2*above, float64(at+4*(len(sorted)-at))
+		if e := s * (s*b - 2*a); e < least {
+			best, least = byte(c), e
 		}
 	}
 	return p.assign(v, sym, best)
-}
-
-func squaredError(v []float32, idx []uint16, code byte) float64 {
-	s := float64(math.Float32frombits(scales[code]))
-	sum := 0.0
-	for _, i := range idx {
-		m := math.Abs(float64(v[i]))
-		d := m - s
-		if m > split*s {
-			d = m - 2*s
-		}
-		sum += d * d
-	}
-	return sum
 }
 
 // assign sets the codes for a scale. A chunk of only large values is written an octave higher as only small ones, so that

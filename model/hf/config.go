@@ -2,6 +2,7 @@ package hf
 
 import (
 	"encoding/json"
+	"reflect"
 
 	"sn3/model"
 )
@@ -9,6 +10,7 @@ import (
 // rope is the scaling object in either spelling.
 type rope struct {
 	Theta    *float64 `json:"rope_theta"`
+	Partial  *float64 `json:"partial_rotary_factor"`
 	RopeType string   `json:"rope_type"`
 	Type     string   `json:"type"`
 	Factor   float64  `json:"factor"`
@@ -33,6 +35,7 @@ type fields struct {
 	Eps       *float64 `json:"rms_norm_eps"`
 	Scaling   *rope    `json:"rope_scaling"`
 	Params    *rope    `json:"rope_parameters"`
+	Partial   *float64 `json:"partial_rotary_factor"`
 	Act       string   `json:"hidden_act"`
 	AttnBias  bool     `json:"attention_bias"`
 	MLPBias   bool     `json:"mlp_bias"`
@@ -53,6 +56,10 @@ func ParseConfig(b []byte) (model.Config, error) {
 		return model.Config{}, invalid("config.json: biases are not supported")
 	case f.Heads < 1:
 		return model.Config{}, invalid("config.json: %d heads", f.Heads)
+	case f.HeadDim == nil && f.Width%f.Heads != 0:
+		return model.Config{}, invalid("config.json: a width of %d is not a multiple of %d heads, and there is no head_dim", f.Width, f.Heads)
+	case f.Partial != nil && *f.Partial != 1:
+		return model.Config{}, invalid("config.json: rotary embeddings over a part of a head are not supported")
 	}
 	c := model.Config{Vocab: f.Vocab, Width: f.Width, Layers: f.Layers, Heads: f.Heads, KVHeads: f.Heads, HeadDim: f.Width / f.Heads,
 		FFN: f.FFN, Seq: f.Seq, Tied: f.Tied, RopeTheta: 10000, NormEps: 1e-6}
@@ -68,39 +75,81 @@ func ParseConfig(b []byte) (model.Config, error) {
 	if f.Theta != nil {
 		c.RopeTheta = *f.Theta
 	}
-	for _, r := range []*rope{f.Scaling, f.Params} {
-		if err := r.apply(&c); err != nil {
-			return c, err
-		}
+	if err := f.rope(&c); err != nil {
+		return model.Config{}, err
 	}
 	if c.Seq == 0 {
-		c.Seq = 2048
+		c.Seq = 2048 // the library's default
 	}
-	return c, c.Validate()
+	if err := c.Validate(); err != nil {
+		return model.Config{}, invalid("config.json: %v", err)
+	}
+	return c, nil
 }
 
-func (r *rope) apply(c *model.Config) error {
-	if r == nil {
-		return nil
+// rope reads the rotary settings of transformers 4 (rope_theta, rope_scaling) and 5 (rope_parameters). A file may carry both
+// only if they say the same: versions of the library differ in which of them they follow.
+func (f *fields) rope(c *model.Config) error {
+	var thetas []float64
+	if f.Theta != nil {
+		thetas = append(thetas, *f.Theta)
 	}
-	if r.Theta != nil {
-		c.RopeTheta = *r.Theta
+	var scalings []*model.RopeScaling
+	for _, r := range []*rope{f.Scaling, f.Params} {
+		if r == nil {
+			continue
+		}
+		s, err := r.scaling()
+		if err != nil {
+			return err
+		}
+		scalings = append(scalings, s)
+		if r.Theta != nil {
+			thetas = append(thetas, *r.Theta)
+		}
+	}
+	for _, t := range thetas {
+		if t != thetas[0] {
+			return invalid("config.json: rope_theta is %v and %v", thetas[0], t)
+		}
+		c.RopeTheta = t
+	}
+	for _, s := range scalings {
+		if !reflect.DeepEqual(s, scalings[0]) {
+			return invalid("config.json: rope_scaling and rope_parameters differ")
+		}
+		c.Rope = s
+	}
+	return nil
+}
+
+// scaling is what a scaling object says, nil for none.
+func (r *rope) scaling() (*model.RopeScaling, error) {
+	if r == nil {
+		return nil, nil
 	}
 	kind := r.RopeType
 	if kind == "" {
 		kind = r.Type
 	}
+	if r.Partial != nil && *r.Partial != 1 {
+		return nil, invalid("config.json: rotary embeddings over a part of a head are not supported")
+	}
 	switch kind {
 	case "", "default":
-		return nil
-	case "linear", "llama3":
-		if !(r.Factor > 0) || kind == "llama3" && (!(r.High > r.Low) || r.Original < 1) {
-			return invalid("config.json: rope scaling %+v", *r)
+		return nil, nil
+	case "linear":
+		if !(r.Factor > 0) {
+			return nil, invalid("config.json: rope factor %v", r.Factor)
 		}
-		c.Rope = &model.RopeScaling{Type: kind, Factor: r.Factor, LowFreq: r.Low, HighFreq: r.High, Original: r.Original}
-		return nil
+		return &model.RopeScaling{Type: kind, Factor: r.Factor}, nil
+	case "llama3":
+		if !(r.Factor > 0) || !(r.Low > 0) || !(r.High > r.Low) || r.Original < 1 {
+			return nil, invalid("config.json: rope scaling %+v", *r)
+		}
+		return &model.RopeScaling{Type: kind, Factor: r.Factor, LowFreq: r.Low, HighFreq: r.High, Original: r.Original}, nil
 	}
-	return invalid("config.json: unknown rope type %q", kind)
+	return nil, invalid("config.json: unknown rope type %q", kind)
 }
 
 // Config writes config.json so that transformers 4 and 5 both read it.

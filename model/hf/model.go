@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strings"
 
 	"sn3/model"
@@ -25,7 +27,8 @@ const (
 	BF16 DType = "BF16"
 )
 
-// WriteModel writes weights as one safetensors file, tensor by tensor. The same weights and metadata give the same bytes.
+// WriteModel writes weights as one safetensors file, at most 64 rows of a tensor in memory at a time. The same weights and
+// metadata give the same bytes.
 func WriteModel(w io.Writer, weights model.Weights, dtype DType, meta map[string]string) error {
 	l := weights.Layout()
 	head, err := header(l, dtype, meta)
@@ -36,21 +39,14 @@ func WriteModel(w io.Writer, weights model.Weights, dtype DType, meta map[string
 	if _, err := out.Write(append(binary.LittleEndian.AppendUint64(nil, uint64(len(head))), head...)); err != nil {
 		return fmt.Errorf("write model: %w", err)
 	}
-	chunk := 0
-	var buf [model.ChunkSize]float32
-	for _, t := range l.Tensors() {
-		flat := make([]float32, t.Len())
-		for done := 0; done < len(flat); chunk++ { // the chunks of a tensor follow each other
-			c := l.Chunk(chunk)
-			if err := weights.Read(buf[:c.Len], model.ChunkRange{From: chunk, To: chunk + 1}); err != nil {
-				return fmt.Errorf("write model: %w", err)
-			}
-			for r := range c.Rows {
-				copy(flat[c.Off-t.Off+r*c.Stride:][:c.Cols], buf[r*c.Cols:])
-			}
-			done += c.Len
+	var chunks, rows []float32
+	for b := range bands(l) {
+		chunks, rows = slices.Grow(chunks[:0], b.len)[:b.len], slices.Grow(rows[:0], b.len)[:b.len]
+		if err := weights.Read(chunks, b.chunks); err != nil {
+			return fmt.Errorf("write model: %w", err)
 		}
-		if err := writeValues(out, flat, dtype); err != nil {
+		b.runs(l, func(chunk, row, n int) { copy(rows[row:row+n], chunks[chunk:]) })
+		if err := writeValues(out, rows, dtype); err != nil {
 			return fmt.Errorf("write model: %w", err)
 		}
 	}
@@ -58,6 +54,50 @@ func WriteModel(w io.Writer, weights model.Weights, dtype DType, meta map[string
 		return fmt.Errorf("write model: %w", err)
 	}
 	return nil
+}
+
+// band is the smallest part of a tensor that is contiguous both row-major and in chunk order: 64 rows of a matrix, one run of
+// a vector.
+type band struct {
+	tensor model.Tensor
+	chunks model.ChunkRange
+	at     int // first element within the tensor, row-major
+	len    int
+}
+
+// bands yields the bands of a layout, in the order of both its tensors and its chunks.
+func bands(l *model.Layout) iter.Seq[band] {
+	return func(yield func(band) bool) {
+		chunk := 0
+		for _, t := range l.Tensors() {
+			for at := 0; at < t.Len(); {
+				b := band{tensor: t, chunks: model.ChunkRange{From: chunk}, at: at}
+				size := l.Chunk(chunk).Len
+				if len(t.Shape) == 2 {
+					size = l.Chunk(chunk).Rows * t.Shape[1]
+				}
+				for ; b.len < size; chunk++ {
+					b.len += l.Chunk(chunk).Len
+				}
+				b.chunks.To = chunk
+				if !yield(b) {
+					return
+				}
+				at += b.len
+			}
+		}
+	}
+}
+
+// runs calls fn for every run of n values that lies at chunk in the band's values in chunk order, at row in row-major order.
+func (b band) runs(l *model.Layout, fn func(chunk, row, n int)) {
+	start, _ := l.Span(b.chunks)
+	for i := b.chunks.From; i < b.chunks.To; i++ {
+		c := l.Chunk(i)
+		for r := range c.Rows {
+			fn(c.Start-start+r*c.Cols, c.Off-b.tensor.Off-b.at+r*c.Stride, c.Cols)
+		}
+	}
 }
 
 func writeValues(w io.Writer, v []float32, dtype DType) error {
@@ -89,6 +129,9 @@ func header(l *model.Layout, dtype DType, meta map[string]string) ([]byte, error
 	default:
 		return nil, fmt.Errorf("write model: unknown dtype %q", dtype)
 	}
+	if meta == nil {
+		meta = map[string]string{"format": "pt"} // older readers ask for it
+	}
 	m, err := json.Marshal(meta)
 	if err != nil {
 		return nil, fmt.Errorf("write model: %w", err)
@@ -117,43 +160,64 @@ func ReadModel(r io.ReaderAt, size int64, c model.Config) (*model.Flat, error) {
 	if err != nil {
 		return nil, err
 	}
-	return assemble(c, map[string]*File{"": f}, func(string) string { return "" })
+	return assemble(c, []*File{f}, func(string) *File { return f })
 }
 
-// assemble fills weights from files; where says which file holds a tensor.
-func assemble(c model.Config, files map[string]*File, where func(name string) string) (*model.Flat, error) {
+// assemble fills weights from files; where says which of them holds a tensor, nil for none.
+func assemble(c model.Config, files []*File, where func(name string) *File) (*model.Flat, error) {
+	if err := check(c, files, where); err != nil {
+		return nil, err
+	}
 	l, err := model.NewLayout(c)
 	if err != nil {
 		return nil, err
 	}
-	have := 0
-	for _, f := range files {
-		have += len(f.Entries)
-	}
-	if have != len(l.Tensors()) {
-		return nil, invalid("%d tensors, the configuration has %d", have, len(l.Tensors()))
-	}
-	flat := make([]float32, l.Params())
-	for _, t := range l.Tensors() {
-		f := files[where(t.Name)]
-		if f == nil {
-			return nil, invalid("no file holds tensor %q", t.Name)
-		}
-		e, ok := f.Entries[t.Name]
-		same := ok && len(e.Shape) == len(t.Shape)
-		for i := 0; same && i < len(e.Shape); i++ {
-			same = e.Shape[i] == uint64(t.Shape[i])
-		}
-		if !same {
-			return nil, invalid("tensor %q: shape %v, the configuration says %v", t.Name, e.Shape, t.Shape)
-		}
-		if err := f.Read(t.Name, 0, flat[t.Off:t.Off+t.Len()]); err != nil {
+	w := model.NewFlat(l)
+	var rows []float32
+	for b := range bands(l) {
+		rows = slices.Grow(rows[:0], b.len)[:b.len]
+		if err := where(b.tensor.Name).Read(b.tensor.Name, b.at, rows); err != nil {
 			return nil, err
 		}
+		from, to := l.Span(b.chunks)
+		chunks := w.Data[from:to]
+		b.runs(l, func(chunk, row, n int) { copy(chunks[chunk:chunk+n], rows[row:]) })
 	}
-	w := model.NewFlat(l)
-	w.SetRows(flat)
 	return w, nil
+}
+
+// check compares the files with the configuration before anything of the configuration's size is allocated: a configuration
+// may come from a stranger, the files are as large as they say.
+func check(c model.Config, files []*File, where func(name string) *File) error {
+	if err := c.Validate(); err != nil {
+		return invalid("config.json: %v", err)
+	}
+	have := 0
+	for _, f := range files {
+		for name := range f.Entries {
+			if !strings.HasSuffix(name, ".rotary_emb.inv_freq") { // old exports carry what the configuration already says
+				have++
+			}
+		}
+	}
+	ts := c.Tensors()
+	if have != len(ts) {
+		return invalid("%d tensors, the configuration has %d", have, len(ts))
+	}
+	for _, t := range ts {
+		f := where(t.Name)
+		if f == nil {
+			return invalid("no file holds tensor %q", t.Name)
+		}
+		e, ok := f.Entries[t.Name]
+		if same := ok && slices.EqualFunc(e.Shape, t.Shape, func(a uint64, b int) bool { return a == uint64(b) }); !same {
+			return invalid("tensor %q: shape %v, the configuration says %v", t.Name, e.Shape, t.Shape)
+		}
+		if !e.readable() {
+			return invalid("tensor %q: cannot read dtype %s", t.Name, e.DType)
+		}
+	}
+	return nil
 }
 
 // OpenDir reads a model folder, in one file or sharded with an index.
@@ -169,7 +233,8 @@ func OpenDir(dir string) (c model.Config, w *model.Flat, err error) {
 	if err != nil {
 		return c, nil, err
 	}
-	files := map[string]*File{}
+	var files []*File
+	byName := map[string]*File{}
 	for _, name := range names {
 		f, err := os.Open(filepath.Join(dir, name))
 		if err != nil {
@@ -180,11 +245,12 @@ func OpenDir(dir string) (c model.Config, w *model.Flat, err error) {
 		if err != nil {
 			return c, nil, fmt.Errorf("open model folder: %w", err)
 		}
-		if files[name], err = Open(f, st.Size()); err != nil {
+		if byName[name], err = Open(f, st.Size()); err != nil {
 			return c, nil, fmt.Errorf("%s: %w", name, err)
 		}
+		files = append(files, byName[name])
 	}
-	w, err = assemble(c, files, where)
+	w, err = assemble(c, files, func(tensor string) *File { return byName[where(tensor)] })
 	return c, w, err
 }
 
@@ -211,10 +277,5 @@ func parts(dir string) ([]string, func(string) string, error) {
 		}
 		set[f] = true
 	}
-	var names []string
-	for f := range set {
-		names = append(names, f)
-	}
-	sort.Strings(names)
-	return names, func(t string) string { return index.Map[t] }, nil
+	return slices.Sorted(maps.Keys(set)), func(t string) string { return index.Map[t] }, nil
 }

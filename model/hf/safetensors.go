@@ -11,6 +11,9 @@ import (
 	"math"
 	"math/bits"
 	"sort"
+	"strconv"
+	"strings"
+	"unicode/utf8"
 )
 
 // maxHeader is safetensors' own limit on a header.
@@ -35,10 +38,12 @@ type Entry struct {
 	From, To uint64 // within the data
 }
 
+func (e Entry) readable() bool { return e.DType == "F32" || e.DType == "BF16" || e.DType == "F16" }
+
 // File is a checked safetensors file.
 type File struct {
 	Entries  map[string]Entry
-	Metadata map[string]string
+	Metadata map[string]string // nil: none given
 	data     io.ReaderAt
 	start    int64
 }
@@ -50,7 +55,7 @@ func Open(r io.ReaderAt, size int64) (*File, error) {
 	if size < 8 {
 		return nil, invalid("%d bytes", size)
 	}
-	if _, err := r.ReadAt(n[:], 0); err != nil {
+	if err := readAt(r, n[:], 0); err != nil {
 		return nil, fmt.Errorf("read safetensors: %w", err)
 	}
 	length := binary.LittleEndian.Uint64(n[:])
@@ -58,45 +63,40 @@ func Open(r io.ReaderAt, size int64) (*File, error) {
 		return nil, invalid("header of %d bytes in a file of %d", length, size)
 	}
 	head := make([]byte, length)
-	if _, err := r.ReadAt(head, 8); err != nil {
+	if err := readAt(r, head, 8); err != nil {
 		return nil, fmt.Errorf("read safetensors: %w", err)
 	}
 	f := &File{Entries: map[string]Entry{}, data: r, start: 8 + int64(length)}
 	if err := f.header(head); err != nil {
 		return nil, err
 	}
-	return f, f.cover(uint64(size - f.start))
+	if err := f.cover(uint64(size - f.start)); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
+// readAt fills b; a reader may report its end together with the last bytes.
+func readAt(r io.ReaderAt, b []byte, off int64) error {
+	_, err := io.ReadFull(io.NewSectionReader(r, off, int64(len(b))), b)
+	return err
+}
+
+// header parses the JSON as strictly as the reference: encoding/json alone would take any letter case for a field, null for
+// a number and broken UTF-8 for a name.
 func (f *File) header(b []byte) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber()
-	if !json.Valid(b) || len(bytes.TrimLeft(b, " ")) == 0 || bytes.TrimLeft(b, " ")[0] != '{' {
-		return invalid("header is not a JSON object")
+	if !utf8.Valid(b) || !json.Valid(b) {
+		return invalid("header is not JSON in UTF-8")
 	}
-	if _, err := d.Token(); err != nil {
-		return invalid("header: %v", err)
-	}
-	meta := false
-	for d.More() {
-		key, err := d.Token()
-		if err != nil {
-			return invalid("header: %v", err)
-		}
-		name := key.(string) // a key of valid JSON
-		var raw json.RawMessage
-		if err := d.Decode(&raw); err != nil {
-			return invalid("header: %v", err)
-		}
+	return eachField(b, func(name string, raw []byte) error {
 		if name == "__metadata__" {
-			if meta {
+			if f.Metadata != nil {
 				return invalid("metadata twice")
 			}
-			meta = true
-			if err := json.Unmarshal(raw, &f.Metadata); err != nil {
-				return invalid("metadata: %v", err)
-			}
-			continue
+			return f.metadata(raw)
+		}
+		if strings.ContainsRune(name, utf8.RuneError) { // a lone surrogate: readers differ in what they make of it
+			return invalid("tensor name %q", name)
 		}
 		if _, twice := f.Entries[name]; twice {
 			return invalid("tensor %q twice", name)
@@ -106,63 +106,110 @@ func (f *File) header(b []byte) error {
 			return err
 		}
 		f.Entries[name] = e
+		return nil
+	})
+}
+
+// metadata is null or an object of strings; here the last of two equal keys counts, as in the reference.
+func (f *File) metadata(raw []byte) error {
+	f.Metadata = map[string]string{}
+	if string(raw) == "null" {
+		return nil
+	}
+	return eachField(raw, func(key string, v []byte) error {
+		if v[0] != '"' {
+			return invalid("metadata %q is not a string", key)
+		}
+		var s string
+		if err := json.Unmarshal(v, &s); err != nil {
+			return invalid("metadata %q: %v", key, err)
+		}
+		f.Metadata[key] = s
+		return nil
+	})
+}
+
+// eachField calls fn with the fields of a JSON object, in order, repeated ones too. b must be valid JSON.
+func eachField(b []byte, fn func(name string, raw []byte) error) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return invalid("%.20q is not a JSON object", b)
+	}
+	for d.More() {
+		k, err := d.Token()
+		if err != nil {
+			return invalid("%v", err)
+		}
+		name, ok := k.(string)
+		var raw json.RawMessage
+		if err := d.Decode(&raw); !ok || err != nil {
+			return invalid("field %v: %v", k, err)
+		}
+		if err := fn(name, raw); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 func entry(name string, raw []byte) (Entry, error) {
-	var x struct {
-		DType   *string   `json:"dtype"`
-		Shape   *[]uint64 `json:"shape"`
-		Offsets *[]uint64 `json:"data_offsets"`
+	e, fields := Entry{Name: name}, map[string][]byte{}
+	err := eachField(raw, func(key string, v []byte) error {
+		if _, twice := fields[key]; twice {
+			return invalid("field %q twice", key)
+		}
+		fields[key] = v
+		return nil
+	})
+	if err != nil {
+		return e, fmt.Errorf("tensor %q: %w", name, err)
 	}
-	if err := checkKeys(raw); err != nil {
-		return Entry{}, invalid("tensor %q: %v", name, err)
+	shape, err := integers(fields["shape"])
+	offsets, err2 := integers(fields["data_offsets"])
+	if err := errors.Join(err, err2, json.Unmarshal(fields["dtype"], &e.DType)); err != nil || len(offsets) != 2 {
+		return e, invalid("tensor %q: dtype, shape and two data_offsets are needed (%v)", name, err)
 	}
-	if err := json.Unmarshal(raw, &x); err != nil || x.DType == nil || x.Shape == nil || x.Offsets == nil || len(*x.Offsets) != 2 {
-		return Entry{}, invalid("tensor %q: dtype, shape and two data_offsets are needed", name)
+	e.Shape, e.From, e.To = shape, offsets[0], offsets[1]
+	return e, e.check()
+}
+
+// integers reads a JSON array of plain unsigned integers; 4.0, 4e0, -4, "4" and null are errors.
+func integers(raw []byte) ([]uint64, error) {
+	if len(raw) == 0 || raw[0] != '[' {
+		return nil, errors.New("not an array")
 	}
-	e := Entry{name, *x.DType, *x.Shape, (*x.Offsets)[0], (*x.Offsets)[1]}
+	var list []json.RawMessage
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return nil, err
+	}
+	out := make([]uint64, len(list))
+	for i, x := range list {
+		n, err := strconv.ParseUint(string(x), 10, 64)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = n
+	}
+	return out, nil
+}
+
+// check compares the extent of the data with dtype and shape; products are checked before a zero can hide an overflow.
+func (e Entry) check() error {
 	width, ok := widths[e.DType]
 	if !ok {
-		return Entry{}, invalid("tensor %q: dtype %q", name, e.DType)
+		return invalid("tensor %q: dtype %q", e.Name, e.DType)
 	}
 	count := uint64(1)
 	for _, s := range e.Shape {
 		hi, lo := bits.Mul64(count, s)
 		if hi != 0 {
-			return Entry{}, invalid("tensor %q: shape overflows", name)
+			return invalid("tensor %q: shape overflows", e.Name)
 		}
 		count = lo
 	}
 	hi, size := bits.Mul64(count, width)
 	if hi != 0 || size%8 != 0 || e.From > e.To || e.To-e.From != size/8 {
-		return Entry{}, invalid("tensor %q: shape and data_offsets disagree", name)
-	}
-	return e, nil
-}
-
-// checkKeys refuses a field given twice, which encoding/json would let pass.
-func checkKeys(raw []byte) error {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return errors.New("not an object")
-	}
-	seen := map[string]bool{}
-	for d.More() {
-		k, err := d.Token()
-		if err != nil {
-			return err
-		}
-		if name := k.(string); seen[name] { // a key of valid JSON
-			return fmt.Errorf("field %q twice", name)
-		} else {
-			seen[name] = true
-		}
-		var skip json.RawMessage
-		if err := d.Decode(&skip); err != nil {
-			return err
-		}
+		return invalid("tensor %q: shape and data_offsets disagree", e.Name)
 	}
 	return nil
 }
@@ -191,19 +238,23 @@ func (f *File) cover(size uint64) error {
 	return nil
 }
 
-// Read converts a tensor's elements [at, at+len(dst)) to float32; F32, BF16 and F16 can be read.
+// Read converts a tensor's elements [at, at+len(dst)) to float32; F32, BF16 and F16 can be read. It allocates as many bytes
+// as it reads: read a large tensor in pieces.
 func (f *File) Read(name string, at int, dst []float32) error {
 	e, ok := f.Entries[name]
 	if !ok {
 		return invalid("no tensor %q", name)
 	}
-	width := int(widths[e.DType] / 8)
-	b := make([]byte, width*len(dst))
-	from := int64(e.From) + int64(width*at)
-	if from+int64(len(b)) > int64(e.To) {
-		return invalid("tensor %q has fewer than %d elements", name, at+len(dst))
+	if !e.readable() {
+		return invalid("tensor %q: cannot read dtype %s", name, e.DType)
 	}
-	if _, err := f.data.ReadAt(b, f.start+from); err != nil {
+	width := int(widths[e.DType] / 8)
+	if count := (e.To - e.From) / uint64(width); at < 0 || uint64(at)+uint64(len(dst)) > count {
+		return invalid("tensor %q has %d elements, not [%d,%d)", name, count, at, at+len(dst))
+	}
+	b := make([]byte, width*len(dst))
+	from := int64(e.From) + int64(width)*int64(at)
+	if err := readAt(f.data, b, f.start+from); err != nil {
 		return fmt.Errorf("read tensor %q: %w", name, err)
 	}
 	for i := range dst {
@@ -214,8 +265,6 @@ func (f *File) Read(name string, at int, dst []float32) error {
 			dst[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(b[2*i:])) << 16)
 		case "F16":
 			dst[i] = fromHalf(binary.LittleEndian.Uint16(b[2*i:]))
-		default:
-			return invalid("tensor %q: cannot read dtype %s", name, e.DType)
 		}
 	}
 	return nil

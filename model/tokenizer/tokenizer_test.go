@@ -2,7 +2,9 @@ package tokenizer
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -41,5 +43,26 @@ func TestVocabularyFile(t *testing.T) {
 	}
 	if len(f.Model.Vocab) != 256 || f.Model.Vocab["A"] != 65 || f.Model.Vocab["Ġ"] != ' ' || f.Model.Vocab["Ċ"] != '\n' || f.Model.Vocab["Ń"] != 173 {
 		t.Fatalf("%d entries; A %d, space %d, newline %d", len(f.Model.Vocab), f.Model.Vocab["A"], f.Model.Vocab["Ġ"], f.Model.Vocab["Ċ"])
+	}
+}
+
+// Every validator publishes the same bytes.
+func TestFilesGolden(t *testing.T) {
+	tok, err := New("bytes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"tokenizer.json":        "6f65ca731c2ce1ae1123d1a3e11408ed22e2687789d85546691c6787ae3f4906",
+		"tokenizer_config.json": "5306ba49296475129b2fead2a158f3edd049476e9958b59b908e1b69cec4b5a1",
+	}
+	files := tok.Files()
+	if len(files) != len(want) {
+		t.Errorf("%d files, want %d", len(files), len(want))
+	}
+	for name, b := range files {
+		if got := fmt.Sprintf("%x", sha256.Sum256(b)); got != want[name] {
+			t.Errorf("%s hashes to %s, it was %s", name, got, want[name])
+		}
 	}
 }

@@ -1,0 +1,264 @@
+package gradients
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sn3/chain"
+	"sn3/model"
+)
+
+func flat(l *model.Layout, v []float32) *model.Flat {
+	f := model.NewFlat(l)
+	copy(f.Data, v)
+	return f
+}
+
+func openAt(t testing.TB, dir string, l *model.Layout) *Feedback {
+	t.Helper()
+	f, err := OpenFeedback(dir, l, 0.95)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// state is everything that a reopened folder must agree on.
+func state(f *Feedback) string {
+	sum := func(v []float32) string {
+		var b []byte
+		for _, x := range v {
+			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
+		}
+		return fmt.Sprintf("%x", sha256.Sum256(b))[:12]
+	}
+	s := fmt.Sprintf("seq %d e %s", f.seq, sum(f.e))
+	if p := f.Pending(); p != nil {
+		s += fmt.Sprintf(", pending window %d payload %s e %s", p.Window(), p.Sum().Short(), sum(p.e))
+	}
+	return s
+}
+
+// script is a miner's life: what it does to its folder, one transaction after the other.
+func script(l *model.Layout) []func(f *Feedback) error {
+	r := rand.New(rand.NewPCG(2, 1))
+	var out []func(f *Feedback) error
+	for w, confirm := range []bool{true, false, true} {
+		d := flat(l, heavy(r, l.Params()))
+		out = append(out, func(f *Feedback) error {
+			_, err := f.Begin(d, model.NewFlat(l), chain.Window(w), 64)
+			return err
+		})
+		if confirm {
+			out = append(out, func(f *Feedback) error { return f.Pending().Confirm() })
+		} else {
+			out = append(out, func(f *Feedback) error { return f.Pending().Discard() })
+		}
+	}
+	return out
+}
+
+// killed lets n file operations happen, then none: what kill -9 does. With torn, what was not synced yet is cut in half, as a
+// power cut may do.
+func killed(n int, torn bool) func(op, path string) error {
+	done := 0
+	return func(op, path string) error {
+		if done++; done <= n {
+			return nil
+		}
+		if torn && op == "sync" && done == n+1 {
+			if info, err := os.Stat(path); err != nil || os.Truncate(path, info.Size()/2) != nil {
+				return errors.New("cannot tear " + path)
+			}
+		}
+		return errKilled
+	}
+}
+
+var errKilled = errors.New("killed")
+
+// Stopping after any file operation leaves the state before the transaction or the one after it, never a torn one; and the
+// life that goes on from there ends where an undisturbed one ends.
+func TestFeedbackSurvivesKillAnywhere(t *testing.T) {
+	l := layoutOf(t, model.Config{Vocab: 67, Width: 9, Layers: 1, Heads: 1, KVHeads: 1, HeadDim: 4, FFN: 7, Seq: 8, Tied: true})
+	life := script(l)
+	f := openAt(t, t.TempDir(), l)
+	want := []string{state(f)} // want[i]: after i transactions
+	for _, step := range life {
+		if err := step(f); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, state(f))
+	}
+	for _, torn := range []bool{false, true} {
+		for stop := 0; ; stop++ {
+			if stop > 100 {
+				t.Fatal("100 operations were not enough to get through")
+			}
+			dir := t.TempDir()
+			f, err := openFeedback(dir, l, 0.95, killed(stop, torn))
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := 0
+			for ; done < len(life) && err == nil; done++ {
+				err = life[done](f)
+			}
+			if err == nil {
+				break // ran through: every stop was tried
+			}
+			done--
+			if !errors.Is(err, errKilled) {
+				t.Fatalf("stop %d: %v", stop, err)
+			}
+			f = openAt(t, dir, l)
+			got := state(f)
+			switch got {
+			case want[done]:
+			case want[done+1]:
+				done++
+			default:
+				t.Fatalf("stopped after %d operations, in transaction %d: %s\nwant %s\n  or %s", stop, done, got, want[done], want[done+1])
+			}
+			for _, step := range life[done:] {
+				if err := step(f); err != nil {
+					t.Fatalf("stop %d, going on: %v", stop, err)
+				}
+			}
+			if got := state(openAt(t, dir, l)); got != want[len(want)-1] {
+				t.Fatalf("stop %d, at the end: %s, want %s", stop, got, want[len(want)-1])
+			}
+		}
+	}
+}
+
+// A full disk, or any error of one operation, changes nothing and can be tried again in the same process.
+func TestFeedbackRetriesAfterAnError(t *testing.T) {
+	l := layoutOf(t, model.Config{Vocab: 67, Width: 9, Layers: 1, Heads: 1, KVHeads: 1, HeadDim: 4, FFN: 7, Seq: 8, Tied: true})
+	life := script(l)
+	clean := openAt(t, t.TempDir(), l)
+	for _, step := range life {
+		if err := step(clean); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for stop := range 22 {
+		dir, n := t.TempDir(), 0
+		f, err := openFeedback(dir, l, 0.95, func(string, string) error {
+			if n++; n == stop+1 {
+				return errKilled
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		failed := 0
+		for _, step := range life {
+			for step(f) != nil {
+				if failed++; failed > 1 {
+					t.Fatalf("stop %d: failed again", stop)
+				}
+			}
+		}
+		if failed != 1 {
+			t.Fatalf("stop %d: failed %d times", stop, failed)
+		}
+		if got := state(openAt(t, dir, l)); got != state(clean) {
+			t.Fatalf("stop %d: %s, want %s", stop, got, state(clean))
+		}
+	}
+}
+
+func TestFeedbackRules(t *testing.T) {
+	l, dir := tiny(t), t.TempDir()
+	d := flat(l, heavy(rand.New(rand.NewPCG(8, 8)), l.Params()))
+	f := openAt(t, dir, l)
+	p, err := f.Begin(d, model.NewFlat(l), 7, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Begin(d, model.NewFlat(l), 8, 64); !errors.Is(err, ErrPending) {
+		t.Errorf("second Begin: %v", err)
+	}
+	if p.Stats() != p.Payload().Stats() || p.Size() != p.Payload().Len() || p.Stats().Kept == 0 {
+		t.Errorf("pending says %+v and %d bytes, its payload %+v", p.Stats(), p.Size(), p.Payload().Stats())
+	}
+	if err := p.Discard(); err != nil {
+		t.Fatal(err)
+	}
+	for name, again := range map[string]func() error{"discard": p.Discard, "confirm": p.Confirm} {
+		if again() == nil {
+			t.Errorf("%s of a discarded payload", name)
+		}
+	}
+	for i, x := range f.e {
+		if x != 0 {
+			t.Fatalf("discarded payload left %v at %d", x, i)
+		}
+	}
+	v := heavy(rand.New(rand.NewPCG(8, 8)), l.Params())
+	v[5] = float32(math.Inf(1))
+	if _, err := f.Begin(flat(l, v), model.NewFlat(l), 8, 64); !errors.Is(err, ErrNotFinite) || f.Pending() != nil {
+		t.Errorf("an infinite Δ: %v", err)
+	}
+	if _, err := f.Begin(model.NewFlat(local(t)), model.NewFlat(l), 8, 64); err == nil {
+		t.Error("weights of another layout were accepted")
+	}
+}
+
+// What a crash cannot do is an error that says what to do, and never a silent restart from zero.
+func TestFeedbackRefusesDamage(t *testing.T) {
+	l, d := tiny(t), heavy(rand.New(rand.NewPCG(2, 1)), tiny(t).Params())
+	for name, harm := range map[string]func(dir string) error{
+		"head changed":   func(dir string) error { return change(filepath.Join(dir, headFile), 12) },
+		"head cut":       func(dir string) error { return os.Truncate(filepath.Join(dir, headFile), 8) },
+		"slot changed":   func(dir string) error { return change(filepath.Join(dir, "slot-1"), 4000) },
+		"slot cut":       func(dir string) error { return os.Truncate(filepath.Join(dir, "slot-1"), 400) },
+		"slot too long":  func(dir string) error { return os.Truncate(filepath.Join(dir, "slot-1"), 1<<20) },
+		"slot is gone":   func(dir string) error { return os.Remove(filepath.Join(dir, "slot-1")) },
+		"slot is an old": func(dir string) error { return os.Rename(filepath.Join(dir, "slot-0"), filepath.Join(dir, "slot-1")) },
+	} {
+		dir := t.TempDir()
+		f := openAt(t, dir, l)
+		for w := range chain.Window(3) { // slot-1, slot-0, slot-1
+			p, err := f.Begin(flat(l, d), model.NewFlat(l), w, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Confirm(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := harm(dir); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenFeedback(dir, l, 0.95); !errors.Is(err, errDamaged) && !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "delete") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	dir := t.TempDir()
+	if p, err := openAt(t, dir, l).Begin(flat(l, d), model.NewFlat(l), 0, 64); err != nil || p.Confirm() != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenFeedback(dir, local(t), 0.95); !errors.Is(err, errDamaged) {
+		t.Errorf("folder of another model: %v", err)
+	}
+}
+
+func change(path string, at int) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	b[at] ^= 1
+	return os.WriteFile(path, b, 0o600)
+}
