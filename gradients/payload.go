@@ -13,6 +13,7 @@ import (
 // DecodeError says why bytes are not a payload. It is always the sender's fault.
 type DecodeError struct{ Reason string }
 
+// Error gives the reason.
 func (e *DecodeError) Error() string { return "payload does not decode: " + e.Reason }
 
 func bad(format string, args ...any) error { return &DecodeError{fmt.Sprintf(format, args...)} }

@@ -51,6 +51,7 @@ var codeTexts = map[Code]codeText{
 // TxError is a refused transaction.
 type TxError struct{ Code Code }
 
+// Error says what was refused and what to do next.
 func (e *TxError) Error() string {
 	t, ok := codeTexts[e.Code]
 	if !ok {

@@ -82,8 +82,10 @@ func key(name string) *ecdsa.PrivateKey {
 	return k
 }
 
-// MinerName and ValidatorName are the names of the i-th seats, from 1.
-func MinerName(i int) string     { return fmt.Sprintf("miner-%d", i) }
+// MinerName is the name of the i-th miner, from 1.
+func MinerName(i int) string { return fmt.Sprintf("miner-%d", i) }
+
+// ValidatorName is the name of the i-th validator, from 1.
 func ValidatorName(i int) string { return fmt.Sprintf("validator-%d", i) }
 
 // New makes a network of a tiny model; nothing runs yet.
