@@ -12,8 +12,8 @@ import (
 
 // Errors of Epoch.
 var (
-	// ErrUnsupported: Yuma3 or liquid alpha is on.
-	ErrUnsupported = errors.New("yuma: Yuma3 and liquid alpha are not supported yet")
+	// ErrUnsupported: Yuma3 is on. Liquid alpha belongs to it: without Yuma3 the flag changes nothing.
+	ErrUnsupported = errors.New("yuma: Yuma3 and its liquid alpha are not supported")
 	// ErrInput: vectors of different lengths or ids out of range.
 	ErrInput = errors.New("yuma: invalid input")
 )
@@ -86,7 +86,7 @@ type epoch struct {
 // Epoch runs one epoch.
 func Epoch(in Input) (Output, error) {
 	n := len(in.RegisteredAt)
-	if in.Yuma3 || in.LiquidAlpha {
+	if in.Yuma3 {
 		return Output{}, ErrUnsupported
 	}
 	for _, l := range []int{len(in.LastUpdate), len(in.AlphaStake), len(in.TaoStake), len(in.Permit), len(in.Weights), len(in.Bonds)} {
