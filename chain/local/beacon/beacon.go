@@ -60,6 +60,22 @@ func scalar(secret []byte) (*big.Int, error) {
 	return x, nil
 }
 
+// CheckPublic refuses what is not a public key: a compressed point of the right subgroup of G2, not infinity.
+func CheckPublic(public []byte) error {
+	_, err := point(public)
+	return err
+}
+
+func point(public []byte) (p bls.G2Affine, err error) {
+	if len(public) != PublicLen {
+		return p, ErrBeacon
+	}
+	if _, err := p.SetBytes(public); err != nil || p.IsInfinity() {
+		return p, ErrBeacon
+	}
+	return p, nil
+}
+
 func message(r chain.Round) (bls.G1Affine, error) {
 	m := sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(r)))
 	return bls.HashToG1(m[:], []byte(dst))
@@ -84,15 +100,15 @@ func Sign(secret []byte, r chain.Round) ([]byte, error) {
 // Verify checks the signature of a round: e(sig, G2) = e(H(m), public).
 func Verify(public []byte, r chain.Round, signature []byte) error {
 	var sig bls.G1Affine
-	var pub bls.G2Affine
-	if len(signature) != SignatureLen || len(public) != PublicLen {
+	if len(signature) != SignatureLen {
 		return ErrBeacon
 	}
 	if _, err := sig.SetBytes(signature); err != nil || sig.IsInfinity() {
 		return ErrBeacon
 	}
-	if _, err := pub.SetBytes(public); err != nil || pub.IsInfinity() {
-		return ErrBeacon
+	pub, err := point(public)
+	if err != nil {
+		return err
 	}
 	m, err := message(r)
 	if err != nil {
