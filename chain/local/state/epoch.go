@@ -37,12 +37,15 @@ func (s *State) epoch() {
 	}
 }
 
-// issue creates coins, unless that would overflow the total.
+// maxIssued bounds what epochs create. Genesis holds no more either, so that no sum of balances can overflow.
+const maxIssued = chain.Amount(math.MaxUint64 / 2)
+
+// issue creates coins, at most up to maxIssued.
 func (s *State) issue(to chain.Coldkey, amount chain.Amount) chain.Amount {
-	acc := s.accounts[to]
-	if amount == 0 || acc.Balance > math.MaxUint64-amount || s.meta.Issued > math.MaxUint64/2-amount {
+	if amount == 0 || amount > maxIssued-s.meta.Issued {
 		return 0
 	}
+	acc := s.accounts[to]
 	acc.Balance += amount
 	s.meta.Issued += amount
 	s.setAccount(to, acc)

@@ -1,7 +1,7 @@
 package state
 
 import (
-	"math"
+	"bytes"
 
 	"sn3/chain"
 	"sn3/chain/local"
@@ -30,11 +30,13 @@ func (s *State) execute(raw []byte) local.Code {
 	case local.Register:
 		s.register(from, op.Coldkey)
 	case local.Publish:
-		s.records[from] = chain.Published{Hotkey: from, Record: op.Record, At: s.meta.Height}
+		r := op.Record
+		r.Locator, r.Body = bytes.Clone(r.Locator), bytes.Clone(r.Body) // the block's memory is the caller's
+		s.records[from] = chain.Published{Hotkey: from, Record: r, At: s.meta.Height}
 		s.touch(recordKey(from))
 	case local.SetWeights:
 		uid := s.byHotkey[from]
-		s.seats[uid].Weights = s.seats[uid].Weights[:0:0]
+		s.seats[uid].Weights = nil
 		for _, w := range op.Weights {
 			s.seats[uid].Weights = append(s.seats[uid].Weights, yuma.Entry{UID: uint16(w.UID), Value: w.Value})
 		}
@@ -50,10 +52,10 @@ func (s *State) allowed(tx *local.Tx, from chain.Hotkey) local.Code {
 	uid, seated := s.byHotkey[from]
 	switch op := tx.Op.(type) {
 	case local.Transfer:
-		switch to := s.accounts[op.To]; {
+		switch { // the receiver's balance cannot overflow: see maxIssued
 		case op.To == chain.Coldkey(from) || op.Amount == 0:
 			return local.CodeSelfTransfer
-		case op.Amount > acc.Balance || to.Balance > math.MaxUint64-op.Amount:
+		case op.Amount > acc.Balance:
 			return local.CodeFunds
 		}
 	case local.Register:
@@ -92,7 +94,7 @@ func (s *State) weightsAllowed(row []chain.Weight, by seat) local.Code {
 			return local.CodeWeights
 		}
 	}
-	if by.LastUpdate != 0 && s.meta.Height < by.LastUpdate+s.gen.Params.WeightsInterval {
+	if by.LastUpdate != 0 && s.meta.Height-by.LastUpdate < s.gen.Params.WeightsInterval {
 		return local.CodeRateLimited
 	}
 	return local.CodeOK

@@ -5,7 +5,9 @@ package state
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 
 	"sn3/chain"
 	"sn3/chain/local"
@@ -57,10 +59,16 @@ type Genesis struct {
 }
 
 // ParseGenesis reads a genesis file, indented or not: the run descriptor's bytes are made compact again, as they were hashed.
+// Unknown fields are refused: a mistyped parameter must not become a default.
 func ParseGenesis(raw []byte) (*Genesis, error) {
 	g := new(Genesis)
-	if err := json.Unmarshal(raw, g); err != nil {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(g); err != nil {
 		return nil, fmt.Errorf("read genesis: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read genesis: trailing bytes")
 	}
 	var run bytes.Buffer
 	if err := json.Compact(&run, g.Run); err != nil {
@@ -84,26 +92,38 @@ func (g *Genesis) Validate() (*chain.Run, error) {
 		return nil, fmt.Errorf("genesis: block time of %d ms", g.BlockTimeMS)
 	case p.MaxSeats < 1 || p.MaxSeats > local.MaxWeights || len(g.Seats) > p.MaxSeats:
 		return nil, fmt.Errorf("genesis: %d seats, at most %d, at most %d", len(g.Seats), p.MaxSeats, local.MaxWeights)
-	case p.KeepWindows < 2 || p.BondsMovingAverage > 1_000_000:
+	case p.KeepWindows < 2 || p.KeepWindows > 1<<20 || p.BondsMovingAverage > 1_000_000:
 		return nil, fmt.Errorf("genesis: keep_windows %d, bonds_moving_average %d", p.KeepWindows, p.BondsMovingAverage)
-	case len(g.BeaconKey) != beacon.PublicLen:
-		return nil, fmt.Errorf("genesis: beacon key of %d bytes", len(g.BeaconKey))
 	}
+	if err := beacon.CheckPublic(g.BeaconKey); err != nil {
+		return nil, fmt.Errorf("genesis: beacon key of %d bytes: %w", len(g.BeaconKey), err)
+	}
+	if err := g.validateMoney(); err != nil {
+		return nil, err
+	}
+	return run, nil
+}
+
+// validateMoney refuses two seats of one hotkey and more than half of what an Amount can hold; the other half is for
+// emission.
+func (g *Genesis) validateMoney() error {
 	seen := map[chain.Hotkey]bool{}
 	total := chain.Amount(0)
 	for _, s := range g.Seats {
 		if seen[s.Hotkey] {
-			return nil, fmt.Errorf("genesis: hotkey %s has two seats", s.Hotkey.Short())
+			return fmt.Errorf("genesis: hotkey %s has two seats", s.Hotkey.Short())
 		}
 		seen[s.Hotkey] = true
-		if total += s.Stake; total < s.Stake {
-			return nil, fmt.Errorf("genesis: stakes overflow")
+		if s.Stake > maxIssued-total {
+			return fmt.Errorf("genesis: stakes of more than %s", maxIssued)
 		}
+		total += s.Stake
 	}
 	for _, a := range g.Accounts {
-		if total += a.Balance; total < a.Balance {
-			return nil, fmt.Errorf("genesis: balances overflow")
+		if a.Balance > maxIssued-total {
+			return fmt.Errorf("genesis: stakes and balances of more than %s", maxIssued)
 		}
+		total += a.Balance
 	}
-	return run, nil
+	return nil
 }

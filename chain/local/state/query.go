@@ -1,7 +1,6 @@
 package state
 
 import (
-	"errors"
 	"fmt"
 
 	"sn3/chain"
@@ -74,5 +73,3 @@ func (s *State) Issuance() (exists, issued, burned chain.Amount) {
 	}
 	return exists, s.meta.Issued, s.meta.Burned
 }
-
-var errState = errors.New("state: stored entry is damaged")

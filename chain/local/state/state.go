@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 
 	"sn3/chain"
@@ -21,23 +23,22 @@ const nonceWindow = 16
 
 // account is a balance and the next nonce.
 type account struct {
-	Balance chain.Amount `json:"balance"`
-	Nonce   uint64       `json:"nonce"`
+	Balance chain.Amount
+	Nonce   uint64
 }
 
-// seat is a neuron with what only the machine needs. Its balance field is filled when a snapshot is made.
+// seat is a neuron with what only the machine needs. Its balance is filled in when a snapshot is made.
 type seat struct {
 	chain.Neuron
-	Weights []yuma.Entry `json:"weights"`
-	Bonds   []yuma.Entry `json:"bonds"`
+	Weights, Bonds []yuma.Entry
 }
 
 // meta is everything small.
 type meta struct {
-	Height  chain.Block  `json:"height"`
-	Issued  chain.Amount `json:"issued"` // by epochs
-	Burned  chain.Amount `json:"burned"`
-	AppHash chain.Hash   `json:"-"`
+	Height  chain.Block
+	Issued  chain.Amount // by epochs
+	Burned  chain.Amount
+	AppHash chain.Hash // stored on its own: it covers the rest
 }
 
 // KV is one entry of the state; a nil Value deletes the key.
@@ -178,7 +179,7 @@ func (s *State) Finalize(in Block) Result {
 	s.latest = nil
 	if len(in.Beacon) > 0 && in.Height > 0 { // 1
 		if r := chain.Round(in.Height - 1); beacon.Verify(s.gen.BeaconKey, r, in.Beacon) == nil {
-			s.beacons[r] = in.Beacon
+			s.beacons[r] = slices.Clone(in.Beacon)
 			s.touch(roundKey(r))
 		}
 	}
@@ -268,25 +269,22 @@ func (s *State) prune() {
 // flush turns what was touched into sorted entries and chains their hash: H(previous ‖ every key and value).
 func (s *State) flush() []KV {
 	s.touch(metaKey)
-	keys := make([]string, 0, len(s.dirty))
-	for k := range s.dirty {
-		keys = append(keys, k)
-	}
-	sort.Strings(keys)
+	keys := slices.Sorted(maps.Keys(s.dirty))
 	h := sha256.New()
 	h.Write(s.meta.AppHash[:])
-	var out []KV
+	out := make([]KV, 0, len(keys)+1)
 	for _, k := range keys {
-		v := s.value(k)
-		out = append(out, KV{[]byte(k), v})
-		for _, part := range [][]byte{[]byte(k), v} {
+		e := KV{[]byte(k), s.value(k)}
+		out = append(out, e)
+		for _, part := range [][]byte{e.Key, e.Value} {
 			h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part))))
 			h.Write(part)
 		}
 	}
 	s.meta.AppHash = chain.Hash(h.Sum(nil))
 	clear(s.dirty)
-	return append(out, KV{[]byte(appHashKey), s.meta.AppHash[:]})
+	at, _ := slices.BinarySearch(keys, appHashKey)
+	return slices.Insert(out, at, KV{[]byte(appHashKey), slices.Clone(s.meta.AppHash[:])})
 }
 
 func less(a, b []byte) bool { return string(a) < string(b) }

@@ -4,7 +4,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"fmt"
-	"reflect"
 	"testing"
 
 	"github.com/ethereum/go-ethereum/crypto"
@@ -73,14 +72,13 @@ func tx(t testing.TB, who int, nonce uint64, op local.Op) []byte {
 // next makes a block without a beacon, which costs a pairing to verify.
 func next(s *State, txs ...[]byte) Result { return s.Finalize(Block{Height: s.Height() + 1, Txs: txs}) }
 
-func withBeacon(t *testing.T, s *State) Result {
-	t.Helper()
-	h := s.Height() + 1
-	sig, err := beacon.Sign(secret, chain.Round(h-1))
-	if err != nil {
-		t.Fatal(err)
+func register() local.Op { return local.Register{} }
+
+// until makes empty blocks up to height h.
+func until(s *State, h chain.Block) {
+	for s.Height() < h {
+		next(s)
 	}
-	return s.Finalize(Block{Height: h, Beacon: sig})
 }
 
 func TestCodes(t *testing.T) {
@@ -163,116 +161,66 @@ func randomBlock(t *rapid.T, s *State) [][]byte {
 	return txs
 }
 
-// Nothing is created or lost: balances and stakes are genesis plus issued minus burned, whatever happens; and a machine
-// restored from what was stored goes on exactly as the one that never stopped.
-func TestConservedAndRestorable(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		a := machine(t)
-		start, _, _ := a.Issuance()
-		stored := map[string][]byte{}
-		keep := func(r Result) {
-			for _, e := range r.Dirty {
-				if e.Value == nil {
-					delete(stored, string(e.Key))
-				} else {
-					stored[string(e.Key)] = e.Value
-				}
-			}
-		}
-		b := a
-		restoreAt := rapid.IntRange(1, 30).Draw(rt, "restore")
-		for i := range 34 {
-			txs := randomBlock(rt, a)
-			ra := next(a, txs...)
-			if b != a {
-				if rb := next(b, txs...); rb.AppHash != ra.AppHash || !reflect.DeepEqual(rb.Codes, ra.Codes) {
-					rt.Fatalf("block %d: the restored machine gives %s, the other %s", i, rb.AppHash.Short(), ra.AppHash.Short())
-				}
-			}
-			keep(ra)
-			if exists, issued, burned := a.Issuance(); exists != start+issued-burned {
-				rt.Fatalf("block %d: %s exist; genesis %s, issued %s, burned %s", i, exists, start, issued, burned)
-			}
-			if i == restoreAt {
-				var err error
-				b, err = Restore(genesis(t), func(yield func(k, v []byte) bool) {
-					for k, v := range stored {
-						if !yield([]byte(k), v) {
-							return
-						}
-					}
-				})
-				if err != nil {
-					rt.Fatal(err)
-				}
-			}
-		}
-	})
-}
-
-// Weights turn into emission at the tempo; a seat that nobody weighs earns nothing.
-func TestEpochPays(t *testing.T) {
-	s := machine(t)
-	for range 10 {
-		next(s)
-	}
-	row := []chain.Weight{{UID: 2, Value: 65535}}
-	next(s, tx(t, 0, 0, local.SetWeights{Weights: row}), tx(t, 1, 0, local.SetWeights{Weights: row}))
-	for s.Height()%s.run.Tempo != 0 {
-		next(s)
-	}
-	snap, err := s.Snapshot(s.Height())
+func TestWeightsInterval(t *testing.T) {
+	g := genesis(t)
+	g.Params.WeightsInterval = 3
+	s, err := New(g)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := snap.Neurons; n[2].Earned == 0 || n[3].Earned != 0 || n[0].Earned == 0 || n[2].Incentive != 65535 {
-		t.Errorf("earned %s and %s by the miners, %s by the validator", n[2].Earned, n[3].Earned, n[0].Earned)
-	}
-}
-
-func TestBeaconAndSnapshots(t *testing.T) {
-	s := machine(t)
-	withBeacon(t, s)
-	withBeacon(t, s)
-	if _, err := s.Beacon(1); err != nil {
-		t.Error(err)
-	}
-	if _, err := s.Beacon(2); err == nil {
-		t.Error("the beacon of the newest block is known before its signature is in a block")
-	}
-	bad := s.Finalize(Block{Height: 3, Beacon: make([]byte, 48)})
-	if bad.AppHash == (chain.Hash{}) {
-		t.Error("no hash")
-	}
-	if _, err := s.Beacon(2); err == nil {
-		t.Error("an invalid signature became a beacon")
-	}
-	for range 200 {
-		next(s)
-	}
-	if _, err := s.Snapshot(1); err == nil {
-		t.Error("an old block is still there")
-	}
-	if len(s.snapshots) > 5*s.gen.Params.KeepWindows {
-		t.Errorf("%d snapshots are kept", len(s.snapshots))
-	}
-}
-
-func FuzzFinalize(f *testing.F) {
-	s := machine(f)
-	f.Add(tx(f, 0, 0, local.Register{}))
-	f.Add(tx(f, 0, 0, local.SetWeights{Weights: []chain.Weight{{UID: 3, Value: 7}}}))
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		s.CheckTx(raw)
-		if r := s.Finalize(Block{Height: s.Height() + 1, Beacon: raw, Txs: [][]byte{raw, nil, raw}}); len(r.Codes) != 3 {
-			t.Fatal("a transaction got no code")
+	row := local.SetWeights{Weights: []chain.Weight{{UID: 2, Value: 9}}}
+	for i, want := range []local.Code{local.CodeOK, local.CodeRateLimited, local.CodeRateLimited, local.CodeOK, local.CodeRateLimited} {
+		raw := tx(t, 0, uint64(i), row)
+		if code := s.CheckTx(raw); code != local.CodeOK {
+			t.Errorf("block %d: code %d for the mempool: the limit may pass until inclusion", i+1, code)
 		}
-	})
+		if code := next(s, raw).Codes[0]; code != want {
+			t.Errorf("block %d: code %d, want %d", i+1, code, want)
+		}
+	}
+	empty := tx(t, 1, 0, local.SetWeights{})
+	if code := next(s, empty).Codes[0]; code != local.CodeOK || s.seats[1].LastUpdate != 6 {
+		t.Errorf("an empty row: code %d, last update %d", code, s.seats[1].LastUpdate)
+	}
 }
 
-func BenchmarkEmptyBlock(b *testing.B) {
-	s := machine(b)
-	for b.Loop() {
-		s.Finalize(Block{Height: s.Height() + 1})
+func TestMempool(t *testing.T) {
+	s := machine(t)
+	pay := local.Transfer{To: chain.Coldkey{1}, Amount: 1}
+	for nonce, want := range map[uint64]local.Code{0: local.CodeOK, nonceWindow - 1: local.CodeOK, nonceWindow: local.CodeNonce, 1<<64 - 1: local.CodeNonce} {
+		if code := s.CheckTx(tx(t, 5, nonce, pay)); code != want {
+			t.Errorf("nonce %d: code %d, want %d", nonce, code, want)
+		}
+	}
+	before := s.AppHash()
+	s.CheckTx(tx(t, 5, 0, pay))
+	if _, nonce := s.Account(chain.Coldkey(account0(5))); nonce != 0 || s.AppHash() != before {
+		t.Error("looking at a transaction changed the state")
+	}
+}
+
+// The app hash covers every value, and all that went before.
+func TestAppHashCovers(t *testing.T) {
+	a, b := machine(t), machine(t)
+	if a.AppHash() != b.AppHash() || a.AppHash() == (chain.Hash{}) {
+		t.Fatal("two beginnings differ")
+	}
+	to := chain.Coldkey{1}
+	ra := next(a, tx(t, 5, 0, local.Transfer{To: to, Amount: 1}))
+	rb := next(b, tx(t, 5, 0, local.Transfer{To: to, Amount: 2}))
+	if ra.AppHash == rb.AppHash {
+		t.Error("two balances, one hash")
+	}
+	if next(a).AppHash == next(b).AppHash {
+		t.Error("two pasts, one hash")
+	}
+	g := genesis(t)
+	g.Params.Burn++
+	other, err := New(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other.AppHash() == machine(t).AppHash() {
+		t.Error("two sets of parameters, one hash")
 	}
 }

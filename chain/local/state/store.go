@@ -3,17 +3,27 @@ package state
 import (
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 
 	"sn3/chain"
+	"sn3/chain/local/beacon"
 )
 
 // Keys of the stored state: a letter and an id of fixed length, numbers big-endian, so that keys sort as ids do. Values are
-// JSON of fixed structs (one form per value), except beacons, which are the signature's bytes.
+// in the binary forms of codec.go, except beacons, which are the signature's bytes, and the app hash.
 const (
 	metaKey    = "m"
 	appHashKey = "h"
+)
+
+// Errors of Restore.
+var (
+	// ErrDamaged: the stored entries are not what a machine of this version wrote.
+	ErrDamaged = errors.New("state: stored entries are damaged")
+	// ErrVersion: the stored entries were written by another version.
+	ErrVersion = errors.New("state: stored by another version")
 )
 
 func (s *State) touch(key string) { s.dirty[key] = true }
@@ -37,20 +47,20 @@ func (s *State) value(key string) []byte {
 	n, _ := numberIn(key)
 	switch key[0] {
 	case 'm':
-		return encode(s.meta)
+		return encodeMeta(s.meta)
 	case 'a':
-		return encode(s.accounts[chain.Coldkey([]byte(key[1:]))])
+		return encodeAccount(s.accounts[chain.Coldkey([]byte(key[1:]))])
 	case 'r':
-		return encode(s.records[chain.Hotkey([]byte(key[1:]))])
+		return appendPublished(nil, s.records[chain.Hotkey([]byte(key[1:]))])
 	case 's':
-		return encode(s.seats[n])
+		return encodeSeat(s.seats[n])
 	case 'p':
 		if x := s.snapshots[chain.Block(n)]; x != nil {
-			return encode(x)
+			return encodeSnapshot(x)
 		}
 	case 'w':
 		if x, ok := s.selections[chain.Window(n)]; ok {
-			return encode(x)
+			return encodeSelection(x)
 		}
 	case 'b':
 		return s.beacons[chain.Round(n)]
@@ -58,104 +68,84 @@ func (s *State) value(key string) []byte {
 	return nil
 }
 
-// encode is JSON of our own structs, which always encode.
-func encode(v any) []byte {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return nil
-	}
-	return b
-}
-
-// Restore rebuilds the machine from the entries that Finalize gave out, in any order. With no entries it is New.
+// Restore rebuilds the machine from the entries that Finalize gave out, in any order; it keeps none of their memory. With no
+// entries it is New. Errors wrap ErrDamaged or ErrVersion.
 func Restore(g *Genesis, entries func(yield func(k, v []byte) bool)) (*State, error) {
-	s, err := empty(g)
+	s, err := New(g) // genesis seats and accounts that no block touched are not among the entries
 	if err != nil {
 		return nil, err
 	}
 	seats := map[int]seat{}
-	found := 0
+	for i, x := range s.seats {
+		seats[i] = x
+	}
+	var any, height, hash bool
 	entries(func(k, v []byte) bool {
-		found++
-		err = s.load(string(k), v, seats)
-		return err == nil
+		any, height, hash = true, height || string(k) == metaKey, hash || string(k) == appHashKey
+		bad := s.load(string(k), v, seats)
+		if bad != nil && (err == nil || errors.Is(bad, ErrVersion)) { // entries of another version look damaged, too
+			err = fmt.Errorf("restore entry %s: %w", hex.EncodeToString(k), bad)
+		}
+		return true
 	})
-	if err != nil {
+	switch {
+	case err != nil:
+		return nil, err
+	case !any:
+		return s, nil
+	case !height || !hash:
+		return nil, fmt.Errorf("%w: height or app hash is missing", ErrDamaged)
+	}
+	if err := s.reseat(seats); err != nil {
 		return nil, err
 	}
-	if found == 0 {
-		return New(g)
-	}
-	// genesis seats and accounts that were never touched are not among the entries
-	fresh, err := New(g)
-	if err != nil {
-		return nil, err
-	}
-	for k, a := range fresh.accounts {
-		if _, ok := s.accounts[k]; !ok {
-			s.accounts[k] = a
-		}
-	}
-	for i, x := range fresh.seats {
-		if _, ok := seats[i]; !ok {
-			seats[i] = x
-		}
-	}
+	return s, nil
+}
+
+// reseat replaces the seats; they must be numbered without a gap and held by different hotkeys.
+func (s *State) reseat(seats map[int]seat) error {
+	s.seats = nil
+	clear(s.byHotkey)
 	for i := range len(seats) {
 		x, ok := seats[i]
-		if !ok {
-			return nil, fmt.Errorf("%w: seat %d is missing", errState, i)
+		if _, twice := s.byHotkey[x.Hotkey]; !ok || twice || i >= s.gen.Params.MaxSeats {
+			return fmt.Errorf("%w: seat %d of %d", ErrDamaged, i, len(seats))
 		}
 		s.seats = append(s.seats, x)
 		s.byHotkey[x.Hotkey] = i
 	}
-	clear(s.dirty)
-	return s, nil
+	return nil
 }
 
-func (s *State) load(key string, v []byte, seats map[int]seat) error {
-	bad := func(err error) error {
-		return fmt.Errorf("%w: key %s: %v", errState, hex.EncodeToString([]byte(key)), err)
-	}
-	if key == "" {
-		return bad(nil)
-	}
+func (s *State) load(key string, v []byte, seats map[int]seat) (err error) {
 	n, numbered := numberIn(key)
-	var err error
+	named := len(key) == 33
 	switch {
 	case key == metaKey:
 		hash := s.meta.AppHash
-		err = json.Unmarshal(v, &s.meta)
+		s.meta, err = decodeMeta(v)
 		s.meta.AppHash = hash
-	case key == appHashKey && len(v) == 32:
+	case key == appHashKey && len(v) == len(s.meta.AppHash):
 		s.meta.AppHash = chain.Hash(v)
-	case key[0] == 'a' && len(key) == 33:
-		var a account
-		err = json.Unmarshal(v, &a)
-		s.accounts[chain.Coldkey([]byte(key[1:]))] = a
-	case key[0] == 'r' && len(key) == 33:
-		var p chain.Published
-		err = json.Unmarshal(v, &p)
-		s.records[chain.Hotkey([]byte(key[1:]))] = p
-	case key[0] == 's' && numbered:
-		var x seat
-		err = json.Unmarshal(v, &x)
-		seats[int(n)] = x
-	case key[0] == 'p' && numbered:
-		x := new(chain.Snapshot)
-		err = json.Unmarshal(v, x)
-		s.snapshots[chain.Block(n)] = x
-	case key[0] == 'w' && numbered:
-		var x chain.Selection
-		err = json.Unmarshal(v, &x)
-		s.selections[chain.Window(n)] = x
-	case key[0] == 'b' && numbered:
-		s.beacons[chain.Round(n)] = append([]byte(nil), v...)
+	case named && key[0] == 'a':
+		id := chain.Coldkey([]byte(key[1:]))
+		s.accounts[id], err = decodeAccount(v)
+	case named && key[0] == 'r':
+		id := chain.Hotkey([]byte(key[1:]))
+		s.records[id], err = decodePublished(id, v)
+	case numbered && key[0] == 's' && n < uint64(s.gen.Params.MaxSeats):
+		seats[int(n)], err = decodeSeat(int(n), v)
+	case numbered && key[0] == 'p':
+		s.snapshots[chain.Block(n)], err = decodeSnapshot(chain.Block(n), v)
+	case numbered && key[0] == 'w':
+		s.selections[chain.Window(n)], err = decodeSelection(chain.Window(n), v)
+	case numbered && key[0] == 'b' && len(v) == beacon.SignatureLen:
+		s.beacons[chain.Round(n)] = slices.Clone(v)
 	default:
-		return bad(fmt.Errorf("unknown key"))
+		return fmt.Errorf("%w: unknown key or wrong length", ErrDamaged)
 	}
-	if err != nil {
-		return bad(err)
+	if errors.Is(err, errForm) {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	return nil
+	return err
 }

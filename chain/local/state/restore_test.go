@@ -1,0 +1,187 @@
+package state
+
+import (
+	"errors"
+	"maps"
+	"reflect"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"sn3/chain"
+	"sn3/chain/local/beacon"
+)
+
+// disk is what a node would have stored.
+type disk map[string][]byte
+
+func (d disk) keep(t testing.TB, r Result) {
+	t.Helper()
+	for i, e := range r.Dirty {
+		if i > 0 && string(r.Dirty[i-1].Key) >= string(e.Key) {
+			t.Fatalf("entries are not in ascending order: %x before %x", r.Dirty[i-1].Key, e.Key)
+		}
+		if e.Value == nil {
+			delete(d, string(e.Key))
+		} else {
+			d[string(e.Key)] = slices.Clone(e.Value)
+		}
+	}
+}
+
+func (d disk) restore(g *Genesis) (*State, error) {
+	return Restore(g, func(yield func(k, v []byte) bool) {
+		for k, v := range d {
+			kb, vb := []byte(k), slices.Clone(v)
+			ok := yield(kb, vb)
+			clear(kb)
+			clear(vb) // a database takes its memory back
+			if !ok {
+				return
+			}
+		}
+	})
+}
+
+// same compares all that two machines answer.
+func same(t testing.TB, a, b *State) {
+	t.Helper()
+	if a.meta != b.meta || !reflect.DeepEqual(a.seats, b.seats) || !maps.Equal(a.accounts, b.accounts) || !reflect.DeepEqual(a.records, b.records) ||
+		!reflect.DeepEqual(a.snapshots, b.snapshots) || !reflect.DeepEqual(a.selections, b.selections) || !reflect.DeepEqual(a.beacons, b.beacons) || !maps.Equal(a.byHotkey, b.byHotkey) {
+		t.Fatalf("machines differ at height %d", a.Height())
+	}
+}
+
+// Whatever happens, money is conserved: balances and stakes are genesis plus issued minus burned, and no more than the
+// epochs' amounts is issued. Two machines give the same results to the byte, the second one stopped and restored on the way.
+func TestConservedAndRestorable(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		a, b := machine(t), machine(t)
+		start, _, _ := a.Issuance()
+		stored := disk{}
+		restores := map[int]bool{rapid.IntRange(1, 33).Draw(rt, "restore"): true, rapid.IntRange(1, 33).Draw(rt, "again"): true}
+		sign := chain.Block(rapid.IntRange(1, 33).Draw(rt, "beacon")) // a pairing costs more than a block
+		for i := range 34 {
+			in := Block{Height: a.Height() + 1, Txs: randomBlock(rt, a)}
+			if in.Height == sign {
+				in.Beacon = mustSign(t, chain.Round(in.Height-1))
+			}
+			ra, rb := a.Finalize(in), b.Finalize(in)
+			if !reflect.DeepEqual(ra, rb) {
+				rt.Fatalf("block %d: one machine gives %s, the other %s", i, ra.AppHash.Short(), rb.AppHash.Short())
+			}
+			for _, raw := range append(in.Txs, in.Beacon) {
+				clear(raw) // a block's memory is its maker's
+			}
+			exists, issued, burned := a.Issuance()
+			epochs := chain.Amount(a.Height() / a.run.Tempo)
+			if exists != start+issued-burned || issued > epochs*a.gen.Params.EpochEmission || epochs > 0 && issued+epochs*100 < epochs*a.gen.Params.EpochEmission {
+				rt.Fatalf("block %d: %s exist; genesis %s, issued %s in %d epochs, burned %s", i, exists, start, issued, epochs, burned)
+			}
+			stored.keep(t, rb)
+			if restores[i] {
+				var err error
+				if b, err = stored.restore(genesis(t)); err != nil {
+					rt.Fatal(err)
+				}
+				same(t, a, b)
+			}
+		}
+	})
+}
+
+func mustSign(t testing.TB, r chain.Round) []byte {
+	t.Helper()
+	sig, err := beacon.Sign(secret, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sig
+}
+
+// Through pruning the store holds exactly what the machine holds.
+func TestRestoreAfterPruning(t *testing.T) {
+	s, stored := machine(t), disk{}
+	for s.Height() < 200 {
+		in := Block{Height: s.Height() + 1}
+		if in.Height%40 == 1 {
+			in.Beacon = mustSign(t, chain.Round(in.Height-1))
+		}
+		stored.keep(t, s.Finalize(in))
+	}
+	b, err := stored.restore(genesis(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, s, b)
+	if n := len(s.snapshots) + len(s.selections) + len(s.beacons) + 2; len(stored) < n || len(stored) > n+len(s.seats)+len(s.accounts)+len(s.records) {
+		t.Errorf("%d entries are stored; %d snapshots, %d selections, %d beacons are kept", len(stored), len(s.snapshots), len(s.selections), len(s.beacons))
+	}
+}
+
+func TestRestoreRefuses(t *testing.T) {
+	s, good := machine(t), disk{}
+	good.keep(t, next(s, tx(t, 2, 0, register()), tx(t, 4, 0, register())))
+	good.keep(t, next(s))
+	if _, err := good.restore(genesis(t)); err != nil {
+		t.Fatal(err)
+	}
+	seat4 := seatKey(4)
+	for name, c := range map[string]struct {
+		change func(disk)
+		want   error
+	}{
+		"no height":       {func(d disk) { delete(d, metaKey) }, ErrDamaged},
+		"no hash":         {func(d disk) { delete(d, appHashKey) }, ErrDamaged},
+		"short hash":      {func(d disk) { d[appHashKey] = make([]byte, 31) }, ErrDamaged},
+		"another version": {func(d disk) { d[metaKey] = []byte(`{"height":2}`) }, ErrVersion},
+		"of another version throughout": {func(d disk) {
+			for k := range d {
+				d[k] = []byte(`{"balance":1}`)
+			}
+		}, ErrVersion},
+		"a gap between seats":   {func(d disk) { d[seatKey(5)] = d[seat4]; delete(d, seat4) }, ErrDamaged},
+		"a hotkey in two seats": {func(d disk) { d[seatKey(5)] = d[seat4] }, ErrDamaged},
+		"too many seats":        {func(d disk) { d[seatKey(6)] = d[seat4] }, ErrDamaged},
+		"a truncated seat":      {func(d disk) { d[seat4] = d[seat4][:50] }, ErrDamaged},
+		"an unknown key":        {func(d disk) { d["x12345678"] = []byte{1} }, ErrDamaged},
+		"an empty key":          {func(d disk) { d[""] = []byte{1} }, ErrDamaged},
+		"a short beacon":        {func(d disk) { d[roundKey(1)] = []byte{1} }, ErrDamaged},
+	} {
+		d := maps.Clone(good)
+		c.change(d)
+		if _, err := d.restore(genesis(t)); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+	if fresh, err := (disk{}).restore(genesis(t)); err != nil || fresh.Height() != 0 || fresh.AppHash() != machine(t).AppHash() {
+		t.Errorf("an empty store is not the beginning: %v", err)
+	}
+}
+
+// No stored bytes may panic a node that starts, nor the blocks after it.
+func FuzzRestore(f *testing.F) {
+	g := genesis(f)
+	s := machine(f)
+	r := next(s, tx(f, 4, 0, register()))
+	for _, e := range r.Dirty {
+		f.Add(e.Key, e.Value)
+	}
+	base := disk{}
+	base.keep(f, r)
+	f.Fuzz(func(t *testing.T, k, v []byte) {
+		d := maps.Clone(base)
+		d[string(k)] = v
+		s, err := d.restore(g)
+		if err != nil {
+			if !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrVersion) {
+				t.Fatalf("untyped error: %v", err)
+			}
+			return
+		}
+		for range 20 {
+			s.Finalize(Block{Height: s.Height() + 1})
+		}
+	})
+}
