@@ -2,7 +2,6 @@ package chain
 
 import (
 	"bytes"
-	"math/big"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -27,31 +26,38 @@ func drawSchedule(t *rapid.T) Schedule {
 	return s
 }
 
-// Locate agrees with looking at every boundary of every window.
+// Locate agrees with looking at every boundary of every window: the last one; at a tie a start wins, then the later window.
 func TestLocateAgainstBruteForce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := drawSchedule(t)
 		b := Block(rapid.IntRange(0, 400).Draw(t, "block"))
-		w, ph := s.Locate(b)
-		if b < s.Params().First {
-			if w != 0 || ph != PhaseSeed {
-				t.Fatalf("before the first window: %d %s", w, ph)
-			}
-			return
+		type boundary struct {
+			at Block
+			w  Window
+			ph Phase
 		}
-		best := Block(0)
-		for x := range Window(70) {
-			for p := PhaseSeed; p < phases; p++ {
-				if at := s.At(x, p); at <= b {
-					best = max(best, at)
+		best := boundary{s.At(0, PhaseSeed), 0, PhaseSeed}
+		for w := range Window(70) {
+			for ph := PhaseSeed; ph < phases; ph++ {
+				x := boundary{s.At(w, ph), w, ph}
+				if b < s.Params().First || x.at > b || x.at < best.at {
+					continue
+				}
+				if x.at > best.at || best.ph != PhaseStart && (x.ph == PhaseStart || x.w > best.w) {
+					best = x
 				}
 			}
 		}
-		if s.At(w, ph) != best {
-			t.Fatalf("block %d: %s of window %d is at %d, the last boundary at %d", b, ph, w, s.At(w, ph), best)
+		if w, ph := s.Locate(b); w != best.w || ph != best.ph {
+			t.Fatalf("block %d of %+v: %s of window %d, want %s of %d at %d", b, s.Params(), ph, w, best.ph, best.w, best.at)
 		}
-		if train, ok := s.Training(b); ok && s.At(train, PhaseStart) == b && (ph != PhaseStart || w != train) {
-			t.Fatalf("at a tie %s of window %d won over a start", ph, w)
+		train, ok := s.Training(b)
+		if ok != (b >= s.Params().First) || ok && (s.At(train, PhaseStart) > b || s.End(train) <= b) {
+			t.Fatalf("block %d is in training of window %d (%v)", b, train, ok)
+		}
+		last, ok := s.Selected(b)
+		if ok != (s.At(0, PhaseSelect) <= b) || ok && (s.At(last, PhaseSelect) > b || s.At(last+1, PhaseSelect) <= b) {
+			t.Fatalf("block %d: the newest selection is of window %d (%v)", b, last, ok)
 		}
 	})
 }
@@ -60,9 +66,17 @@ func TestScheduleOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := drawSchedule(t)
 		w := Window(rapid.IntRange(0, 1000).Draw(t, "w"))
-		if !(s.At(w, PhaseSeed) < s.At(w, PhaseStart) && s.At(w, PhaseStart) < s.End(w) && s.End(w) < s.At(w, PhaseDeadline) &&
-			s.At(w, PhaseApply) < s.End(w+1) && s.End(w) == s.At(w+1, PhaseStart)) {
-			t.Fatalf("window %d of %+v is out of order", w, s.Params())
+		for ph := PhaseSeed; ph < phases; ph++ {
+			at := s.At(w, ph)
+			if next := ph + 1; next < phases && at >= s.At(w, next) {
+				t.Fatalf("window %d of %+v: %s is not before %s", w, s.Params(), ph, next)
+			}
+			if s.At(w+1, ph) != at+s.Params().Length || s.Round(w, ph) != Round(at) {
+				t.Fatalf("window %d of %+v: %s at %d, round %d, a window later %d", w, s.Params(), ph, at, s.Round(w, ph), s.At(w+1, ph))
+			}
+		}
+		if s.At(w, PhaseApply) >= s.End(w+1) || s.End(w) != s.At(w+1, PhaseStart) || s.At(w+1, PhaseSeed) <= s.At(w, PhaseStart) {
+			t.Fatalf("window %d of %+v overlaps more than the next", w, s.Params())
 		}
 		if got, ok := s.Selected(s.At(w, PhaseSelect)); !ok || got != w {
 			t.Fatalf("Selected at Select(%d): %d %v", w, got, ok)
@@ -79,122 +93,14 @@ func TestScheduleRefuses(t *testing.T) {
 		"no length": func(p *ScheduleParams) { p.Length = 0 }, "apply too late": func(p *ScheduleParams) { p.Apply = 8 },
 		"score before deadline": func(p *ScheduleParams) { p.ScoreBy = 2 }, "no lead": func(p *ScheduleParams) { p.Lead = 0 },
 		"lead before genesis": func(p *ScheduleParams) { p.First = 1 }, "lead too long": func(p *ScheduleParams) { p.Lead = 8 },
+		"deadline at the end": func(p *ScheduleParams) { p.Deadline = 0 }, "select before scores": func(p *ScheduleParams) { p.Select = 4 },
+		"apply at select": func(p *ScheduleParams) { p.Apply = 5 }, "beyond any use": func(p *ScheduleParams) { p.First = 1 << 41 },
+		"a wrapping length": func(p *ScheduleParams) { p.Length = 1 << 63 },
 	} {
 		p := good
 		f(&p)
 		if p.Validate() == nil {
 			t.Errorf("%s: accepted", name)
-		}
-	}
-}
-
-func hotkey(i int) (h Hotkey) { h[0], h[31] = byte(i), 1; return h }
-
-// The lower weighted median and the eligibility, against exact arithmetic on a sorted list.
-func TestSelectAgainstNaive(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		v := View{Window: 5}
-		n := rapid.IntRange(1, 24).Draw(t, "candidates")
-		for i := range n {
-			v.Candidates = append(v.Candidates, Candidate{UID: UID(i), Hotkey: hotkey((i*37 + 11) % 251)})
-		}
-		for i := range rapid.IntRange(1, 5).Draw(t, "validators") {
-			b := Ballot{Validator: hotkey(200 + i), Stake: Amount(rapid.Uint64Range(0, 1<<63).Draw(t, "stake"))}
-			if rapid.IntRange(0, 4).Draw(t, "votes") > 0 {
-				b.Vote = &Vote{Window: 5}
-				for u := range n {
-					if rapid.IntRange(0, 3).Draw(t, "scores") > 0 {
-						b.Vote.Scores = append(b.Vote.Scores, Score{UID(u), uint16(rapid.IntRange(0, 4).Draw(t, "score"))})
-					}
-				}
-			}
-			v.Ballots = append(v.Ballots, b)
-		}
-		got := Select(v, Rules{Gather: 15, Shards: 1})
-		eligible := 0
-		chosen := map[UID]uint16{}
-		for _, w := range got.Winners {
-			chosen[w.UID] = w.Score
-		}
-		for _, c := range v.Candidates {
-			s, ok := naiveMedian(v.Ballots, c.UID)
-			if ok && s > 0 {
-				eligible++
-			}
-			if have, in := chosen[c.UID]; in && (!ok || s != have) {
-				t.Fatalf("uid %d won with %d; naive median %d, eligible %v", c.UID, have, s, ok)
-			}
-		}
-		if len(got.Winners) != min(eligible, 15) {
-			t.Fatalf("%d winners of %d eligible", len(got.Winners), eligible)
-		}
-		for i := 1; i < len(got.Winners); i++ {
-			if bytes.Compare(got.Winners[i-1].Hotkey[:], got.Winners[i].Hotkey[:]) >= 0 {
-				t.Fatal("winners are not in the order of their hotkeys")
-			}
-		}
-	})
-}
-
-func naiveMedian(ballots []Ballot, uid UID) (uint16, bool) {
-	all, scored := new(big.Int), new(big.Int)
-	at := [65536 / 8192]*big.Int{} // scores 0..4 are enough here
-	for i := range at {
-		at[i] = new(big.Int)
-	}
-	for _, b := range ballots {
-		stake := new(big.Int).SetUint64(uint64(b.Stake))
-		all.Add(all, stake)
-		if b.Vote == nil {
-			continue
-		}
-		for _, s := range b.Vote.Scores {
-			if s.UID == uid {
-				scored.Add(scored, stake)
-				at[s.Value].Add(at[s.Value], stake)
-			}
-		}
-	}
-	if new(big.Int).Lsh(scored, 1).Cmp(all) <= 0 {
-		return 0, false
-	}
-	sum := new(big.Int)
-	for s := range at {
-		sum.Add(sum, at[s])
-		if at[s].Sign() > 0 && new(big.Int).Lsh(sum, 1).Cmp(scored) >= 0 {
-			return uint16(s), true
-		}
-	}
-	return 0, false
-}
-
-func TestSelectRules(t *testing.T) {
-	vote := func(s ...Score) *Vote { return &Vote{Window: 1, Root: Hash{7}, Scores: s} }
-	c := []Candidate{{UID: 1, Hotkey: hotkey(9)}, {UID: 2, Hotkey: hotkey(3)}, {UID: 3, Hotkey: hotkey(5)}}
-	for _, x := range []struct {
-		name    string
-		ballots []Ballot
-		want    []UID
-	}{
-		{"larger validator alone decides", []Ballot{{Stake: 3, Vote: vote(Score{1, 5}, Score{2, 9})}, {Stake: 2}}, []UID{2, 1}},
-		{"smaller validator alone decides nothing", []Ballot{{Stake: 3}, {Stake: 2, Vote: vote(Score{1, 5})}}, nil},
-		{"median 0 is rejected", []Ballot{{Stake: 3, Vote: vote(Score{1, 0}, Score{3, 1})}, {Stake: 2, Vote: vote(Score{1, 9})}}, []UID{3}},
-		{"exactly half is not enough", []Ballot{{Stake: 2, Vote: vote(Score{1, 5})}, {Stake: 2}}, nil},
-		{"gather limits, ties by hotkey", []Ballot{{Stake: 1, Vote: vote(Score{1, 5}, Score{2, 5}, Score{3, 5})}}, []UID{2, 3}},
-	} {
-		got := Select(View{Window: 1, Candidates: c, Ballots: x.ballots}, Rules{Gather: 2, Shards: 1})
-		var uids []UID
-		for _, w := range got.Winners {
-			uids = append(uids, w.UID)
-		}
-		if len(uids) != len(x.want) {
-			t.Errorf("%s: %v, want %v", x.name, uids, x.want)
-			continue
-		}
-		for i := range uids {
-			if uids[i] != x.want[i] {
-				t.Errorf("%s: %v, want %v", x.name, uids, x.want)
-			}
 		}
 	}
 }
@@ -205,6 +111,9 @@ func FuzzParseVote(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
+	f.Add(append(b, 0))                              // trailing
+	f.Add(append(b[:43:43], 0, 7, 0, 1, 0, 1, 0, 1)) // descending
+	f.Add(append(b[:43:43], 0, 1, 0, 1, 0, 1, 0, 1)) // twice
 	f.Fuzz(func(t *testing.T, b []byte) {
 		v, err := ParseVote(b)
 		if err != nil {
@@ -225,19 +134,56 @@ func FuzzParseSubmissionBody(f *testing.F) {
 	})
 }
 
-func FuzzParseRun(f *testing.F) {
-	f.Add([]byte(`{"version":1}`))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if r, err := ParseRun(b); err == nil && !bytes.Equal(r.Encode(), b) {
-			t.Fatal("parses, but encodes to other bytes")
-		}
-	})
-}
-
 func TestScoreOfGain(t *testing.T) {
 	for gain, want := range map[float64]uint16{0: 8192, 0.01: 8356, -1: 1, 100: 65535, -0.1: 6554} {
 		if got := ScoreOfGain(gain); got != want {
 			t.Errorf("gain %v scores %d, want %d", gain, got, want)
+		}
+	}
+}
+
+func TestVoteRefuses(t *testing.T) {
+	if _, err := (Vote{Scores: []Score{{7, 1}, {3, 1}, {7, 2}}}).Encode(); err == nil {
+		t.Error("a vote scores a uid twice")
+	}
+	if _, err := (Vote{Scores: make([]Score, MaxScores+1)}).Encode(); err == nil {
+		t.Error("a vote is too long")
+	}
+	full := Vote{Window: 3}
+	for i := range MaxScores {
+		full.Scores = append(full.Scores, Score{UID(MaxScores - i), 9}) // sorted by Encode
+	}
+	b, err := full.Encode()
+	if err != nil || len(b) > MaxBody {
+		t.Fatalf("a full vote has %d bytes (%v)", len(b), err)
+	}
+	good := bytes.Clone(b)
+	if v, err := ParseVote(good); err != nil || len(v.Scores) != MaxScores || v.Scores[0].UID != 1 {
+		t.Fatalf("a full vote parses as %+v (%v)", v, err)
+	}
+	for name, f := range map[string]func(b []byte) []byte{
+		"trailing byte": func(b []byte) []byte { return append(b, 0) }, "truncated": func(b []byte) []byte { return b[:len(b)-1] },
+		"one score more than bytes": func(b []byte) []byte { b[42]++; return b }, "unsorted": func(b []byte) []byte { b[44] = 200; return b },
+		"twice": func(b []byte) []byte { b[48] = b[44]; return b }, "a submission": func([]byte) []byte { return SubmissionBody{}.Encode() },
+		"another version": func(b []byte) []byte { b[1] = 2; return b }, "nothing": func([]byte) []byte { return nil },
+	} {
+		if _, err := ParseVote(f(bytes.Clone(good))); err != ErrBody {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := ParseSubmissionBody(good); err != ErrBody {
+		t.Errorf("a vote read as a submission: %v", err)
+	}
+}
+
+func TestRecordLimits(t *testing.T) {
+	for _, c := range []struct {
+		locator, body int
+		ok            bool
+	}{{0, 0, true}, {MaxLocator, MaxBody, true}, {MaxLocator + 1, 0, false}, {0, MaxBody + 1, false}} {
+		r := Record{Locator: make([]byte, c.locator), Body: make([]byte, c.body)}
+		if err := r.Validate(); (err == nil) != c.ok {
+			t.Errorf("locator of %d, body of %d bytes: %v", c.locator, c.body, err)
 		}
 	}
 }
