@@ -7,6 +7,8 @@ import (
 	"io"
 	"math"
 
+	"gorgonia.org/gorgonia"
+
 	"sn3/model"
 )
 
@@ -67,12 +69,12 @@ func (w weights) load(from model.Weights) error {
 	return nil
 }
 
-// Trainer implements model.Trainer and model.Gradienter.
+// Trainer implements model.Trainer, model.Persister and model.Gradienter.
 type Trainer struct {
 	weights
 	opt        model.Optimizer
 	grad, m, v []float32
-	step       int
+	step       uint64 // optimizer steps made, for bias correction
 }
 
 // Reset implements model.Trainer.
@@ -95,7 +97,7 @@ func (t *Trainer) Trained() model.Weights { return t.weights }
 
 // LossGrad implements model.Gradienter.
 func (t *Trainer) LossGrad(b model.Batch) (float64, []float32, error) {
-	_, loss, err := run(t.l.Config(), t.flat, b, t.grad)
+	_, loss, err := run(gorgonia.Float32, t.l.Config(), t.flat, b, t.grad)
 	return loss, t.grad, err
 }
 
@@ -113,6 +115,9 @@ func (t *Trainer) Train(ctx context.Context, b model.Batches, budget model.Budge
 		loss, _, err := t.LossGrad(batch)
 		if err != nil {
 			return rep, err
+		}
+		if math.IsNaN(loss) || math.IsInf(loss, 0) {
+			return rep, fmt.Errorf("training diverged: the loss of a batch is %v", loss)
 		}
 		t.update(budget.First + uint64(rep.Steps))
 		rep.Loss = (rep.Loss*float64(rep.Steps) + loss) / float64(rep.Steps+1)
@@ -179,7 +184,7 @@ func (j *Judge) Losses(ctx context.Context, d model.Delta, scale float32, sets [
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			rows, _, err := run(j.l.Config(), flat, b, nil)
+			rows, _, err := run(gorgonia.Float32, j.l.Config(), flat, b, nil)
 			if err != nil {
 				return nil, err
 			}

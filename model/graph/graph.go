@@ -23,6 +23,7 @@ const ignored = -100
 type builder struct {
 	c      model.Config
 	g      *gorgonia.ExprGraph
+	dtype  tensor.Dtype // Float32 as an engine, Float64 as the judge of roundings
 	B, T   int
 	flat   []float32 // parameters, row-major in tensor order
 	params []param
@@ -46,8 +47,42 @@ func (b *builder) ok(n node, err error) node {
 }
 
 func (b *builder) constant(name string, data []float32, shape ...int) node {
-	return gorgonia.NewTensor(b.g, gorgonia.Float32, len(shape), gorgonia.WithName(name), gorgonia.WithShape(shape...),
-		gorgonia.WithValue(tensor.New(tensor.WithShape(shape...), tensor.WithBacking(data))))
+	var backing any = data
+	if b.dtype == gorgonia.Float64 {
+		wide := make([]float64, len(data))
+		for i, x := range data {
+			wide[i] = float64(x)
+		}
+		backing = wide
+	}
+	return gorgonia.NewTensor(b.g, b.dtype, len(shape), gorgonia.WithName(name), gorgonia.WithShape(shape...),
+		gorgonia.WithValue(tensor.New(tensor.WithShape(shape...), tensor.WithBacking(backing))))
+}
+
+func (b *builder) number(x float64) node {
+	if b.dtype == gorgonia.Float64 {
+		return gorgonia.NewConstant(x)
+	}
+	return gorgonia.NewConstant(float32(x))
+}
+
+// float32s is a result of either type, rounded.
+func float32s(v gorgonia.Value) ([]float32, error) {
+	switch d := v.Data().(type) {
+	case float32:
+		return []float32{d}, nil
+	case []float32:
+		return d, nil
+	case float64:
+		return []float32{float32(d)}, nil
+	case []float64:
+		out := make([]float32, len(d))
+		for i, x := range d {
+			out[i] = float32(x)
+		}
+		return out, nil
+	}
+	return nil, fmt.Errorf("gorgonia: a result of type %T", v.Data())
 }
 
 // vector is a 1-D parameter or the embedding as it is; matrix is [out, in] transposed to [in, out].
@@ -84,7 +119,7 @@ func (b *builder) shape(x node, s ...int) node {
 // rms is x/√(mean x² + ε)·w. Not with InverseSqrt: its gradient is wrong in gorgonia v0.9.18 (TestInverseSqrtIsWrong).
 func (b *builder) rms(x, w node) node {
 	ms := b.ok(gorgonia.Mean(b.ok(gorgonia.Square(x)), 1))
-	sd := b.ok(gorgonia.Sqrt(b.add(ms, gorgonia.NewConstant(float32(b.c.NormEps)))))
+	sd := b.ok(gorgonia.Sqrt(b.add(ms, b.number(b.c.NormEps))))
 	y := b.ok(gorgonia.BroadcastHadamardDiv(x, sd, nil, []byte{1}))
 	return b.ok(gorgonia.BroadcastHadamardProd(y, w, nil, []byte{0}))
 }
@@ -159,7 +194,7 @@ func (b *builder) logits(x []int32) node {
 	h := b.mul(b.oneHot("x", x), emb)
 	cos, sin, rot := b.rotary()
 	rep, mask := b.repeat(), b.mask()
-	scale := gorgonia.NewConstant(float32(1 / math.Sqrt(float64(c.HeadDim))))
+	scale := b.number(1 / math.Sqrt(float64(c.HeadDim)))
 	bh, N := b.B*c.Heads, b.B*b.T
 	rope := func(q node) node { return b.add(b.prod(q, cos), b.prod(b.mul(q, rot), sin)) }
 	cube := func(q node) node { return b.shape(q, bh, b.T, c.HeadDim) }
@@ -188,9 +223,9 @@ func (b *builder) logits(x []int32) node {
 	return b.mul(h, b.matrix(ts[2+9*c.Layers]))
 }
 
-// run builds and evaluates the mean loss over counted targets; with grad it fills the gradient, row-major in tensor order.
-// A panic inside gorgonia becomes an error.
-func run(c model.Config, flat []float32, batch model.Batch, grad []float32) (rows []float64, loss float64, err error) {
+// run builds and evaluates the mean loss over counted targets, in the precision of dtype; with grad it fills the gradient,
+// row-major in tensor order. A panic inside gorgonia becomes an error.
+func run(dtype tensor.Dtype, c model.Config, flat []float32, batch model.Batch, grad []float32) (rows []float64, loss float64, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("gorgonia: %v", r)
@@ -199,7 +234,7 @@ func run(c model.Config, flat []float32, batch model.Batch, grad []float32) (row
 	if c.Rope != nil {
 		return nil, 0, ErrUnsupported
 	}
-	b := &builder{c: c, g: gorgonia.NewGraph(), B: batch.B, T: batch.T, flat: flat}
+	b := &builder{c: c, g: gorgonia.NewGraph(), dtype: dtype, B: batch.B, T: batch.T, flat: flat}
 	counted := 0
 	for i, y := range batch.Y {
 		if x := batch.X[i]; x < 0 || int(x) >= c.Vocab || y != ignored && (y < 0 || int(y) >= c.Vocab) {
@@ -211,7 +246,7 @@ func run(c model.Config, flat []float32, batch model.Batch, grad []float32) (row
 	}
 	lp := b.ok(gorgonia.LogSoftMax(b.logits(batch.X), 1))
 	picked := b.ok(gorgonia.Sum(b.prod(b.oneHot("y", batch.Y), lp), 1))
-	total := b.ok(gorgonia.Neg(b.ok(gorgonia.Div(b.ok(gorgonia.Sum(picked)), gorgonia.NewConstant(float32(max(counted, 1)))))))
+	total := b.ok(gorgonia.Neg(b.ok(gorgonia.Div(b.ok(gorgonia.Sum(picked)), b.number(float64(max(counted, 1)))))))
 	var each, value gorgonia.Value
 	gorgonia.Read(picked, &each)
 	gorgonia.Read(total, &value)
@@ -235,12 +270,12 @@ func run(c model.Config, flat []float32, batch model.Batch, grad []float32) (row
 			return nil, 0, err
 		}
 	}
-	l, ok := value.Data().(float32)
-	r, ok2 := each.Data().([]float32)
-	if !ok || !ok2 {
-		return nil, 0, errors.New("gorgonia: unexpected type of a result")
+	l, err := float32s(value)
+	r, err2 := float32s(each)
+	if err := errors.Join(err, err2); err != nil {
+		return nil, 0, err
 	}
-	return perSequence(r, batch), float64(l), nil
+	return perSequence(r, batch), float64(l[0]), nil
 }
 
 func (b *builder) gradients(grad []float32) error {
@@ -249,9 +284,9 @@ func (b *builder) gradients(grad []float32) error {
 		if err != nil {
 			return fmt.Errorf("gradient of %s: %w", p.t.Name, err)
 		}
-		d, ok := g.Data().([]float32)
-		if !ok {
-			return fmt.Errorf("gradient of %s: unexpected type", p.t.Name)
+		d, err := float32s(g)
+		if err != nil {
+			return fmt.Errorf("gradient of %s: %w", p.t.Name, err)
 		}
 		if p.transposed {
 			d = transposed(d, p.t.Shape[1], p.t.Shape[0])
