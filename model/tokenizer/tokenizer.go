@@ -73,7 +73,9 @@ func (bytesTokenizer) Files() map[string][]byte {
 		"pre_tokenizer": level, "post_processor": nil, "decoder": level,
 		"model": map[string]any{"type": "BPE", "dropout": nil, "unk_token": nil, "continuing_subword_prefix": nil,
 			"end_of_word_suffix": nil, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocab, "merges": []any{}}}
-	cfg := map[string]any{"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false, "model_max_length": 1 << 30}
+	// transformers 4 adds token_type_ids unless told otherwise, and then its own generate refuses them
+	cfg := map[string]any{"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false, "model_max_length": 1 << 30,
+		"model_input_names": []string{"input_ids", "attention_mask"}}
 	return map[string][]byte{"tokenizer.json": encode(tok), "tokenizer_config.json": encode(cfg)}
 }
 

@@ -54,7 +54,7 @@ func TestFilesGolden(t *testing.T) {
 	}
 	want := map[string]string{
 		"tokenizer.json":        "6f65ca731c2ce1ae1123d1a3e11408ed22e2687789d85546691c6787ae3f4906",
-		"tokenizer_config.json": "5306ba49296475129b2fead2a158f3edd049476e9958b59b908e1b69cec4b5a1",
+		"tokenizer_config.json": "5f65ea6728c21c15f0ffbd3e2a98c7ca328d378c0e3741f5d17685ef68ed99f9",
 	}
 	files := tok.Files()
 	if len(files) != len(want) {
