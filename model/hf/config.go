@@ -3,6 +3,8 @@ package hf
 import (
 	"encoding/json"
 	"reflect"
+	"strconv"
+	"strings"
 
 	"sn3/model"
 )
@@ -152,14 +154,26 @@ func (r *rope) scaling() (*model.RopeScaling, error) {
 	return nil, invalid("config.json: unknown rope type %q", kind)
 }
 
+// float is written with a point: transformers tells 8 from 8.0 and complains about the former.
+type float float64
+
+// MarshalJSON implements json.Marshaler.
+func (f float) MarshalJSON() ([]byte, error) {
+	s := strconv.FormatFloat(float64(f), 'g', -1, 64)
+	if !strings.ContainsAny(s, ".eE") {
+		s += ".0"
+	}
+	return []byte(s), nil
+}
+
 // Config writes config.json so that transformers 4 and 5 both read it.
 func Config(c model.Config) []byte {
-	params := map[string]any{"rope_theta": c.RopeTheta, "rope_type": "default"}
+	params := map[string]any{"rope_theta": float(c.RopeTheta), "rope_type": "default"}
 	var scaling any
 	if s := c.Rope; s != nil {
-		old := map[string]any{"rope_type": s.Type, "factor": s.Factor}
+		old := map[string]any{"rope_type": s.Type, "factor": float(s.Factor)}
 		if s.Type == "llama3" {
-			old["low_freq_factor"], old["high_freq_factor"], old["original_max_position_embeddings"] = s.LowFreq, s.HighFreq, s.Original
+			old["low_freq_factor"], old["high_freq_factor"], old["original_max_position_embeddings"] = float(s.LowFreq), float(s.HighFreq), s.Original
 		}
 		scaling = old
 		for k, v := range old {
@@ -169,9 +183,9 @@ func Config(c model.Config) []byte {
 	b, err := json.MarshalIndent(map[string]any{
 		"architectures": []string{"LlamaForCausalLM"}, "model_type": "llama", "vocab_size": c.Vocab, "hidden_size": c.Width,
 		"num_hidden_layers": c.Layers, "num_attention_heads": c.Heads, "num_key_value_heads": c.KVHeads, "head_dim": c.HeadDim,
-		"intermediate_size": c.FFN, "max_position_embeddings": c.Seq, "tie_word_embeddings": c.Tied, "rope_theta": c.RopeTheta,
-		"rope_scaling": scaling, "rope_parameters": params, "rms_norm_eps": c.NormEps, "hidden_act": "silu", "attention_bias": false,
-		"mlp_bias": false, "attention_dropout": 0.0, "initializer_range": 0.02, "pretraining_tp": 1, "use_cache": true,
+		"intermediate_size": c.FFN, "max_position_embeddings": c.Seq, "tie_word_embeddings": c.Tied, "rope_theta": float(c.RopeTheta),
+		"rope_scaling": scaling, "rope_parameters": params, "rms_norm_eps": float(c.NormEps), "hidden_act": "silu", "attention_bias": false,
+		"mlp_bias": false, "attention_dropout": float(0), "initializer_range": 0.02, "pretraining_tp": 1, "use_cache": true,
 		"bos_token_id": nil, "eos_token_id": nil, "pad_token_id": nil, "torch_dtype": "float32", "dtype": "float32",
 	}, "", "  ")
 	if err != nil { // numbers, strings and booleans always encode

@@ -109,6 +109,19 @@ func TestConfigKeys(t *testing.T) {
 	}
 }
 
+// transformers takes a number without a point for an integer and complains about it where it wants a fraction.
+func TestConfigFractionsHaveAPoint(t *testing.T) {
+	c := small()
+	c.RopeTheta, c.NormEps, c.Rope = 1e25, 1, &model.RopeScaling{Type: "llama3", Factor: 8, LowFreq: 1, HighFreq: 4, Original: 64}
+	text := string(Config(c))
+	for _, want := range []string{`"factor": 8.0,`, `"low_freq_factor": 1.0,`, `"high_freq_factor": 4.0,`, `"rope_theta": 1e+25,`, `"rms_norm_eps": 1.0,`,
+		`"attention_dropout": 0.0,`, `"original_max_position_embeddings": 64,`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("config.json lacks %s", want)
+		}
+	}
+}
+
 // The reference's own folders: what their config.json says is what their tensors are, also after our writer.
 func TestConfigGolden(t *testing.T) {
 	dirs, err := filepath.Glob(filepath.Join(golden.Dir(t, "llama"), "*", "config.json"))

@@ -37,7 +37,7 @@ func TestExportGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.Write(Config(small()))
-	if got, want := hex.EncodeToString(h.Sum(nil)), "dc77004075ddae47e7e6475c34be04deaad7e7d7e49a3e238cd5153ba0ccc5ea"; got != want {
+	if got, want := hex.EncodeToString(h.Sum(nil)), "f76a85f982907b3060718654993eb37fb4186d6af01071f4a6129e54464f1ba2"; got != want {
 		t.Errorf("the export hashes to %s, it was %s", got, want)
 	}
 }
