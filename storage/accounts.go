@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -17,22 +16,21 @@ type Account struct {
 	Secret    string `json:"secret"`
 }
 
+const accountsForm = `want a JSON list of {"bucket": …, "access_key": …, "secret": …}, [] for none`
+
 // String leaves out the secret.
 func (a Account) String() string { return a.Bucket + " " + a.AccessKey }
 
-// ReadAccounts reads and checks an accounts file, a JSON list of Account. A missing file is an empty list. Two accounts
-// may not share a bucket or a key.
+// ReadAccounts reads and checks an accounts file, a JSON list of Account. Two accounts may not share a bucket or a key. The
+// error about a missing file matches fs.ErrNotExist.
 func ReadAccounts(path string) ([]Account, error) {
 	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
-		return nil, fmt.Errorf("read accounts: %w", err)
+		return nil, fmt.Errorf("read accounts: %w; %s", err, accountsForm)
 	}
 	var list []Account
 	if err := json.Unmarshal(b, &list); err != nil {
-		return nil, fmt.Errorf("read accounts %s: %w; want a list of {bucket, access_key, secret}", path, err)
+		return nil, fmt.Errorf("read accounts %s: %w; %s", path, err, accountsForm)
 	}
 	if err := checkAccounts(list); err != nil {
 		return nil, fmt.Errorf("read accounts %s: %w", path, err)

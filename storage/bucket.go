@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 )
 
@@ -23,6 +24,9 @@ const (
 	minRate     = 64 << 10 // bytes per second
 	rateWindow  = 5 * time.Second
 )
+
+// firstBuffer is how much memory is taken for an object before any of it has come.
+const firstBuffer = 1 << 20
 
 // NewBucket returns the bucket behind d.
 func NewBucket(d Driver) *Bucket {
@@ -50,6 +54,9 @@ func (b *Bucket) put(ctx context.Context, key string, body io.ReaderAt, size int
 	if err := checkKey(op, key); err != nil {
 		return err
 	}
+	if size < 0 {
+		return &opError{op: op, key: key, err: &localError{fmt.Errorf("negative size %d", size)}}
+	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout+time.Duration(size/minRate)*time.Second)
 	defer cancel()
 	return failed(ctx, op, key, b.d.Put(ctx, key, body, size, o))
@@ -59,6 +66,9 @@ func (b *Bucket) put(ctx context.Context, key string, body io.ReaderAt, size int
 // on the way makes it start again, never resume: the object may have been replaced.
 func (b *Bucket) Get(ctx context.Context, key string, max int64) ([]byte, error) {
 	const op = "get"
+	if max < 0 {
+		return nil, &opError{op: op, key: key, err: &localError{fmt.Errorf("negative cap %d", max)}}
+	}
 	return b.whole(ctx, op, key, func(ctx context.Context, s *stream) ([]byte, error) {
 		var buf bytes.Buffer
 		err := s.drain(ctx, 0, -1, max, func(p []byte) error { buf.Write(p); return nil })
@@ -69,14 +79,14 @@ func (b *Bucket) Get(ctx context.Context, key string, max int64) ([]byte, error)
 // GetRange returns exactly n bytes from byte off on; ErrMismatch if the object ends before.
 func (b *Bucket) GetRange(ctx context.Context, key string, off, n int64) ([]byte, error) {
 	const op = "get range of"
-	if off < 0 || n < 0 {
-		return nil, fmt.Errorf("%s %s: negative offset %d or length %d", op, key, off, n)
+	if off < 0 || n < 0 || off+n < 0 {
+		return nil, &opError{op: op, key: key, err: &localError{fmt.Errorf("impossible range: %d bytes from %d on", n, off)}}
 	}
 	if n == 0 {
 		return nil, nil
 	}
 	return b.whole(ctx, op, key, func(ctx context.Context, s *stream) ([]byte, error) {
-		buf := make([]byte, 0, n)
+		buf := make([]byte, 0, min(n, firstBuffer)) // n may be a promise of the object's owner
 		err := s.drain(ctx, off, n, n, func(p []byte) error { buf = append(buf, p...); return nil })
 		if err == nil && int64(len(buf)) < n {
 			err = fmt.Errorf("%w: ends after %d of %d bytes", ErrMismatch, len(buf), n)
@@ -104,7 +114,7 @@ func (b *Bucket) whole(ctx context.Context, op, key string, read func(context.Co
 }
 
 // List returns up to max objects with keys greater than after that start with prefix, ascending; fewer than max only at
-// the end. Keys that ValidKey refuses are left out.
+// the end. Keys that ValidKey refuses are left out, and what a server adds that was not asked for.
 func (b *Bucket) List(ctx context.Context, prefix, after string, max int) ([]Object, error) {
 	const op = "list"
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -116,8 +126,9 @@ func (b *Bucket) List(ctx context.Context, prefix, after string, max int) ([]Obj
 		if err != nil {
 			return nil, failed(ctx, op, prefix, err)
 		}
+		page = page[:min(len(page), ask)]
 		for _, o := range page {
-			if after = o.Key; ValidKey(o.Key) {
+			if after = o.Key; ValidKey(o.Key) && strings.HasPrefix(o.Key, prefix) && o.Size >= 0 {
 				objs = append(objs, o)
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -80,7 +81,7 @@ func TestBadCredentials(t *testing.T) {
 
 func TestAccounts(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "accounts.json")
-	if list, err := ReadAccounts(path); err != nil || list != nil {
+	if list, err := ReadAccounts(path); !errors.Is(err, fs.ErrNotExist) || list != nil || !strings.Contains(err.Error(), "want a JSON list") {
 		t.Errorf("missing file: %v, %v", list, err)
 	}
 	want := []Account{{"alice", "alice-key", testSecret}, {"bob", "bob-key", testSecret}}

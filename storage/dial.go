@@ -82,7 +82,7 @@ const (
 	idleTimeout   = 60 * time.Second
 	maxHeader     = 16 << 10 // bytes of response headers
 	maxErrorBody  = 64 << 10
-	maxListBody   = 8 << 20 // 1000 keys of 1 KiB and their XML, with room
+	maxListBody   = 2 << 20 // 1000 keys of 1 KiB and their XML; parsed, a list of empty entries takes 50 times its size
 )
 
 // newHTTPClient is the client of one endpoint: kept-alive connections, no proxy, no redirects, no cookies, no compression.

@@ -139,7 +139,7 @@ func TestOpenHoldsLocatorsToTheNetwork(t *testing.T) {
 	if len(o.clients) != 2 {
 		t.Errorf("%d sets of connections for two endpoints", len(o.clients))
 	}
-	for _, e := range []Endpoint{{URL: "ftp://x", Bucket: "abc"}, {URL: "https://x/path", Bucket: "abc"}, {URL: "https://u@x", Bucket: "abc"}, {URL: "https://x", Bucket: "A"}, {URL: "https://x", Bucket: "abc", Provider: ProviderAWS}, {URL: "://", Bucket: "abc"}} {
+	for _, e := range []Endpoint{{URL: "ftp://x", Bucket: "abc"}, {URL: "https://x/path", Bucket: "abc"}, {URL: "https://u@x", Bucket: "abc"}, {URL: "https://x", Bucket: "A"}, {URL: "https://x", Bucket: "abc", Provider: ProviderAWS}, {URL: "https://x", Bucket: "abc", Provider: "awss"}, {URL: "://", Bucket: "abc"}} {
 		if _, err := OpenEndpoint(e, nil); !errors.Is(err, ErrLocator) {
 			t.Errorf("%+v: %v, want ErrLocator", e, err)
 		}

@@ -119,7 +119,7 @@ func (s *stream) drain(ctx context.Context, off, n, limit int64, sink func([]byt
 		s.buf = make([]byte, 64<<10)
 	}
 	for left := limit; ; {
-		m, rerr := body.Read(s.buf[:min(int64(len(s.buf)), left+1)])
+		m, rerr := body.Read(s.buf[:min(int64(len(s.buf))-1, left)+1]) // left+1 could overflow
 		s.n.Add(int64(m))
 		if int64(m) > left {
 			return fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -208,9 +209,35 @@ func TestOwnTroubleIsNotTheServers(t *testing.T) {
 	if err == nil || kindOf(err) != nil || !strings.Contains(err.Error(), "beyond the end") {
 		t.Errorf("a full disk: %v, want an error without a kind", err)
 	}
-	for _, size := range []int64{-1, -1 << 40} {
-		if err := b.Fetch(t.Context(), "key", size, [32]byte{}, discard{}); err == nil || kindOf(err) != nil {
-			t.Errorf("size %d: %v", size, err)
+}
+
+// Sizes can come from a manifest: impossible ones are this side's refusal, huge ones cost nothing until bytes arrive.
+func TestSizesOfStrangers(t *testing.T) {
+	data := blob(1000)
+	b := object(t, data, func(Op, string, int) Fault { return Fault{} })
+	for _, size := range []int64{-1, -2, -1 << 40, math.MinInt64} {
+		_, get := b.Get(t.Context(), "key", size)
+		_, rng := b.GetRange(t.Context(), "key", 0, size)
+		_, off := b.GetRange(t.Context(), "key", size, 1)
+		fetch := b.Fetch(t.Context(), "key", size, [32]byte{}, discard{})
+		for what, err := range map[string]error{"get": get, "range": rng, "offset": off, "fetch": fetch, "put": b.PutReader(t.Context(), "key", bytes.NewReader(nil), size)} {
+			if err == nil || kindOf(err) != nil || errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s with %d: %v, want a refusal without a kind", what, size, err)
+			}
+		}
+	}
+	for _, size := range []int64{1001, 1 << 40, math.MaxInt64 - 1, math.MaxInt64} {
+		if got, err := b.Get(t.Context(), "key", size); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("get of at most %d: %d bytes, %v", size, len(got), err)
+		}
+		if _, err := b.GetRange(t.Context(), "key", 0, size); !errors.Is(err, ErrMismatch) {
+			t.Errorf("range of %d: %v, want ErrMismatch", size, err)
+		}
+		if _, err := b.GetRange(t.Context(), "key", 1, size); err == nil {
+			t.Errorf("range of %d from 1 on was read", size)
+		}
+		if err := b.Fetch(t.Context(), "key", size, [32]byte{}, discard{}); !errors.Is(err, ErrMismatch) {
+			t.Errorf("fetch of %d: %v, want ErrMismatch", size, err)
 		}
 	}
 }

@@ -198,6 +198,8 @@ func TestParseURL(t *testing.T) {
 		"https://abc.s3.us-west-004.backblazeb2.com":        "b2:us-west-004/abc",
 		"https://" + hexA + ".r2.cloudflarestorage.com/abc": "r2:" + hexA + "/abc",
 		"https://storage.googleapis.com/abc":                "gcs:abc",
+		"https://s3.cn-north-1.amazonaws.com.cn/abc":        "s3:cn-north-1/abc",
+		"https://abc.s3.cn-north-1.amazonaws.com.cn":        "s3:cn-north-1/abc",
 		"s3:us-east-1/abc":                                  "s3:us-east-1/abc",
 	} {
 		l, p, err := ParseURL(s)
@@ -210,9 +212,38 @@ func TestParseURL(t *testing.T) {
 	}
 	for _, s := range []string{"", "local:alice", "http://example.com/abc", "http://10.0.0.1:80/abc", "http://127.0.0.1/abc", "http://localhost:9000/abc",
 		"https://example.com/abc", "https://s3.us-east-1.amazonaws.com.evil.com/abc", "https://user@storage.googleapis.com/abc",
-		"https://storage.googleapis.com:8443/abc", "https://storage.googleapis.com/abc/def", "https://abc.s3.us-east-1.amazonaws.com/def", "ftp://127.0.0.1:1/abc", "https://%zz"} {
+		"https://storage.googleapis.com:8443/abc", "https://storage.googleapis.com/abc/def", "https://abc.s3.us-east-1.amazonaws.com/def", "ftp://127.0.0.1:1/abc", "https://%zz",
+		"https://s3.cn-north-1.amazonaws.com/abc", "https://s3.us-east-1.amazonaws.com.cn/abc", "https://storage.googleapis.com/abc?x=1", "https://storage.googleapis.com/abc#x",
+		"http://127.0.0.1:9000/alice?x=1", "http://me:pass@127.0.0.1:9000/alice", "http://127.0.0.1:9000/alice/payload", "http://127.0.0.1:9000/"} {
 		if l, _, err := ParseURL(s); !errors.Is(err, ErrLocator) {
 			t.Errorf("%q: %v, %v; want ErrLocator", s, l, err)
 		}
 	}
+}
+
+// Whatever a person types: a locator whose host is the one in the address, with the policy of that place, or ErrLocator.
+func FuzzParseURL(f *testing.F) {
+	for _, s := range append(goodLocators, "http://127.0.0.1:9000/alice", "https://abc.s3.us-east-1.amazonaws.com/", "https://s3.cn-north-1.amazonaws.com.cn/abc",
+		"https://"+hexA+".r2.cloudflarestorage.com/abc", "https://storage.googleapis.com/abc", "https://abc.s3.us-west-004.backblazeb2.com") {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		l, p, err := ParseURL(s)
+		if err != nil {
+			if !errors.Is(err, ErrLocator) {
+				t.Fatalf("%q: %v", s, err)
+			}
+			return
+		}
+		if again, err := ParseLocator(l.Encode()); err != nil || again != l {
+			t.Fatalf("%q: decoded as %v, %v", s, again, err)
+		}
+		if p.Loopback != (l.Kind() == KindLocal) || p.any {
+			t.Fatalf("%q: policy %+v", s, p)
+		}
+		safeHost(t, l)
+		if host, ok := strings.CutPrefix(l.endpoint(0, true).url, "https://"); ok && strings.Contains(s, "://") && !strings.Contains(s, host) {
+			t.Fatalf("%q leads to %s", s, host)
+		}
+	})
 }

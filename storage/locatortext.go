@@ -113,6 +113,9 @@ func ParseURL(s string) (Locator, DialPolicy, error) {
 	if err != nil {
 		return Locator{}, DialPolicy{}, fmt.Errorf("%w: %w", ErrLocator, err)
 	}
+	if u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return Locator{}, DialPolicy{}, fmt.Errorf("%w: give the bucket's address without anything after its name, and no password in it", ErrLocator)
+	}
 	path := strings.Trim(u.Path, "/")
 	if u.Scheme == "http" {
 		at, err := netip.ParseAddrPort(u.Host)
@@ -122,25 +125,33 @@ func ParseURL(s string) (Locator, DialPolicy, error) {
 		l, err := Local(path)
 		return l, DialPolicy{Loopback: true, LocalPort: int(at.Port())}, err
 	}
-	if u.Scheme != "https" || u.User != nil || u.Port() != "" {
+	if u.Scheme != "https" || u.Port() != "" {
 		return Locator{}, DialPolicy{}, fmt.Errorf("%w: %.60q is not the https address of a bucket", ErrLocator, s)
 	}
 	l, err := fromHost(u.Hostname(), path)
 	return l, DialPolicy{}, err
 }
 
-// fromHost undoes the templates of endpoint.
+// fromHost undoes the templates of endpoint, path-style or with the bucket in front of the host.
 func fromHost(host, path string) (Locator, error) {
-	if sub, ok := strings.CutSuffix(host, ".amazonaws.com"); ok {
-		bucket, region, ok := strings.Cut("."+sub, ".s3.")
-		if bucket = strings.TrimPrefix(bucket, "."); ok {
-			return regional(KindS3, region, bucket, path)
-		}
+	l, err := guessHost(host, path)
+	if err == nil && "https://"+strings.TrimPrefix(host, l.bucket+".") != l.endpoint(0, true).url {
+		return Locator{}, fmt.Errorf("%w: host %.80q is not where %s is", ErrLocator, host, l)
 	}
-	if sub, ok := strings.CutSuffix(host, ".backblazeb2.com"); ok {
-		bucket, region, ok := strings.Cut("."+sub, ".s3.")
-		if bucket = strings.TrimPrefix(bucket, "."); ok {
-			return regional(KindB2, region, bucket, path)
+	return l, err
+}
+
+func guessHost(host, path string) (Locator, error) {
+	for _, p := range []struct {
+		suffix string
+		kind   Kind
+	}{{".amazonaws.com", KindS3}, {".amazonaws.com.cn", KindS3}, {".backblazeb2.com", KindB2}} {
+		sub, ok := strings.CutSuffix(host, p.suffix)
+		if !ok {
+			continue
+		}
+		if bucket, region, ok := strings.Cut("."+sub, ".s3."); ok {
+			return regional(p.kind, region, strings.TrimPrefix(bucket, "."), path)
 		}
 	}
 	if sub, ok := strings.CutSuffix(host, ".r2.cloudflarestorage.com"); ok {

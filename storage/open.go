@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 )
 
@@ -63,8 +64,8 @@ func (o *Opener) client(host string) *http.Client {
 type Endpoint struct {
 	URL      string // scheme and host, http or https
 	Bucket   string
-	Region   string // "" = the provider's usual one
-	Provider Provider
+	Region   string   // "" = the provider's usual one
+	Provider Provider // "" = ProviderOther
 }
 
 // OpenEndpoint opens a bucket at an operator's own endpoint, without a dial policy. Errors match ErrLocator.
@@ -76,11 +77,17 @@ func OpenEndpoint(e Endpoint, c *Credential) (*Bucket, error) {
 	if err := validBucket(e.Bucket); err != nil {
 		return nil, err
 	}
+	if e.Provider == "" {
+		e.Provider = ProviderOther
+	}
+	if !slices.Contains(Providers(), e.Provider) {
+		return nil, fmt.Errorf("%w: unknown provider %.20q, use one of %v", ErrLocator, e.Provider, Providers())
+	}
 	if e.Region == "" {
 		e.Region = e.Provider.profile().region
 	}
 	if e.Region == "" {
-		return nil, fmt.Errorf("%w: provider %s needs a region", ErrLocator, e.Provider)
+		return nil, fmt.Errorf("%w: provider %s needs a region, for example us-east-1", ErrLocator, e.Provider)
 	}
 	at := endpoint{provider: e.Provider, url: u.Scheme + "://" + u.Host, region: e.Region, bucket: e.Bucket}
 	return NewBucket(newS3(at, c, newHTTPClient(DialPolicy{any: true}))), nil

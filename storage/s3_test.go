@@ -164,6 +164,39 @@ func TestListOfALiar(t *testing.T) {
 	if got, err := b.List(t.Context(), "", "", 10); err != nil || len(got) != 1 || got[0].Key != "good" {
 		t.Errorf("odd keys: %v, %v; want only good", got, err)
 	}
+	more := strings.Replace(list("other/1", "w/1", "w/2", "w/3", "w/4", "x"), "true", "false", 1)
+	b = served(t, ProviderOther, nil, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, more) })
+	if got, err := b.List(t.Context(), "w/", "", 10); err != nil || fmt.Sprint(got) != "[{w/1 1} {w/2 1} {w/3 1} {w/4 1}]" {
+		t.Errorf("other prefixes: %v, %v", got, err)
+	}
+	if got, err := b.List(t.Context(), "", "", 3); err != nil || fmt.Sprint(got) != "[{other/1 1} {w/1 1} {w/2 1}]" {
+		t.Errorf("more than asked for: %v, %v", got, err)
+	}
+	minus := "<ListBucketResult><Contents><Key>a</Key><Size>-5</Size></Contents></ListBucketResult>"
+	b = served(t, ProviderOther, nil, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, minus) })
+	if got, err := b.List(t.Context(), "", "", 3); err != nil || len(got) != 0 {
+		t.Errorf("a negative size: %v, %v", got, err)
+	}
+}
+
+// A server that answers a listing without end is cut off soon, so that what is parsed stays small.
+func TestEndlessListing(t *testing.T) {
+	var sent atomic.Int64
+	b := served(t, ProviderOther, nil, func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.WriteString(w, "<ListBucketResult>")
+		for sent.Add(int64(n)); r.Context().Err() == nil; sent.Add(int64(n)) {
+			var err error
+			if n, err = io.WriteString(w, strings.Repeat("<Contents></Contents>", 1000)); err != nil {
+				return
+			}
+		}
+	})
+	if got, err := b.List(t.Context(), "", "", 10); err == nil || len(got) != 0 {
+		t.Errorf("%d objects, %v", len(got), err)
+	}
+	if n := sent.Load(); n > maxAttempts*(maxListBody+32<<20) { // what fits into socket buffers; endless otherwise
+		t.Errorf("the server got rid of %d bytes", n)
+	}
 }
 
 // seen records requests and answers as an empty but friendly server.
@@ -197,7 +230,7 @@ func TestProfiles(t *testing.T) {
 	for _, p := range Providers() {
 		s := &seen{}
 		b := served(t, p, c, s.handle)
-		if p == ProviderAWS { // a virtual host of an address: the path has no bucket, the name does not resolve
+		if p == ProviderAWS { // a virtual host of an address does not resolve; see TestAmazon
 			continue
 		}
 		if err := b.PutReader(t.Context(), "key", bytes.NewReader(make([]byte, 1000)), 1000); err != nil {
@@ -225,6 +258,59 @@ func TestProfiles(t *testing.T) {
 		}
 		if batch := s.last().Method == http.MethodPost; batch != p.profile().batchDelete {
 			t.Errorf("%s: batch delete %v", p, batch)
+		}
+	}
+}
+
+// transport is a function as http.RoundTripper.
+type transport func(*http.Request) (*http.Response, error)
+
+func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// Amazon is spoken to by virtual host, over TLS, with a checksum, signed for the locator's region.
+func TestAmazon(t *testing.T) {
+	c, err := NewCredential("alice-key", testSecret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := ParseLocatorString("s3:eu-west-1/abc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last *http.Request
+	h := &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+		last = r
+		if r.Body != nil {
+			_, _ = io.Copy(io.Discard, r.Body)
+		}
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+	})}
+	b := NewBucket(newS3(l.endpoint(0, true), c, h))
+	if err := b.Put(t.Context(), "payload/x", make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	if u := last.URL.String(); u != "https://abc.s3.eu-west-1.amazonaws.com/payload/x?x-id=PutObject" {
+		t.Errorf("put to %s", u)
+	}
+	if auth := last.Header.Get("Authorization"); !strings.Contains(auth, "/eu-west-1/s3/") {
+		t.Errorf("signed as %q", auth)
+	}
+	if last.Header.Get("X-Amz-Checksum-Crc32") == "" && last.Header.Get("X-Amz-Trailer") == "" {
+		t.Errorf("no checksum: %v", last.Header)
+	}
+	if _, err := b.Get(t.Context(), "payload/x", 10); err != nil || last.URL.Host != "abc.s3.eu-west-1.amazonaws.com" {
+		t.Errorf("get from %s: %v", last.URL, err)
+	}
+}
+
+// A refusal says what is wrong, so that an operator knows what to change.
+func TestRefusalsSayWhatToDo(t *testing.T) {
+	for code, says := range map[string]string{"RequestTimeTooSkewed": "clock", "SignatureDoesNotMatch": "wrong secret", "InvalidAccessKeyId": "does not know this access key",
+		"PermanentRedirect": "another region", "AuthorizationHeaderMalformed": "another region", "InsufficientStorage": "disk is full"} {
+		status := map[string]int{"InsufficientStorage": 507, "PermanentRedirect": 301}[code]
+		b := served(t, ProviderOther, nil, func(w http.ResponseWriter, _ *http.Request) { refuse(w, max(status, 400), code) })
+		if err := b.Put(t.Context(), "key", nil); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, want %q in it", code, err, says)
 		}
 	}
 }

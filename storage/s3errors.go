@@ -51,10 +51,27 @@ func classify(err error) error {
 	if code != "" {
 		e.text = fmt.Sprintf("%s (HTTP %d)", code, status)
 	}
-	if e.kind == ErrDenied && code == "RequestTimeTooSkewed" {
-		e.text += ": this machine's clock is wrong"
+	if h := hint(code); h != "" {
+		e.text += ": " + h
 	}
 	return e
+}
+
+// hint says what is wrong where a code of the S3 API does not say it to everybody.
+func hint(code string) string {
+	switch code {
+	case "RequestTimeTooSkewed":
+		return "this machine's clock is wrong"
+	case "SignatureDoesNotMatch":
+		return "wrong secret for this access key"
+	case "InvalidAccessKeyId":
+		return "the server does not know this access key"
+	case "PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed":
+		return "the bucket is in another region"
+	case "InsufficientStorage":
+		return "the server's disk is full"
+	}
+	return ""
 }
 
 // kindOfCode maps codes of the S3 API, then HTTP statuses; nil means that no caller can do anything about it.
