@@ -23,7 +23,7 @@ func s3Command() *cli.Command {
 		command("check", "run the conformance checks against a bucket of any provider; it writes and deletes below a prefix of its own", "", 0, []cli.Flag{
 			&cli.StringFlag{Name: "endpoint", Usage: "`URL` of the provider", Required: true},
 			&cli.StringFlag{Name: "bucket", Usage: "`NAME`", Required: true},
-			&cli.StringFlag{Name: "region", Value: "auto", Usage: "`REGION`"},
+			&cli.StringFlag{Name: "region", Usage: "`REGION` (default: the provider's usual one; aws and b2 have none)"},
 			&cli.StringFlag{Name: "provider", Value: string(storage.ProviderOther), Usage: "`PROFILE`: " + providerNames()},
 			&cli.StringFlag{Name: "access-key", Usage: "`KEY`", Required: true, EnvVars: []string{"SN3_S3_ACCESS_KEY"}},
 			&cli.StringFlag{Name: "secret-file", Usage: "`FILE` with its secret (or SN3_S3_SECRET)"},

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"sn3/storage"
@@ -18,7 +19,7 @@ type Target struct {
 	Public *storage.Bucket // the same bucket without a credential
 	Other  *storage.Bucket // the same bucket with somebody else's credential
 	Forged *storage.Bucket // the same bucket with the owner's key and a wrong secret
-	Prefix string          // everything happens below it; one that nothing else uses, for example check/<random>
+	Prefix string          // everything happens below it; one that nothing else uses, for example check/<random>; a slash at its end does not count
 }
 
 // Check is one thing that must hold.
@@ -65,6 +66,7 @@ var errSkip = errors.New("skipped")
 // early when ctx ends. Results of checks that need the cleanup itself are reported as the check "clean up".
 func Run(ctx context.Context, t Target, report func(Result)) int {
 	const each = 2 * time.Minute
+	t.Prefix = strings.TrimRight(t.Prefix, "/")
 	failed := 0
 	do := func(c Check) {
 		ctx, cancel := context.WithTimeout(ctx, each)

@@ -29,6 +29,24 @@ func TestMemory(t *testing.T) {
 	}
 }
 
+// The suite leaves alone what lies beside its prefix, with or without a slash at its end.
+func TestPrefix(t *testing.T) {
+	for _, prefix := range []string{"check", "check/", "a/b/check//"} {
+		b := storage.NewMemory().Bucket("alice", true)
+		for _, key := range []string{"check-mine", "checked/mine", "payload/mine"} {
+			if err := b.Put(t.Context(), key, []byte("mine")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := storagetest.Run(t.Context(), storagetest.Target{Owner: b, Prefix: prefix}, func(storagetest.Result) {}); n != 0 {
+			t.Errorf("prefix %q: %d checks failed", prefix, n)
+		}
+		if left, err := b.List(t.Context(), "", "", 10); err != nil || len(left) != 3 {
+			t.Errorf("prefix %q: left %v, %v", prefix, left, err)
+		}
+	}
+}
+
 // A suite that cannot fail proves nothing: each broken driver must be found out by the named check.
 func TestSuiteFindsFaults(t *testing.T) {
 	always := func(f storage.Fault, op storage.Op) func(storage.Op, string, int) storage.Fault {
