@@ -8,7 +8,6 @@ import (
 	"math/big"
 	"math/rand/v2"
 	"sort"
-	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -206,112 +205,6 @@ func TestMaxLen(t *testing.T) {
 	}
 }
 
-func TestEveryTamperedByteIsRefusedOrDiffers(t *testing.T) {
-	l := tiny(t)
-	for _, k := range []int{64, 1500} {
-		raw, _ := encode(t, l, heavy(rand.New(rand.NewPCG(1, 2)), l.Params()), k)
-		for i := 0; i < len(raw); i += 1 + k/500 {
-			for _, flip := range []byte{1, 0x80} {
-				b := append([]byte(nil), raw...)
-				b[i] ^= flip
-				checkCanonical(t, l, b)
-			}
-		}
-		for _, b := range [][]byte{nil, raw[:len(raw)-1], raw[:40], append(append([]byte(nil), raw...), 0)} {
-			if _, err := NewCodec(l).Open(bytes.NewReader(b), int64(len(b))); err == nil {
-				t.Errorf("%d of %d bytes were accepted", len(b), len(raw))
-			}
-		}
-	}
-}
-
-// Each form that putChunk does not write is refused, with the reason.
-func TestNonCanonicalForms(t *testing.T) {
-	l := tiny(t)
-	const k = 64 // chunk 0 has 4096 values, keeps 64, m 44; chunk 1 (64×5) has 320, keeps 5
-	empty := func(_, real, keep int) string { return twinChunk(real, keep, Part{}) }
-	with := func(first string) []byte {
-		return twinPayload(l, k, func(i, real, keep int) string {
-			if i == 0 {
-				return first
-			}
-			return empty(i, real, keep)
-		})
-	}
-	one := func(n int) string { return "1" + binaryOf(n, 13) }
-	full := "0" + strings.Repeat(twinGap(0, 44), 64)
-	good := with(one(1) + twinGap(4095, 44) + binaryOf(100, 8) + "00")
-	if _, err := NewCodec(l).Open(bytes.NewReader(good), int64(len(good))); err != nil {
-		t.Fatal(err)
-	}
-	last := len(good) - 4*NewCodec(l).segments() - 1
-	for name, c := range map[string]struct {
-		raw  []byte
-		want string
-	}{
-		"count spelled out although full":  {with(one(64) + full[1:] + binaryOf(100, 8) + strings.Repeat("00", 64)), "chunk 0: count 64"},
-		"more than k":                      {with(one(65) + strings.Repeat(twinGap(0, 44), 65)), "chunk 0: count 65"},
-		"count beyond 4096":                {with(one(8191)), "chunk 0: count 8191"},
-		"index beyond the chunk":           {with(one(1) + twinGap(4096, 44) + binaryOf(100, 8) + "00"), "chunk 0: index beyond"},
-		"unary without end":                {with(one(1) + strings.Repeat("1", 5000)), "chunk 0: index beyond"},
-		"only large values":                {with(one(1) + twinGap(0, 44) + binaryOf(100, 8) + "01"), "chunk 0: only large"},
-		"a one in the padding":             {flip(good, last, 1), "padded with ones"},
-		"a byte too much":                  {insert(good, last+1, 0), "between segments and footer"},
-		"a byte too much in the segment":   {insertCounted(good, last+1), "left over"},
-		"another layout":                   {flip(good, 10, 1), "another model layout"},
-		"k 0":                              {set(good, 38, 0), "k 0"},
-		"k beyond 4096":                    {set(good, 37, 255), "k 65"},
-		"another version":                  {flip(good, 4, 3), "not a payload"},
-		"segment length beyond the end":    {set(good, len(good)-4, 255), "beyond the end"},
-		"longer than any payload can be":   {make64(good), "at most"},
-		"bitmap with more values than may": {twinPayload(l, 1500, func(_, real, _ int) string { return strings.Repeat("1", real) }), "at most"},
-	} {
-		_, err := NewCodec(l).Open(bytes.NewReader(c.raw), int64(len(c.raw)))
-		var d *DecodeError
-		if !errors.As(err, &d) || !strings.Contains(d.Reason, c.want) {
-			t.Errorf("%s: %v, want a DecodeError about %q", name, err, c.want)
-		}
-	}
-}
-
-func flip(b []byte, at int, x byte) []byte { return set(b, at, b[at]^x) }
-
-func set(b []byte, at int, x byte) []byte {
-	out := append([]byte(nil), b...)
-	out[at] = x
-	return out
-}
-
-func insert(b []byte, at int, x byte) []byte {
-	return append(append(append([]byte(nil), b[:at]...), x), b[at:]...)
-}
-
-// insertCounted adds a zero byte to the only segment and to its length.
-func insertCounted(b []byte, at int) []byte {
-	out := insert(b, at, 0)
-	out[len(out)-1]++
-	return out
-}
-
-func make64(b []byte) []byte { return append(append([]byte(nil), b[:39]...), make([]byte, 1<<16)...) }
-
-// checkCanonical: what decodes encodes to the same bytes; what does not is a DecodeError.
-func checkCanonical(t testing.TB, l *model.Layout, b []byte) {
-	t.Helper()
-	p, err := NewCodec(l).Open(bytes.NewReader(b), int64(len(b)))
-	if err != nil {
-		var d *DecodeError
-		if !errors.As(err, &d) {
-			t.Fatalf("error of another kind: %v", err)
-		}
-		return
-	}
-	var again bytes.Buffer
-	if _, err := p.WriteTo(&again); err != nil || !bytes.Equal(again.Bytes(), b) {
-		t.Fatalf("decodes, but encodes to other bytes (%v)", err)
-	}
-}
-
 // eofReader says EOF together with the last byte, as an io.ReaderAt may, and fails where it is told to.
 type eofReader struct {
 	b    []byte
@@ -368,17 +261,6 @@ func TestSegmentsStandAlone(t *testing.T) {
 		}
 	}
 	checkCanonical(t, l, set(raw, len(raw)-1, foot[7]-1))
-}
-
-func FuzzOpen(f *testing.F) {
-	l := tiny(f)
-	for _, k := range []int{1, 64, 1500} {
-		raw, _ := encode(f, l, heavy(rand.New(rand.NewPCG(uint64(k), 2)), l.Params()), k)
-		f.Add(raw)
-	}
-	empty, _ := encode(f, l, make([]float32, l.Params()), 64)
-	f.Add(empty)
-	f.Fuzz(func(t *testing.T, b []byte) { checkCanonical(t, l, b) })
 }
 
 func TestManifestBytes(t *testing.T) {

@@ -78,6 +78,7 @@ type Pending struct {
 	raw     []byte
 	payload *Payload
 	e       []float32
+	doubt   bool // Confirm failed: the disk may say confirmed
 }
 
 // Pending is the payload to settle, or nil.
@@ -171,25 +172,29 @@ func (p *Pending) Confirm() error {
 	if f.pending != p {
 		return fmt.Errorf("confirm payload of window %d: it is not pending", p.window)
 	}
-	err := f.files.replace(headFile, func(w io.Writer) error {
-		_, err := w.Write(headOf(p.seq))
-		return err
-	})
-	if err != nil {
+	if err := f.files.writeHead(p.seq); err != nil {
+		p.doubt = true
 		return fmt.Errorf("confirm payload of window %d: %w", p.window, err)
 	}
 	f.seq, f.e, f.pending = p.seq, p.e, nil
 	return nil
 }
 
-// Discard drops the pending slot: e is what it was before Begin, and what was learned in the window is lost. After an error
-// it can be called again.
+// Discard drops the pending slot: e is what it was before Begin, and what was learned in the window is lost. After an error it
+// can be called again; it may also follow a Confirm that failed.
 func (p *Pending) Discard() error {
 	f := p.f
 	if f.pending != p {
 		return fmt.Errorf("discard payload of window %d: it is not pending", p.window)
 	}
-	if err := f.files.remove(slotName(p.seq)); err != nil {
+	var err error
+	if p.doubt {
+		err = f.files.writeHead(f.seq)
+	}
+	if err == nil {
+		err = f.files.remove(slotName(p.seq))
+	}
+	if err != nil {
 		return fmt.Errorf("discard payload of window %d: %w", p.window, err)
 	}
 	f.pending = nil

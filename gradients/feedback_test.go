@@ -1,6 +1,7 @@
 package gradients
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"sn3/chain"
@@ -176,6 +178,153 @@ func TestFeedbackRetriesAfterAnError(t *testing.T) {
 			t.Fatalf("stop %d: %s, want %s", stop, got, state(clean))
 		}
 	}
+}
+
+// A Confirm that failed may have changed the disk already: Discard undoes that too, in this process and for the next one.
+func TestDiscardAfterFailedConfirm(t *testing.T) {
+	l := layoutOf(t, model.Config{Vocab: 67, Width: 9, Layers: 1, Heads: 1, KVHeads: 1, HeadDim: 4, FFN: 7, Seq: 8, Tied: true})
+	d := flat(l, heavy(rand.New(rand.NewPCG(2, 1)), l.Params()))
+	begin := func(f *Feedback, w chain.Window) *Pending {
+		p, err := f.Begin(d, model.NewFlat(l), w, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	for confirmed := range chain.Window(3) { // none before, slot 1, slot 0
+		for fail := 1; ; fail++ {
+			dir, count := t.TempDir(), math.MinInt
+			f, err := openFeedback(dir, l, 0.95, func(string, string) error {
+				if count++; count == fail {
+					return errKilled
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for w := range confirmed {
+				if err := begin(f, w).Confirm(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, p := state(f), begin(f, confirmed)
+			count = 0
+			if err := p.Confirm(); err == nil {
+				if fail < 4 {
+					t.Fatalf("Confirm has %d operations", fail-1)
+				}
+				break
+			}
+			if err := p.Discard(); err != nil {
+				t.Fatal(err)
+			}
+			if got, again := state(f), state(openAt(t, dir, l)); got != want || again != want {
+				t.Fatalf("%d confirmed, operation %d failed: %s, reopened %s, want %s", confirmed, fail, got, again, want)
+			}
+		}
+	}
+}
+
+// A disk that is really full: the system says so for every write. Nothing changes, the error says where, nothing is left lying
+// about, and with room again the same call succeeds.
+func TestFeedbackOnAFullDisk(t *testing.T) {
+	if _, err := os.Stat("/dev/full"); err != nil {
+		t.Skip("no /dev/full here")
+	}
+	l := tiny(t)
+	d := flat(l, heavy(rand.New(rand.NewPCG(2, 1)), l.Params()))
+	dir, full := t.TempDir(), true
+	f, err := openFeedback(dir, l, 0.95, func(op, path string) error {
+		if full && op == "create" {
+			return os.Symlink("/dev/full", path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := func(err error) {
+		t.Helper()
+		left, err2 := filepath.Glob(filepath.Join(dir, "*.tmp"))
+		if !errors.Is(err, syscall.ENOSPC) || err2 != nil || len(left) != 0 {
+			t.Fatalf("%v, left over %v", err, left)
+		}
+	}
+	before := state(f)
+	_, err = f.Begin(d, model.NewFlat(l), 1, 64)
+	if refused(err); state(f) != before || state(openAt(t, dir, l)) != before || !strings.Contains(err.Error(), dir) {
+		t.Fatalf("%s became %s, on disk %s: %v", before, state(f), state(openAt(t, dir, l)), err)
+	}
+	full = false
+	p, err := f.Begin(d, model.NewFlat(l), 1, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	full, before = true, state(f)
+	if refused(p.Confirm()); state(f) != before || state(openAt(t, dir, l)) != before {
+		t.Fatalf("%s became %s, on disk %s", before, state(f), state(openAt(t, dir, l)))
+	}
+	full = false
+	if err := p.Confirm(); err != nil || f.seq != 1 {
+		t.Fatalf("confirmed %d: %v", f.seq, err)
+	}
+}
+
+// Whatever length a pending slot is cut to, it counts as not there; the confirmed one is untouched.
+func TestCutPendingSlotIsNone(t *testing.T) {
+	l := layoutOf(t, model.Config{Vocab: 67, Width: 9, Layers: 1, Heads: 1, KVHeads: 1, HeadDim: 4, FFN: 7, Seq: 8, Tied: true})
+	d := flat(l, heavy(rand.New(rand.NewPCG(2, 1)), l.Params()))
+	dir := t.TempDir()
+	f := openAt(t, dir, l)
+	p, err := f.Begin(d, model.NewFlat(l), 0, 64)
+	if err != nil || p.Confirm() != nil {
+		t.Fatal(err)
+	}
+	want := state(f)
+	if _, err := f.Begin(d, model.NewFlat(l), 1, 64); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(filepath.Join(dir, "slot-0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; n < len(whole); n += 1 + n/16 {
+		if err := os.WriteFile(filepath.Join(dir, "slot-0"), whole[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := state(openAt(t, dir, l)); got != want {
+			t.Fatalf("cut to %d of %d bytes: %s, want %s", n, len(whole), got, want)
+		}
+	}
+}
+
+// A slot is read back as it was written or not at all; the checksum is put right so that the parser behind it is tried too.
+func FuzzSlot(f *testing.F) {
+	l := layoutOf(f, model.Config{Vocab: 3, Width: 2, Layers: 1, Heads: 1, KVHeads: 1, HeadDim: 2, FFN: 2, Seq: 8, Tied: true})
+	fb := openAt(f, f.TempDir(), l)
+	p, err := fb.Begin(flat(l, heavy(rand.New(rand.NewPCG(2, 1)), l.Params())), model.NewFlat(l), 5, 4096)
+	if err != nil {
+		f.Fatal(err)
+	}
+	b, err := os.ReadFile(fb.files.path(slotName(1)))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b[:len(b)-sha256.Size])
+	f.Add(b[:slotHead])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		sum := sha256.Sum256(b)
+		b = append(b, sum[:]...)
+		got, err := fb.parseSlot(bytes.NewReader(b), int64(len(b)), p.seq)
+		if err != nil {
+			return
+		}
+		var again bytes.Buffer
+		if err := got.encode(&again); err != nil || !bytes.Equal(again.Bytes(), b) {
+			t.Fatalf("parses, but encodes to other bytes (%v)", err)
+		}
+	})
 }
 
 func TestFeedbackRules(t *testing.T) {

@@ -31,7 +31,8 @@ type Payload struct {
 }
 
 // Open reads and checks a whole payload. Every bit must be as Encode writes it, so equal content has one form; the error
-// is a *DecodeError, or the reader's. Memory stays within a small multiple of MaxLen.
+// is a *DecodeError, or the reader's. Memory stays within 20 bytes for each byte of a payload that is no longer than MaxLen, and
+// a few for each chunk of the layout.
 func (c *Codec) Open(r io.ReaderAt, size int64) (*Payload, error) {
 	foot := int64(4 * c.segments())
 	if size < payloadHead+foot {
@@ -57,7 +58,9 @@ func (c *Codec) Open(r io.ReaderAt, size int64) (*Payload, error) {
 	if err := readAt(r, table, size-foot); err != nil {
 		return nil, err
 	}
-	p := &Payload{codec: c, k: k, size: size, start: make([]int32, 1, c.layout.Chunks()+1), scales: make([]byte, c.layout.Chunks())}
+	most := c.most(k, size)
+	p := &Payload{codec: c, k: k, size: size, start: make([]int32, 1, c.layout.Chunks()+1), scales: make([]byte, c.layout.Chunks()),
+		idx: make([]uint16, 0, most), codes: make([]byte, 0, most)}
 	at := int64(payloadHead)
 	for s := range c.segments() {
 		n := int64(binary.BigEndian.Uint32(table[4*s:]))
@@ -78,6 +81,15 @@ func (c *Codec) Open(r io.ReaderAt, size int64) (*Payload, error) {
 	}
 	p.norm = p.measure()
 	return p, nil
+}
+
+// most is how many values a payload of size bytes can carry: what k allows, and each takes two bits or more.
+func (c *Codec) most(k int, size int64) int {
+	most := int64(0)
+	for i := range c.layout.Chunks() {
+		most += int64(Keep(k, c.layout.Chunk(i).Len))
+	}
+	return int(min(most, 4*size))
 }
 
 // readAt fills b; an io.ReaderAt may say EOF together with the last byte.

@@ -114,6 +114,17 @@ func (d folder) readHead() (seq uint64, err error) {
 	return binary.BigEndian.Uint64(b[len(headMagic):]), nil
 }
 
+// writeHead makes seq the confirmed slot; 0 is no head, as in a new folder.
+func (d folder) writeHead(seq uint64) error {
+	if seq == 0 {
+		return d.remove(headFile)
+	}
+	return d.replace(headFile, func(w io.Writer) error {
+		_, err := w.Write(headOf(seq))
+		return err
+	})
+}
+
 // encodeHead gives the canonical form of a head that has b's number; nil if b has another length.
 func encodeHead(b []byte) []byte {
 	if len(b) != headSize {
@@ -191,7 +202,7 @@ func (f *Feedback) parseSlot(r io.Reader, size int64, seq uint64) (*Pending, err
 	layout := f.layout.Hash()
 	p := &Pending{f: f, seq: binary.BigEndian.Uint64(head[37:]), window: chain.Window(binary.BigEndian.Uint64(head[45:]))}
 	room := size - int64(slotHead) - int64(4*f.layout.Params()) - sha256.Size
-	if string(head[:5]) != slotMagic || !bytes.Equal(head[5:37], layout[:]) || p.seq != seq || room < 0 || binary.BigEndian.Uint64(head[53:]) != uint64(room) {
+	if string(head[:5]) != slotMagic || !bytes.Equal(head[5:37], layout[:]) || p.seq != seq || room < 0 || room > f.codec.MaxLen(model.ChunkSize) || binary.BigEndian.Uint64(head[53:]) != uint64(room) {
 		return nil, errDamaged
 	}
 	p.raw, p.e = make([]byte, room), make([]float32, f.layout.Params())
