@@ -92,8 +92,8 @@ func policyOf(bucket, owner string) ([]byte, error) {
 var leftover = regexp.MustCompile(`^\..*\.sgwtmp\.[0-9]+$`)
 
 // sweep removes what uploads leave behind when the process is killed, which the library never does.
-func sweep(data string) error {
-	return filepath.WalkDir(data, func(path string, d fs.DirEntry, err error) error {
+func sweep(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err

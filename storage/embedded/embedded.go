@@ -45,17 +45,22 @@ type Server struct {
 	mu sync.Mutex // one AddBucket at a time
 }
 
-// ErrPortBusy is a port that another program listens on.
-var ErrPortBusy = errors.New("port is taken")
+var (
+	// ErrPortBusy is a port that another program listens on.
+	ErrPortBusy = errors.New("port is taken")
+	// ErrFolderBusy is a folder that another server serves: its start would sweep away the other's unfinished uploads.
+	ErrFolderBusy = errors.New("folder is in use by another S3 server")
+)
 
 // drain is how long Close waits for running requests. The library itself waits ten seconds, also for connections on which
 // nothing was ever asked; uploads that are cut off leave no trace and are tried again.
 const drain = time.Second
 
-// Sub-folders of Options.Dir. The library refuses a metadata folder whose path merely begins like the data folder's.
+// What is in Options.Dir. The library refuses a metadata folder whose path merely begins like the data folder's.
 const (
-	dataDir = "objects"
-	metaDir = "attributes"
+	dataDir  = "objects"
+	metaDir  = "attributes"
+	lockFile = "lock"
 )
 
 // Start serves the folder until Close. ctx bounds the start only. Only one server may run in a process (the library keeps
@@ -79,23 +84,66 @@ func Start(ctx context.Context, o Options) (s *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
+	free, err := prepare(dir)
+	if err != nil {
+		return nil, err
+	}
+	s, err = listen(ctx, dir, host, port, o.Root)
+	if err != nil {
+		return nil, errors.Join(err, free())
+	}
+	go func() { // the folder is ours as long as any request runs, which may be longer than Close waits
+		<-s.done
+		_ = free() // ends with the process at the latest
+	}()
+	return s, nil
+}
+
+// prepare makes the folder, locks it, and removes what a killed server left; free unlocks it.
+func prepare(dir string) (free func() error, err error) {
+	const next = "choose a folder that this user may write, on a disk with room"
 	for _, sub := range []string{dataDir, metaDir} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
-			return nil, fmt.Errorf("make S3 folder: %w", err)
+			return nil, fmt.Errorf("make S3 folder: %w; %s", err, next)
 		}
 	}
-	if err := sweep(filepath.Join(dir, dataDir)); err != nil {
-		return nil, fmt.Errorf("remove leftovers of unfinished uploads: %w", err)
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock S3 folder: %w; %s", err, next)
 	}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	switch {
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		err = fmt.Errorf("%w: %s; stop it, or choose another folder", ErrFolderBusy, dir)
+	case err != nil:
+		err = fmt.Errorf("lock S3 folder: %w", err)
+	}
+	for _, sub := range []string{dataDir, metaDir} {
+		if err != nil {
+			break
+		}
+		if err = sweep(filepath.Join(dir, sub)); err != nil {
+			err = fmt.Errorf("remove leftovers of unfinished uploads: %w", err)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f.Close, nil
+}
+
+// listen starts the server on a port, or on any free one when port is 0.
+func listen(ctx context.Context, dir, host string, port int, root storage.Credential) (*Server, error) {
 	const attempts = 10 // a free port can be taken by someone else between probing and listening
 	for i := 0; ; i++ {
 		at := port
 		if at == 0 {
+			var err error
 			if at, err = freePort(host); err != nil {
 				return nil, err
 			}
 		}
-		s, err := start(ctx, dir, net.JoinHostPort(host, strconv.Itoa(at)), o.Root)
+		s, err := start(ctx, dir, net.JoinHostPort(host, strconv.Itoa(at)), root)
 		if errors.Is(err, syscall.EADDRINUSE) {
 			if port == 0 && i < attempts {
 				continue

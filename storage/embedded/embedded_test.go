@@ -54,7 +54,7 @@ var serverDir string
 
 // leaveGarbage makes what a killed server leaves behind.
 func leaveGarbage(dir string) error {
-	for _, f := range []string{"objects/carol/.sgwtmp/0123.456", "objects/carol/.kept.sgwtmp.1234", "objects/carol/kept"} {
+	for _, f := range []string{"objects/carol/.sgwtmp/0123.456", "attributes/carol/.sgwtmp/0123/meta/etag", "objects/carol/.kept.sgwtmp.1234", "objects/carol/kept"} {
 		f = filepath.Join(dir, f)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(f), 0o700), os.WriteFile(f, []byte("x"), 0o600)); err != nil {
 			return err
@@ -170,8 +170,8 @@ func TestSweepAndRepair(t *testing.T) {
 	if err != nil || len(objs) != 2 || objs[0].Key != "kept" || objs[1].Key != "new" {
 		t.Fatalf("objects %v, error %v; want kept and new", objs, err)
 	}
-	for _, gone := range []string{".sgwtmp/0123.456", ".kept.sgwtmp.1234"} {
-		if _, err := os.Stat(filepath.Join(serverDir, "objects", "carol", gone)); !os.IsNotExist(err) {
+	for _, gone := range []string{"objects/carol/.sgwtmp/0123.456", "objects/carol/.kept.sgwtmp.1234", "attributes/carol/.sgwtmp"} {
+		if _, err := os.Stat(filepath.Join(serverDir, gone)); !os.IsNotExist(err) {
 			t.Errorf("%s is still there (%v)", gone, err)
 		}
 	}
@@ -186,6 +186,16 @@ func TestStartRefuses(t *testing.T) {
 	}
 	if _, err := embedded.Start(t.Context(), embedded.Options{Dir: t.TempDir(), Root: root}); err == nil {
 		t.Error("a second server started in one process")
+	}
+	if _, err := embedded.Start(t.Context(), embedded.Options{Dir: serverDir, Root: root}); !errors.Is(err, embedded.ErrFolderBusy) {
+		t.Errorf("the folder of a running server: %v, want ErrFolderBusy", err)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := embedded.Start(t.Context(), embedded.Options{Dir: file, Root: root}); err == nil || !strings.Contains(err.Error(), "choose a folder") {
+		t.Errorf("a file as folder: %v", err)
 	}
 	if err := open(t, "bob", credential(bobKey, bobSecret), 0).Put(t.Context(), "still-there", nil); err != nil {
 		t.Errorf("first server after the refusal: %v", err)
