@@ -22,14 +22,17 @@ func main() { os.Exit(proc.Main("miner", run(os.Args))) }
 
 func run(args []string) error {
 	flags := append(node.Flags(),
-		&cli.StringFlag{Name: "gap", Value: string(mining.Train), EnvVars: []string{"SN3_GAP"}, Category: "This machine:",
+		&cli.StringFlag{Name: "gap", Value: string(mining.Train), Category: "This machine:",
 			Usage: "between windows `MODE`: train (start at once from a proxy, shift when the model arrives) or wait"},
-		&cli.BoolFlag{Name: "gpu", EnvVars: []string{"SN3_GPU"}, Category: "This machine:", Usage: "train on NVIDIA GPUs"})
+		&cli.BoolFlag{Name: "gpu", Category: "This machine:", Usage: "train on NVIDIA GPUs"})
 	return node.App("miner", "train the shared model and earn emissions",
 		"Needs a registered hotkey (sn3 register) and an own bucket; the network's run descriptor tells the rest.", flags,
 		func(c *cli.Context) error {
 			if c.Bool("gpu") {
 				return probeGPU()
+			}
+			if g := mining.Gap(c.String("gap")); g != mining.Wait && g != mining.Train {
+				return proc.Usage(fmt.Errorf("unknown gap mode %q; use %s or %s", g, mining.Train, mining.Wait))
 			}
 			return nil
 		}, mine).Run(args)
@@ -37,6 +40,10 @@ func run(args []string) error {
 
 // mine wires a miner and runs it until a signal.
 func mine(c *cli.Context) error {
+	engine, err := node.Engine(c.String("engine"), cpu.New(c.String("kernels")), graph.New())
+	if err != nil {
+		return err
+	}
 	ctx, cancel := proc.Context(c.Int("parent-fd"))
 	defer cancel(nil)
 	n, err := node.Open(ctx, c, false)
@@ -46,10 +53,6 @@ func mine(c *cli.Context) error {
 	defer n.Close()
 	if err := n.Registered(ctx); err != nil {
 		return proc.Ended(ctx, err)
-	}
-	engine, err := n.Engine(c.String("engine"), cpu.New(c.String("kernels")), graph.New())
-	if err != nil {
-		return err
 	}
 	trainer, err := engine.NewTrainer(replica.ModelConfig(n.Run), replica.Optimizer(n.Run), c.Int("threads"))
 	if err != nil {
@@ -62,7 +65,7 @@ func mine(c *cli.Context) error {
 	m, err := mining.New(mining.Config{Dir: n.Dir, Hotkey: n.Hotkey, Replica: n.Replica, Trainer: trainer, Feedback: feedback, Data: n.Data,
 		Gap: mining.Gap(c.String("gap")), Events: n.Events, Log: n.Log, Compute: n.Compute})
 	if err != nil {
-		return proc.Usage(err)
+		return fmt.Errorf("make miner: %w", err)
 	}
 	n.Events(events.Event{Kind: events.Start, Role: "miner", Hotkey: &n.Hotkey, Engine: engine.Name(), Version: proc.Version})
 	n.Log.Info("mining", "hotkey", n.Hotkey.Short(), "network", n.Run.Network, "engine", engine.Name(), "parameters", n.Replica.Layout().Params())

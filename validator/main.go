@@ -30,6 +30,10 @@ func run(args []string) error {
 
 // validate wires a validator and runs it until a signal; before it ends it publishes a last checkpoint.
 func validate(c *cli.Context) error {
+	engine, err := node.Engine(c.String("engine"), cpu.New(c.String("kernels")), graph.New())
+	if err != nil {
+		return err
+	}
 	ctx, cancel := proc.Context(c.Int("parent-fd"))
 	defer cancel(nil)
 	n, err := node.Open(ctx, c, true)
@@ -39,10 +43,6 @@ func validate(c *cli.Context) error {
 	defer n.Close()
 	if err := n.Permitted(ctx); err != nil {
 		return proc.Ended(ctx, err)
-	}
-	engine, err := n.Engine(c.String("engine"), cpu.New(c.String("kernels")), graph.New())
-	if err != nil {
-		return err
 	}
 	judge, err := engine.NewJudge(replica.ModelConfig(n.Run), c.Int("threads"))
 	if err != nil {

@@ -5,11 +5,11 @@ package node
 import (
 	"fmt"
 	"runtime"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"sn3/internal/proc"
+	"sn3/model/kern"
 )
 
 // Groups of flags in the help text.
@@ -19,21 +19,17 @@ const (
 	flagGroupMachine  = "This machine:"
 )
 
-func env(name string) []string {
-	return []string{"SN3_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))}
-}
-
 func str(group, name, value, usage string) cli.Flag {
-	return &cli.StringFlag{Name: name, Value: value, Usage: usage, EnvVars: env(name), Category: group}
+	return &cli.StringFlag{Name: name, Value: value, Usage: usage, Category: group}
 }
 
 // Flags are the flags of both miner and validator.
 func Flags() []cli.Flag {
 	return []cli.Flag{
 		str(flagGroupNetwork, "chain", "", "chain node as `HOST:PORT`"),
-		&cli.BoolFlag{Name: "no-p2p", Usage: "do not announce or listen by peer-to-peer; chain and S3 are enough", EnvVars: env("no-p2p"), Category: flagGroupNetwork},
+		&cli.BoolFlag{Name: "no-p2p", Usage: "do not announce or listen by peer-to-peer; chain and S3 are enough", Category: flagGroupNetwork},
 		str(flagGroupNetwork, "p2p-listen", "", "peer-to-peer `MULTIADDR` to listen on (default: a free loopback port)"),
-		&cli.StringSliceFlag{Name: "p2p-peer", Usage: "peer-to-peer `MULTIADDR` to connect to (default: what the chain node names)", EnvVars: env("p2p-peer"), Category: flagGroupNetwork},
+		&cli.StringSliceFlag{Name: "p2p-peer", Usage: "peer-to-peer `MULTIADDR` to connect to (default: what the chain node names)", Category: flagGroupNetwork},
 		str(flagGroupIdentity, "keystore", "", "key `FILE` (keystore v3; sn3 wallet new makes one)"),
 		str(flagGroupIdentity, "passphrase-file", "", "`FILE` with the keystore's passphrase (default: ask on the terminal)"),
 		str(flagGroupIdentity, "bucket", "", "own bucket as `LOCATOR`: local:NAME, s3:REGION/NAME, r2:ACCOUNT/NAME, gcs:NAME, b2:REGION/NAME"),
@@ -42,26 +38,32 @@ func Flags() []cli.Flag {
 		str(flagGroupMachine, "dir", "", "private `FOLDER` of this node"),
 		str(flagGroupMachine, "engine", "cpu", "training `ENGINE`: cpu or gorgonia (slow, for checking)"),
 		str(flagGroupMachine, "kernels", "", "force CPU `KERNELS`: portable or avx512 (default: the best this CPU has)"),
-		&cli.IntFlag{Name: "threads", Value: runtime.NumCPU(), Usage: "compute threads", EnvVars: env("threads"), Category: flagGroupMachine},
+		&cli.IntFlag{Name: "threads", Value: runtime.NumCPU(), Usage: "compute with `N` threads", Category: flagGroupMachine},
 		str(flagGroupMachine, "compute-lock", "", "`FOLDER` of lock files that share this machine's cores between processes"),
-		&cli.IntFlag{Name: "parent-fd", Usage: "end when this inherited pipe closes", EnvVars: env("parent-fd"), Category: flagGroupMachine, Hidden: true},
-		&cli.StringFlag{Name: "failpoint", Usage: "kill this process at a named point (crash tests)", EnvVars: env("failpoint"), Hidden: true},
-		str(flagGroupMachine, "log-format", "text", "log `FORMAT`: text or json"),
-		&cli.BoolFlag{Name: "verbose", Usage: "log more", EnvVars: env("verbose"), Category: flagGroupMachine},
+		&cli.IntFlag{Name: "parent-fd", Usage: "end when this inherited pipe closes", Hidden: true},
+		&cli.StringFlag{Name: "failpoint", Usage: "kill this process at a named point (crash tests)", EnvVars: []string{"SN3_FAILPOINT"}, Hidden: true},
+		proc.LogFormat(flagGroupMachine),
+		&cli.BoolFlag{Name: "verbose", Usage: "log more", Category: flagGroupMachine},
 	}
 }
 
-// App is the frame of a binary with one main action.
+// App is a binary with one main action.
 // first, if not nil, runs before required flags are checked.
 func App(name, usage, description string, flags []cli.Flag, first, action cli.ActionFunc) *cli.App {
-	return &cli.App{
-		Name: name, Usage: usage, Description: description, Version: proc.Version, Flags: flags, Action: action,
-		Suggest: true, EnableBashCompletion: true, HideHelpCommand: true, UseShortOptionHandling: true,
-		OnUsageError:   func(c *cli.Context, err error, _ bool) error { return proc.Flag(c, err) },
-		ExitErrHandler: func(*cli.Context, error) {}, // main prints and exits
+	return proc.Frame(&cli.App{
+		Name: name, Usage: usage, Description: description, Flags: flags, Action: action, HideHelpCommand: true, UseShortOptionHandling: true,
 		Before: func(c *cli.Context) error {
+			if _, err := proc.Logger(c.String("log-format"), c.Bool("verbose")); err != nil {
+				return err
+			}
 			if c.Args().Len() > 0 {
-				return proc.Usage(fmt.Errorf("unexpected argument %q; every setting is a flag, see %s --help", c.Args().First(), name))
+				return proc.Usage(fmt.Errorf("unexpected argument %q; every setting is a flag", c.Args().First()))
+			}
+			if n := c.Int("threads"); n < 1 {
+				return proc.Usage(fmt.Errorf("--threads %d: at least 1", n))
+			}
+			if _, err := kern.Select(c.String("kernels")); err != nil {
+				return proc.Usage(fmt.Errorf("--kernels: %w", err))
 			}
 			if first != nil {
 				if err := first(c); err != nil {
@@ -70,5 +72,5 @@ func App(name, usage, description string, flags []cli.Flag, first, action cli.Ac
 			}
 			return proc.Missing(c, "chain", "keystore", "bucket", "s3-access-key", "dir")
 		},
-	}
+	})
 }

@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/term"
-
 	"sn3/chain"
 	"sn3/chain/local"
 	"sn3/internal/proc"
@@ -31,19 +29,6 @@ func lockFolder(dir string) (func() error, error) {
 		return nil, proc.Refused(errors.Join(fmt.Errorf("another process uses the folder %s; stop it or choose another --dir", dir), f.Close()))
 	}
 	return f.Close, nil
-}
-
-func promptPassphrase() (string, error) {
-	if !term.IsTerminal(int(os.Stdin.Fd())) {
-		return "", proc.Usage(errors.New("no terminal to ask for the passphrase on: give --passphrase-file"))
-	}
-	fmt.Fprint(os.Stderr, "Passphrase: ")
-	b, err := term.ReadPassword(int(os.Stdin.Fd()))
-	fmt.Fprintln(os.Stderr)
-	if err != nil {
-		return "", fmt.Errorf("read passphrase: %w", err)
-	}
-	return string(b), nil
 }
 
 // killAt returns a failpoint that kills this process with SIGKILL at a named point, as a crash would. With "" it does
@@ -69,11 +54,12 @@ func (r *registered) has(h chain.Hotkey) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if time.Since(r.at) > 5*time.Second {
+		r.at = time.Now() // also when the chain does not answer: announcements must not wait for it one by one
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		if status, err := r.client.Status(ctx); err == nil {
 			if s, err := r.client.Snapshot(ctx, status.Height); err == nil {
-				r.seats, r.at = map[chain.Hotkey]bool{}, time.Now()
+				r.seats = map[chain.Hotkey]bool{}
 				for _, n := range s.Neurons {
 					r.seats[n.Hotkey] = true
 				}

@@ -68,7 +68,7 @@ func Open(ctx context.Context, c *cli.Context, validator bool) (n *Node, err err
 		return n, err
 	}
 	n.Failpoint = killAt(c.String("failpoint"))
-	key, err := openKey(c)
+	key, err := Key(c.String("keystore"), c.String("passphrase-file"))
 	if err != nil {
 		return n, err
 	}
@@ -144,30 +144,6 @@ func (n *Node) folder() error {
 		}
 	}
 	return nil
-}
-
-func openKey(c *cli.Context) (*ecdsa.PrivateKey, error) {
-	pass, err := Passphrase(c.String("passphrase-file"))
-	if err != nil {
-		return nil, err
-	}
-	key, err := local.OpenKey(c.String("keystore"), pass)
-	if err != nil {
-		return nil, proc.Refused(err)
-	}
-	return key, nil
-}
-
-// Passphrase reads a passphrase file; its last newline does not count.
-func Passphrase(path string) (string, error) {
-	if path == "" {
-		return promptPassphrase()
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return "", proc.Usage(fmt.Errorf("read passphrase: %w", err))
-	}
-	return strings.TrimRight(string(b), "\r\n"), nil
 }
 
 func ownBucket(c *cli.Context) (storage.Locator, *storage.Credential, error) {
@@ -317,8 +293,8 @@ func (n *Node) prefetch(ctx context.Context, g *gossip.Node) {
 	}
 }
 
-// Engine checks that a model engine is known and reports what runs.
-func (n *Node) Engine(name string, engines ...model.Engine) (model.Engine, error) {
+// Engine picks a model engine by its name.
+func Engine(name string, engines ...model.Engine) (model.Engine, error) {
 	var names []string
 	for _, e := range engines {
 		if e.Name() == name {

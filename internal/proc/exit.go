@@ -1,18 +1,12 @@
-// Package proc is the frame of every binary: signals, lifetime, exit codes, logging.
+// Package proc is the frame of every binary: flags, signals, lifetime, exit codes, logging.
 package proc
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
-	"os/signal"
-	"strings"
-	"syscall"
-
-	"github.com/urfave/cli/v2"
 
 	"sn3/chain"
 )
@@ -40,117 +34,109 @@ func (e *exitError) Unwrap() error { return e.err }
 // Usage marks an error as the caller's mistake: exit code 2.
 func Usage(err error) error { return &exitError{err, ExitUsage} }
 
-// Flag is Usage for an error of parsing flags, with the nearest flag there is; package flag tells an unknown one only by its
-// text.
-func Flag(c *cli.Context, err error) error {
-	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
-	if !unknown {
-		return Usage(err)
-	}
-	flags := c.App.Flags
-	if c.Command != nil && len(c.Command.Flags) > 0 {
-		flags = c.Command.Flags
-	}
-	return Usage(fmt.Errorf("there is no flag --%s; did you mean %s?", strings.TrimPrefix(name, "-"), cli.SuggestFlag(flags, name, false)))
-}
-
-// Missing is a usage error that lists which of the named flags are neither given nor in the environment; nil if none is.
-func Missing(c *cli.Context, names ...string) error {
-	var missing []string
-	for _, n := range names {
-		if !c.IsSet(n) {
-			missing = append(missing, "--"+n)
-		}
-	}
-	if len(missing) == 0 {
-		return nil
-	}
-	return Usage(fmt.Errorf("missing: %s", strings.Join(missing, ", ")))
-}
-
 // Refused marks a configuration that the network does not accept: exit code 3.
 func Refused(err error) error { return &exitError{err, ExitRefused} }
+
+// ErrInterrupted: Ctrl-C.
+var ErrInterrupted = errors.New("interrupted")
+
+var errStopped = errors.New("stopped")
 
 // ExitCode is the exit status for what a main action returned.
 func ExitCode(err error) int {
 	var e *exitError
 	switch {
-	case err == nil:
+	case err == nil, only(err, errStopped):
 		return 0
+	case errors.Is(err, ErrInterrupted):
+		return ExitInterrupted
 	case errors.As(err, &e):
 		return e.code
-	case errors.Is(err, errStopped):
-		return 0
-	case errors.Is(err, errInterrupted):
-		return ExitInterrupted
 	case errors.Is(err, chain.ErrNotRegistered), errors.Is(err, chain.ErrFunds):
 		return ExitRefused
 	}
 	return ExitFailure
 }
 
-var (
-	errStopped     = errors.New("stopped")
-	errInterrupted = errors.New("interrupted")
-)
-
-// Context ends on SIGINT, SIGTERM or when the parent's pipe closes; Cause tells which.
-func Context(parentFD int) (context.Context, context.CancelCauseFunc) {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	sig := make(chan os.Signal, 1)
-	signal.Notify(sig, syscall.SIGINT, syscall.SIGTERM)
-	go func() {
-		select {
-		case s := <-sig:
-			if s == syscall.SIGINT {
-				cancel(errInterrupted)
-			} else {
-				cancel(errStopped)
-			}
-		case <-ctx.Done():
+// only says whether an error is one of these and nothing else is joined to it.
+func only(err error, of ...error) bool {
+	for _, o := range of {
+		if err == o {
+			return true
 		}
-	}()
-	if parentFD > 2 {
-		go func() {
-			if _, err := io.Copy(io.Discard, os.NewFile(uintptr(parentFD), "parent")); err == nil || errors.Is(err, io.EOF) {
-				cancel(errStopped)
-			}
-		}()
 	}
-	return ctx, cancel
+	switch x := err.(type) {
+	case interface{ Unwrap() error }:
+		return only(x.Unwrap(), of...)
+	case interface{ Unwrap() []error }:
+		for _, e := range x.Unwrap() {
+			if !only(e, of...) {
+				return false
+			}
+		}
+		return len(x.Unwrap()) > 0
+	}
+	return false
 }
 
-// Ended turns the error of a cancelled run into what ended it.
+// Ended turns the error of a cancelled run into what ended it. An error of another kind that is joined to it stays.
 func Ended(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
-		return context.Cause(ctx)
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	cause := context.Cause(ctx)
+	if only(err, context.Canceled, cause) {
+		return cause
+	}
+	if j, ok := err.(interface{ Unwrap() []error }); ok && (errors.Is(err, context.Canceled) || errors.Is(err, cause)) {
+		out := []error{cause}
+		for _, e := range j.Unwrap() {
+			if !only(e, context.Canceled, cause) {
+				out = append(out, e)
+			}
+		}
+		return errors.Join(out...)
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, cause) {
+		return cause
 	}
 	return err
 }
 
-// Main prints an error for a person and returns the exit code.
+// Main prints an error for a person, or for a machine when the log is JSON, and returns the exit code.
 func Main(name string, err error) int {
 	code := ExitCode(err)
-	if err != nil && code != 0 && code != ExitInterrupted {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
-		if code == ExitUsage {
-			fmt.Fprintf(os.Stderr, "Run %s --help for every flag.\n", name)
-		}
+	if err == nil || only(err, errStopped, ErrInterrupted) {
+		return code
+	}
+	if _, ok := slog.Default().Handler().(*slog.JSONHandler); ok {
+		slog.Error(name+" ends", "reason", err, "exit", code)
+		return code
+	}
+	fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+	if code == ExitUsage {
+		fmt.Fprintf(os.Stderr, "Run %s --help for every flag.\n", name)
 	}
 	return code
 }
 
-// Logger logs to stderr.
+// Logger logs to stderr, as "text" or "json", and becomes the default logger of this process: Main and libraries then speak
+// the same format.
 func Logger(format string, verbose bool) (*slog.Logger, error) {
 	o := &slog.HandlerOptions{Level: slog.LevelInfo}
 	if verbose {
 		o.Level = slog.LevelDebug
 	}
+	var h slog.Handler
 	switch format {
 	case "text":
-		return slog.New(slog.NewTextHandler(os.Stderr, o)), nil
+		h = slog.NewTextHandler(os.Stderr, o)
 	case "json":
-		return slog.New(slog.NewJSONHandler(os.Stderr, o)), nil
+		h = slog.NewJSONHandler(os.Stderr, o)
+	default:
+		return nil, Usage(fmt.Errorf("unknown log format %q; use text or json", format))
 	}
-	return nil, Usage(fmt.Errorf("unknown log format %q; use text or json", format))
+	log := slog.New(h)
+	slog.SetDefault(log)
+	return log, nil
 }
