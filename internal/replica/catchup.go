@@ -5,9 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sort"
-	"strconv"
-	"strings"
 
 	"sn3/chain"
 	"sn3/gradients"
@@ -21,7 +18,12 @@ var (
 	errBehind = errors.New("replica: too far behind to replay")
 	// errNoCheckpoint: no checkpoint in the wanted range is signed by more than half of the stake.
 	errNoCheckpoint = errors.New("replica: no checkpoint signed by more than half of the stake")
+	// errRefused: the own bucket says no, again and again.
+	errRefused = errors.New("replica: the own bucket refuses this node")
 )
+
+// patience is how many blocks in a row a bucket may refuse before that counts as the operator's mistake.
+const patience = 40
 
 // modelFile is the weights' name in a checkpoint folder.
 const modelFile = "model.safetensors"
@@ -39,7 +41,10 @@ func (r *Replica) begin(ctx context.Context) error {
 		}
 	}
 	if r.outbox != nil {
-		if err := r.persist(ctx, "own bucket", func(ctx context.Context) error { return r.outbox.adopt(ctx, s.next()) }); err != nil {
+		if err := r.ownBucket(ctx, s.next()); err != nil {
+			return err
+		}
+		if err := r.queueCheckpoint(s); err != nil { // a crash may have come before it was queued
 			return err
 		}
 	}
@@ -61,6 +66,22 @@ func (r *Replica) begin(ctx context.Context) error {
 	}
 	r.publishState(s)
 	return nil
+}
+
+// ownBucket waits until the own bucket answers and takes over what lies in it. A refusal may be a server that has just
+// started; one that lasts needs the operator.
+func (r *Replica) ownBucket(ctx context.Context, w chain.Window) error {
+	refusals := 0
+	return r.persist(ctx, "own bucket", func(ctx context.Context) error {
+		err := r.outbox.adopt(ctx, w)
+		if !errors.Is(err, storage.ErrDenied) && !errors.Is(err, storage.ErrNotFound) {
+			return err
+		}
+		if refusals++; refusals < patience {
+			return err
+		}
+		return fmt.Errorf("%w; check that the bucket exists and that the access key and secret are its own: %w", errRefused, err)
+	}, errRefused)
 }
 
 // jump waits for a checkpoint at or after window w and goes on from it.
@@ -90,8 +111,11 @@ func (r *Replica) resync(ctx context.Context, cur *state, want chain.Hash) error
 	r.emit(events.Event{Kind: events.Diverged, Window: cur.window, Root: &cur.root, Majority: &want})
 	var s *state
 	err := r.persist(ctx, "a checkpoint to start over from", func(ctx context.Context) error {
-		var err error
-		if s, err = r.checkpoint(ctx, 0, cur.window); errors.Is(err, errNoCheckpoint) {
+		err := errNoCheckpoint
+		if cur.window != chain.NoWindow {
+			s, err = r.checkpoint(ctx, 0, cur.window)
+		}
+		if errors.Is(err, errNoCheckpoint) {
 			s, err = r.initial()
 		}
 		return err
@@ -99,18 +123,21 @@ func (r *Replica) resync(ctx context.Context, cur *state, want chain.Hash) error
 	if err != nil {
 		return err
 	}
-	for s.next() < cur.next() {
-		sel, _, err := r.selection(ctx, s.next())
+	for {
+		if err := r.queueCheckpoint(s); err != nil {
+			return err
+		}
+		if s.next() >= cur.next() {
+			break
+		}
+		next, err := r.replay(ctx, s)
+		if errors.Is(err, errBehind) {
+			return r.jump(ctx, cur.next())
+		}
 		if err != nil {
 			return err
 		}
-		parts, err := r.winners(ctx, s.next(), sel)
-		if err != nil {
-			return err
-		}
-		if s, err = r.step(s, sel, parts); err != nil {
-			return err
-		}
+		s = next
 	}
 	if err := r.saveState(s); err != nil {
 		return err
@@ -122,64 +149,22 @@ func (r *Replica) resync(ctx context.Context, cur *state, want chain.Hash) error
 	return nil
 }
 
-// source is a permitted validator whose bucket is known.
-type source struct {
-	hotkey chain.Hotkey
-	stake  chain.Amount
-	bucket *storage.Bucket
-}
-
-// sources lists the permitted validators with a readable locator, and the stake of all permitted ones.
-func (r *Replica) sources(ctx context.Context) ([]source, chain.Amount, error) {
-	now, err := r.Metagraph(ctx)
+// replay makes the step of the window after s. A validator queues the window file again: what it signed while its state was
+// wrong is replaced.
+func (r *Replica) replay(ctx context.Context, s *state) (*state, error) {
+	sel, file, err := r.selection(ctx, s.next())
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	var out []source
-	var total chain.Amount
-	for _, n := range now.Neurons {
-		if !n.Permit {
-			continue
-		}
-		total += n.Stake
-		p, ok := now.Record(n.Hotkey)
-		if !ok {
-			continue
-		}
-		b, err := r.objects.bucket(p.Record.Locator)
-		if err != nil {
-			r.cfg.Log.Warn("cannot open a validator's bucket", "hotkey", n.Hotkey.Short(), "reason", err)
-			continue
-		}
-		out = append(out, source{n.Hotkey, n.Stake, b})
+	parts, err := r.winners(ctx, s.next(), sel)
+	if err != nil {
+		return nil, err
 	}
-	return out, total, nil
-}
-
-// quorum groups signed files of equal content and returns the sources of the one that more than half of the stake signed.
-func quorum[T any](found map[chain.Hash]*signed[T], total chain.Amount) (*signed[T], bool) {
-	for _, s := range found {
-		if s.stake > total/2 {
-			return s, true
-		}
+	next, err := r.step(s, sel, parts)
+	if err != nil || !r.cfg.Validator || file != nil {
+		return next, err
 	}
-	return nil, false
-}
-
-type signed[T any] struct {
-	body  T
-	stake chain.Amount
-	from  []source
-}
-
-func collect[T any](found map[chain.Hash]*signed[T], digest chain.Hash, body T, from source) {
-	s := found[digest]
-	if s == nil {
-		s = &signed[T]{body: body}
-		found[digest] = s
-	}
-	s.stake += from.stake
-	s.from = append(s.from, from)
+	return next, r.queueWindowFile(ctx, sel, s, next)
 }
 
 // windowFile finds window/<w> as more than half of the stake signed it. errBehind if the validators no longer keep it.
@@ -190,31 +175,18 @@ func (r *Replica) windowFile(ctx context.Context, w chain.Window) (*WindowFile, 
 		if err != nil {
 			return err
 		}
-		found := map[chain.Hash]*signed[WindowFile]{}
-		missing := chain.Amount(0)
-		for _, s := range from {
-			b, err := s.bucket.Get(ctx, windowKey(w), maxWindowFile)
-			if errors.Is(err, storage.ErrNotFound) {
-				missing += s.stake
-			}
-			if err != nil {
-				continue
-			}
-			f, digest, err := OpenWindowFile(r.cfg.Verifier, s.hotkey, b)
+		groups, absent := gather(ctx, r, from, windowKey(w), func(h chain.Hotkey, b []byte) (WindowFile, chain.Hash, error) {
+			f, digest, err := OpenWindowFile(r.cfg.Verifier, h, b)
 			if err == nil && (f.Network != r.cfg.Run.Network || f.Run != r.run || f.Window != w || f.Selection.Window != w) {
 				err = fmt.Errorf("%w: of another run or window", ErrForged)
 			}
-			if err != nil {
-				r.cfg.Log.Error("refused a validator's window file", "hotkey", s.hotkey.Short(), "window", w, "reason", err)
-				continue
-			}
-			collect(found, digest, f, s)
-		}
-		if q, ok := quorum(found, total); ok {
+			return f, digest, err
+		})
+		if q, ok := quorum(groups, total); ok {
 			out = &q.body
 			return nil
 		}
-		if missing >= total-total/2 {
+		if absent >= total-total/2 {
 			return errBehind
 		}
 		return errors.New("not yet signed by more than half of the stake")
@@ -229,37 +201,18 @@ func (r *Replica) checkpoint(ctx context.Context, from, to chain.Window) (*state
 	if err != nil {
 		return nil, err
 	}
-	windows := map[chain.Window]bool{}
-	for _, s := range sources {
-		for _, w := range listCheckpoints(ctx, s.bucket) {
-			if w >= from && w <= to {
-				windows[w] = true
-			}
+	for _, w := range r.offered(ctx, sources, total) {
+		if w < from || w > to {
+			continue
 		}
-	}
-	var order []chain.Window
-	for w := range windows {
-		order = append(order, w)
-	}
-	sort.Slice(order, func(i, j int) bool { return order[i] > order[j] })
-	for _, w := range order {
-		found := map[chain.Hash]*signed[CheckpointManifest]{}
-		for _, s := range sources {
-			b, err := s.bucket.Get(ctx, checkpointKey(w, "manifest.json"), maxWindowFile)
-			if err != nil {
-				continue
-			}
-			m, digest, err := OpenCheckpointManifest(r.cfg.Verifier, s.hotkey, b)
+		groups, _ := gather(ctx, r, sources, checkpointKey(w, "manifest.json"), func(h chain.Hotkey, b []byte) (CheckpointManifest, chain.Hash, error) {
+			m, digest, err := OpenCheckpointManifest(r.cfg.Verifier, h, b)
 			if err == nil && (m.Network != r.cfg.Run.Network || m.Run != r.run || m.Window != w) {
 				err = fmt.Errorf("%w: of another run or window", ErrForged)
 			}
-			if err != nil {
-				r.cfg.Log.Error("refused a validator's checkpoint", "hotkey", s.hotkey.Short(), "window", w, "reason", err)
-				continue
-			}
-			collect(found, digest, m, s)
-		}
-		q, ok := quorum(found, total)
+			return m, digest, err
+		})
+		q, ok := quorum(groups, total)
 		if !ok {
 			continue
 		}
@@ -271,26 +224,10 @@ func (r *Replica) checkpoint(ctx context.Context, from, to chain.Window) (*state
 			r.cfg.Log.Error("refused a validator's checkpoint", "hotkey", s.hotkey.Short(), "window", w, "reason", err)
 		}
 	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	return nil, errNoCheckpoint
-}
-
-// listCheckpoints finds which checkpoint folders a bucket has; a listing is a hint, never evidence.
-func listCheckpoints(ctx context.Context, b *storage.Bucket) []chain.Window {
-	page, err := b.List(ctx, "checkpoint/", "", 1000)
-	if err != nil {
-		return nil
-	}
-	var out []chain.Window
-	for _, o := range page {
-		parts := strings.Split(o.Key, "/")
-		if len(parts) != 3 || parts[2] != "manifest.json" {
-			continue
-		}
-		if w, err := strconv.ParseUint(parts[1], 10, 62); err == nil {
-			out = append(out, chain.Window(w))
-		}
-	}
-	return out
 }
 
 func (r *Replica) loadCheckpoint(ctx context.Context, b *storage.Bucket, m CheckpointManifest) (*state, error) {
@@ -301,8 +238,8 @@ func (r *Replica) loadCheckpoint(ctx context.Context, b *storage.Bucket, m Check
 		if limit := int64(4*r.layout.Params()) + 1<<20; f.Size <= 0 || f.Size > limit {
 			return nil, fmt.Errorf("%w: model of %d bytes, at most %d", ErrForged, f.Size, limit)
 		}
-		buf := make(memory, f.Size)
-		if err := b.Fetch(ctx, checkpointKey(m.Window, modelFile), f.Size, f.SHA256, buf); err != nil {
+		var buf memory
+		if err := b.Fetch(ctx, checkpointKey(m.Window, modelFile), f.Size, f.SHA256, &buf); err != nil {
 			return nil, fmt.Errorf("fetch checkpoint: %w", err)
 		}
 		theta, err := hf.ReadModel(bytes.NewReader(buf), f.Size, r.layout.Config())

@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"sn3/chain"
 )
@@ -10,14 +11,15 @@ import (
 // Load counts goroutines that are at work, as opposed to waiting for a block or for an applied window. A simulation makes
 // the next block when it is zero; a real node has none (nil is fine).
 type Load struct {
-	mu   sync.Mutex
-	cond *sync.Cond
-	n    int
+	mu      sync.Mutex
+	cond    *sync.Cond
+	n       int
+	waiting map[*waiter]struct{} // not counted in n until they are released
 }
 
 // NewLoad returns an idle Load.
 func NewLoad() *Load {
-	l := &Load{}
+	l := &Load{waiting: map[*waiter]struct{}{}}
 	l.cond = sync.NewCond(&l.mu)
 	return l
 }
@@ -28,11 +30,15 @@ func (l *Load) Add(n int) {
 		return
 	}
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.add(n)
+}
+
+func (l *Load) add(n int) {
 	l.n += n
 	if l.n == 0 {
 		l.cond.Broadcast()
 	}
-	l.mu.Unlock()
 }
 
 // Idle waits until nobody is at work.
@@ -41,6 +47,45 @@ func (l *Load) Idle() {
 	defer l.mu.Unlock()
 	for l.n != 0 {
 		l.cond.Wait()
+	}
+}
+
+// enter takes a goroutine that begins to wait out of the count.
+func (l *Load) enter(w *waiter) {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting[w] = struct{}{}
+	l.add(-1)
+}
+
+// leave counts a waiter as at work again, once however often it is called.
+func (l *Load) leave(w *waiter) {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, still := l.waiting[w]; still {
+		delete(l.waiting, w)
+		l.add(1)
+	}
+}
+
+// sweep counts those waiters as at work whose context has ended: they are about to go on.
+func (l *Load) sweep() {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for w := range l.waiting {
+		if w.ctx.Err() != nil {
+			delete(l.waiting, w)
+			l.add(1)
+		}
 	}
 }
 
@@ -54,6 +99,7 @@ type Gate struct {
 }
 
 type waiter struct {
+	ctx   context.Context
 	level uint64
 	ch    chan struct{}
 }
@@ -72,7 +118,7 @@ func (g *Gate) Raise(level uint64) {
 	for w := range g.waiting {
 		if w.level <= level {
 			delete(g.waiting, w)
-			g.load.Add(1)
+			g.load.leave(w)
 			close(w.ch)
 		}
 	}
@@ -95,13 +141,14 @@ func (g *Gate) Wait(ctx context.Context, level uint64) error {
 		g.mu.Unlock()
 		return nil
 	}
-	w := &waiter{level, make(chan struct{})}
+	w := &waiter{ctx, level, make(chan struct{})}
 	if g.waiting == nil {
 		g.waiting = map[*waiter]struct{}{}
 	}
 	g.waiting[w] = struct{}{}
-	g.load.Add(-1)
+	g.load.enter(w)
 	g.mu.Unlock()
+	defer g.load.leave(w)
 	select {
 	case <-w.ch:
 		return nil
@@ -109,10 +156,7 @@ func (g *Gate) Wait(ctx context.Context, level uint64) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if _, still := g.waiting[w]; still {
-		delete(g.waiting, w)
-		g.load.Add(1)
-	}
+	delete(g.waiting, w)
 	return ctx.Err()
 }
 
@@ -152,7 +196,7 @@ func (c *Clock) Wait(ctx context.Context, b chain.Block) error { return c.gate.W
 // WaitNext waits for one more block: the pause between tries.
 func (c *Clock) WaitNext(ctx context.Context) error { return c.Wait(ctx, c.Now().Block+1) }
 
-// Until returns a context that ends when block b is final.
+// Until returns a context that ends when block b is final. Who waits at a gate under it is at work from then on.
 func (c *Clock) Until(ctx context.Context, b chain.Block) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	if c.Now().Block >= b {
@@ -162,6 +206,7 @@ func (c *Clock) Until(ctx context.Context, b chain.Block) (context.Context, cont
 	c.Go(func() {
 		if c.Wait(ctx, b) == nil {
 			cancel()
+			c.gate.load.sweep()
 		}
 	})
 	return ctx, cancel
@@ -175,4 +220,30 @@ func (c *Clock) Go(f func()) {
 		defer load.Add(-1)
 		f()
 	}()
+}
+
+// Each runs f(0) … f(n-1) at once and returns when all have ended. Each of them counts as at work until it returns or
+// waits; the caller does not count meanwhile.
+func (c *Clock) Each(n int, f func(i int)) {
+	if n == 0 {
+		return
+	}
+	load := c.gate.load
+	load.Add(n - 1) // the caller's own place is the last one's
+	var left atomic.Int64
+	left.Store(int64(n))
+	done := make(chan struct{})
+	for i := range n {
+		go func() {
+			defer func() {
+				if left.Add(-1) > 0 {
+					load.Add(-1)
+				} else {
+					close(done)
+				}
+			}()
+			f(i)
+		}()
+	}
+	<-done
 }

@@ -26,29 +26,33 @@ const (
 )
 
 // writeAtomic writes a file so that a crash at any point leaves the old or the new one: temporary file, fsync, rename,
-// fsync of the folder.
-func writeAtomic(path string, fill func(io.Writer) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+// fsync of the folder. Without durable the fsyncs are left out, and a power cut may leave anything. The temporary file of a
+// crash is overwritten next time, so one path has one writer at a time.
+func writeAtomic(path string, durable bool, fill func(io.Writer) error) error {
+	tmp := path + ".tmp"
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
 	}
-	defer os.Remove(f.Name())
 	w := bufio.NewWriterSize(f, 1<<18)
 	err = fill(w)
 	if err == nil {
 		err = w.Flush()
 	}
-	if err == nil {
+	if err == nil && durable {
 		err = f.Sync()
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = os.Rename(tmp, path)
 	}
 	if err != nil {
-		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+		return errors.Join(fmt.Errorf("write %s: %w", filepath.Base(path), err), os.Remove(tmp)) // makes room on a full disk
+	}
+	if !durable {
+		return nil
 	}
 	return syncDir(filepath.Dir(path))
 }
@@ -66,7 +70,7 @@ func syncDir(dir string) error {
 }
 
 func (r *Replica) saveState(s *state) error {
-	return writeAtomic(filepath.Join(r.cfg.Dir, stateFile), func(w io.Writer) error {
+	return writeAtomic(filepath.Join(r.cfg.Dir, stateFile), true, func(w io.Writer) error {
 		sum := sha256.New()
 		out := io.MultiWriter(w, sum)
 		head := append([]byte(stateMagic), r.run[:]...)
@@ -100,8 +104,28 @@ func writeFloats(w io.Writer, v []float32) error {
 	return nil
 }
 
-// loadState reads the saved state; nil if there is none or it belongs to another run. A damaged file is set aside and
-// reported: the node then starts from a checkpoint.
+// checkFolder refuses a folder that another run has used: its error feedback and moments would poison this one.
+func (r *Replica) checkFolder() error {
+	f, err := os.Open(filepath.Join(r.cfg.Dir, stateFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read saved model: %w", err)
+	}
+	defer f.Close()
+	head := make([]byte, len(stateMagic)+32)
+	if _, err := io.ReadFull(f, head); err != nil || string(head[:len(stateMagic)]) != stateMagic {
+		return nil // damaged: loadState sets it aside
+	}
+	if other := chain.Hash(head[len(stateMagic):]); other != r.run {
+		return fmt.Errorf("%w: %s is of run %s, the network runs %s; give this node another folder", ErrOtherRun, f.Name(), other.Short(), r.run.Short())
+	}
+	return nil
+}
+
+// loadState reads the saved state; nil if there is none. A damaged file is set aside and reported: the node then starts from
+// a checkpoint.
 func (r *Replica) loadState() (*state, error) {
 	path := filepath.Join(r.cfg.Dir, stateFile)
 	f, err := os.Open(path)
@@ -131,7 +155,7 @@ func (r *Replica) readState(in io.Reader, sum hash.Hash) (*state, error) {
 	}
 	rest := head[len(stateMagic):]
 	if string(head[:len(stateMagic)]) != stateMagic || !bytes.Equal(rest[:32], r.run[:]) {
-		return nil, errors.New("file of another run or version")
+		return nil, errors.New("of another version")
 	}
 	s := &state{window: chain.Window(binary.BigEndian.Uint64(rest[32:])), root: chain.Hash(rest[40:72]),
 		transition: chain.Hash(rest[72:104]), theta: model.NewFlat(r.layout)}
@@ -187,5 +211,5 @@ func (r *Replica) initial() (*state, error) {
 func WriteFile(path string, b []byte) error { return writeBytes(path, b) }
 
 func writeBytes(path string, b []byte) error {
-	return writeAtomic(path, func(w io.Writer) error { _, err := w.Write(b); return err })
+	return writeAtomic(path, true, func(w io.Writer) error { _, err := w.Write(b); return err })
 }

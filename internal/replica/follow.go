@@ -122,8 +122,14 @@ func (r *Replica) step(cur *state, sel chain.Selection, parts []*gradients.Paylo
 	return next, nil
 }
 
-// finish makes a new state durable and visible, then does a validator's publishing and everybody's pruning.
+// finish makes a new state durable and visible. What a validator publishes of it is queued so that a crash in between loses
+// nothing: the window file before the state is saved, the checkpoint again after a start (begin).
 func (r *Replica) finish(ctx context.Context, sel chain.Selection, cur, next *state) error {
+	if r.cfg.Validator {
+		if err := r.queueWindowFile(ctx, sel, cur, next); err != nil {
+			return err
+		}
+	}
 	if err := r.saveState(next); err != nil {
 		return fmt.Errorf("save model of window %d (is the disk full?): %w", next.window, err)
 	}
@@ -133,18 +139,13 @@ func (r *Replica) finish(ctx context.Context, sel chain.Selection, cur, next *st
 		winners[i] = w.Hotkey
 	}
 	r.emit(events.Event{Kind: events.Applied, Window: next.window, Block: r.clock.Now().Block, Root: &next.root, Winners: winners})
-	if r.cfg.Validator {
-		if err := r.publishWindow(ctx, sel, cur, next); err != nil {
-			return err
-		}
+	if err := r.queueCheckpoint(next); err != nil {
+		return err
 	}
-	keep := chain.Window(r.cfg.Run.Keep)
-	if next.window > keep {
+	if keep := chain.Window(r.cfg.Run.Keep); next.window > keep {
 		r.objects.forget(next.window - keep)
 		if r.outbox != nil {
-			if err := r.outbox.prune(ctx, next.window-keep); err != nil {
-				r.cfg.Log.Warn("cannot prune old windows; trying again next window", "reason", err)
-			}
+			r.outbox.forget(next.window - keep)
 		}
 	}
 	return nil
@@ -182,7 +183,14 @@ func (r *Replica) selectHere(ctx context.Context, w chain.Window) (chain.Selecti
 	if err != nil {
 		return chain.Selection{}, err
 	}
-	sel := chain.Select(chain.NewView(w, deadline, scoreBy), r.cfg.Run.Rules)
+	view := chain.NewView(w, deadline, scoreBy)
+	sel := chain.Select(view, r.cfg.Run.Rules)
+	for _, b := range view.Ballots {
+		if b.Vote != nil && sel.Root != (chain.Hash{}) && b.Vote.Root != sel.Root {
+			r.cfg.Log.Warn("a validator's model is not the majority's", "hotkey", b.Validator.Short(), "window", w,
+				"its", b.Vote.Root.Short(), "theirs", sel.Root.Short())
+		}
+	}
 	if s, ok := r.cfg.Chain.(chain.Selector); ok {
 		theirs, err := s.Selection(ctx, w)
 		if err != nil {
@@ -202,12 +210,14 @@ func sameSelection(a, b chain.Selection) bool {
 	return reflect.DeepEqual(a, b)
 }
 
-// winners fetches every selected payload: origin, then the validators' mirrors, again with each block until all are here.
+// winners fetches every selected payload: origin or the validators' mirrors, again with each block until all are here.
 func (r *Replica) winners(ctx context.Context, w chain.Window, sel chain.Selection) ([]*gradients.Payload, error) {
 	parts := make([]*gradients.Payload, len(sel.Winners))
-	for i, c := range sel.Winners {
+	errs := make([]error, len(sel.Winners))
+	r.clock.Each(len(sel.Winners), func(i int) {
+		c := sel.Winners[i]
 		what := fmt.Sprintf("payload of %s in window %d", c.Hotkey.Short(), w)
-		err := r.persist(ctx, what, func(ctx context.Context) error {
+		errs[i] = r.persist(ctx, what, func(ctx context.Context) error {
 			mirrors, err := r.mirrors(ctx)
 			if err != nil {
 				return err
@@ -219,6 +229,8 @@ func (r *Replica) winners(ctx context.Context, w chain.Window, sel chain.Selecti
 			parts[i] = p
 			return err
 		})
+	})
+	for _, err := range errs {
 		if err != nil {
 			return nil, err
 		}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,7 +20,10 @@ import (
 const (
 	maxManifest   = 4 << 10
 	maxWindowFile = 1 << 20
+	maxBuckets    = 1024 // buckets kept open; locators are free to change every window
 	fetchTimeout  = 20 * time.Second
+	// hedge is the start that one source of a winner has before the next is asked as well.
+	hedge = 500 * time.Millisecond
 )
 
 // Keys of objects in buckets (DESIGN §11).
@@ -65,6 +67,9 @@ func (o *objects) bucket(locator []byte) (*storage.Bucket, error) {
 	b, err := o.r.cfg.Open(l)
 	if err != nil {
 		return nil, fmt.Errorf("open bucket: %w", err)
+	}
+	if len(o.buckets) >= maxBuckets {
+		clear(o.buckets)
 	}
 	o.buckets[string(locator)] = b
 	return b, nil
@@ -157,8 +162,8 @@ func (o *objects) payload(ctx context.Context, m gradients.Manifest, from *stora
 	if !ok {
 		ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 		defer cancel()
-		buf := make(memory, m.Length)
-		if err := from.Fetch(ctx, payloadKey(m.Payload), m.Length, m.Payload, buf); err != nil {
+		var buf memory
+		if err := from.Fetch(ctx, payloadKey(m.Payload), m.Length, m.Payload, &buf); err != nil {
 			return nil, fmt.Errorf("fetch payload: %w", err)
 		}
 		b = buf
@@ -176,39 +181,82 @@ func (o *objects) payload(ctx context.Context, m gradients.Manifest, from *stora
 	return p, nil
 }
 
-// anywhere tries the origin, then the mirrors, once each; it returns the last error if none has the payload.
-func (o *objects) anywhere(ctx context.Context, c chain.Candidate, w chain.Window, mirrors [][]byte) (gradients.Manifest, *gradients.Payload, error) {
-	var last error
-	for _, locator := range append([][]byte{c.Locator}, mirrors...) {
-		b, err := o.bucket(locator)
-		if err != nil {
-			last = err
-			continue
-		}
-		m, err := o.manifest(ctx, w, c.Digest, b)
-		if err == nil {
-			var p *gradients.Payload
-			if p, err = o.payload(ctx, m, b); err == nil {
-				return m, p, nil
-			}
-		}
-		last = err
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	if last == nil {
-		last = errors.New("no bucket is known")
-	}
-	return gradients.Manifest{}, nil, last
+// answer is a manifest and its payload, or why a source does not have them.
+type answer struct {
+	source int
+	m      gradients.Manifest
+	p      *gradients.Payload
+	err    error
 }
 
-// memory is an io.WriterAt over a slice of fixed size.
+// anywhere asks the origin, then the mirrors: the next one when one has failed or has not answered within hedge, so that a
+// source that hangs costs little; while one hangs, those that failed are asked again, for a mirror may be on its way. The
+// first answer counts, whose it is does not matter: the hashes say what it must be. It returns the last error when all
+// have failed.
+func (o *objects) anywhere(ctx context.Context, c chain.Candidate, w chain.Window, mirrors [][]byte) (gradients.Manifest, *gradients.Payload, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	sources := append([][]byte{c.Locator}, mirrors...)
+	var ask []int
+	for i := range sources {
+		ask = append(ask, i)
+	}
+	answers := make(chan answer)
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for asked, open := 0, 0; ; {
+		wake := next.C
+		if len(ask) == 0 {
+			wake = nil
+		}
+		select {
+		case <-ctx.Done():
+			return gradients.Manifest{}, nil, ctx.Err()
+		case <-wake:
+			go o.ask(ctx, ask[0], sources[ask[0]], c.Digest, w, answers)
+			ask = ask[1:]
+			asked, open = asked+1, open+1
+			next.Reset(hedge)
+		case a := <-answers:
+			if a.err == nil {
+				return a.m, a.p, nil
+			}
+			if open--; open == 0 && asked >= len(sources) {
+				return gradients.Manifest{}, nil, a.err
+			}
+			if asked < len(sources) {
+				next.Reset(0)
+			}
+			ask = append(ask, a.source)
+		}
+	}
+}
+
+// ask fetches from one source; nobody may be there any more to hear the answer.
+func (o *objects) ask(ctx context.Context, source int, locator []byte, digest chain.Hash, w chain.Window, answers chan<- answer) {
+	a := answer{source: source}
+	b, err := o.bucket(locator)
+	if err == nil {
+		a.m, err = o.manifest(ctx, w, digest, b)
+	}
+	if err == nil {
+		a.p, err = o.payload(ctx, a.m, b)
+	}
+	a.err = err
+	select {
+	case answers <- a:
+	case <-ctx.Done():
+	}
+}
+
+// memory is an io.WriterAt that grows with what is written, from the start to the end.
 type memory []byte
 
-func (m memory) WriteAt(b []byte, off int64) (int, error) {
-	if off < 0 || off+int64(len(b)) > int64(len(m)) {
-		return 0, fmt.Errorf("write at %d: beyond %d bytes", off+int64(len(b)), len(m))
+// WriteAt implements io.WriterAt.
+func (m *memory) WriteAt(b []byte, off int64) (int, error) {
+	if off != int64(len(*m)) {
+		return 0, fmt.Errorf("write at %d: %d bytes are there", off, len(*m))
 	}
-	return copy(m[off:], b), nil
+	*m = append(*m, b...)
+	return len(b), nil
 }

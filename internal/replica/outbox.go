@@ -18,23 +18,20 @@ import (
 )
 
 // outbox uploads a node's own objects in order and in the background, however long the bucket is away: what is added is on
-// disk first, so a restart goes on with it. It also knows which window each object belongs to, for pruning.
+// disk first, so a restart goes on with it. It also knows which window each object belongs to and deletes the old ones.
 type outbox struct {
 	r    *Replica
 	dir  string
-	mu   sync.Mutex
-	todo []item
 	wake chan struct{}
-	kept map[string]chain.Window // every key this node has published, with its window
-	// running: queued items count as work in the clock's Load
-	running bool
-}
 
-// item is one object to upload; its bytes are in file.
-type item struct {
-	Window chain.Window `json:"window"`
-	Key    string       `json:"key"`
-	file   string
+	mu      sync.Mutex
+	todo    []item
+	sending bool                    // todo[0] is being uploaded
+	seq     uint64                  // number of the next file
+	kept    map[string]chain.Window // every key this node has published, with its window
+	before  chain.Window            // objects of earlier windows are to go
+	prune   bool                    // and have not gone yet
+	running bool                    // what is queued counts as work in the clock's Load
 }
 
 const keptFile = "published.json"
@@ -44,55 +41,62 @@ func openOutbox(r *Replica) (*outbox, error) {
 	if err := os.MkdirAll(o.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make outbox: %w", err)
 	}
-	if b, err := os.ReadFile(filepath.Join(r.cfg.Dir, keptFile)); err == nil {
-		if err := json.Unmarshal(b, &o.kept); err != nil {
-			r.cfg.Log.Warn("list of published objects is damaged; old objects may stay in the bucket", "reason", err)
-		}
+	b, err := os.ReadFile(filepath.Join(r.cfg.Dir, keptFile))
+	if err == nil {
+		err = json.Unmarshal(b, &o.kept)
 	}
-	names, err := filepath.Glob(filepath.Join(o.dir, "*.key"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		r.cfg.Log.Warn("list of published objects is damaged; asking the bucket instead", "reason", err)
+		o.kept = map[string]chain.Window{}
+	}
+	entries, err := os.ReadDir(o.dir) // by name: in the order in which they were added
 	if err != nil {
 		return nil, fmt.Errorf("read outbox: %w", err)
 	}
-	sort.Strings(names)
-	for _, n := range names {
-		var it item
-		if b, err := os.ReadFile(n); err != nil || json.Unmarshal(b, &it) != nil {
-			continue // its data file was never acknowledged
+	for _, e := range entries {
+		it, err := readItem(filepath.Join(o.dir, e.Name()))
+		if err != nil && !errors.Is(err, errItem) {
+			return nil, fmt.Errorf("read outbox: %w", err)
 		}
-		it.file = strings.TrimSuffix(n, ".key")
-		o.todo = append(o.todo, it)
+		if err != nil { // a file that a crash left unfinished was never acknowledged
+			r.cfg.Log.Warn("dropped an unfinished object from the outbox", "file", e.Name(), "reason", err)
+			if err := os.Remove(filepath.Join(o.dir, e.Name())); err != nil {
+				return nil, fmt.Errorf("clean outbox: %w", err)
+			}
+			continue
+		}
+		o.todo, o.kept[it.key], o.seq = append(o.todo, it), it.window, it.seq+1
 	}
 	return o, nil
 }
 
-// add puts an object on disk and in the queue. Adding a key that is already queued or published is not an error.
+// add puts an object on disk and in the queue. One whose key names its content and that is queued or published already is
+// not added again; others replace what is there.
 func (o *outbox) add(w chain.Window, key string, b []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if at, ok := o.kept[key]; ok && at >= w {
+	if at, ok := o.kept[key]; ok && at >= w && addressed(key) {
 		return nil
 	}
-	it := item{Window: w, Key: key, file: filepath.Join(o.dir, fmt.Sprintf("%020d", time.Now().UnixNano()))}
-	meta, err := json.Marshal(it)
-	if err != nil {
-		return fmt.Errorf("queue object: %w", err)
+	it := item{dir: o.dir, seq: o.seq, window: w, key: key}
+	if err := it.write(b, !addressed(key)); err != nil {
+		return fmt.Errorf("queue %s (is the disk full?): %w", key, err)
 	}
-	if err := os.WriteFile(it.file, b, 0o600); err != nil {
-		return fmt.Errorf("queue object: %w", err)
-	}
-	if err := os.WriteFile(it.file+".key", meta, 0o600); err != nil {
-		return fmt.Errorf("queue object: %w", err)
-	}
+	o.seq++
 	o.kept[key] = w
 	o.todo = append(o.todo, it)
-	if o.running {
-		o.r.clock.Load().Add(1) // until it is uploaded
-	}
-	select {
-	case o.wake <- struct{}{}:
-	default:
-	}
+	o.work(1) // until it is uploaded
 	return nil
+}
+
+// addressed says whether a key is the hash of what lies under it.
+func addressed(key string) bool {
+	for _, prefix := range []string{"payload/", "manifest/", "evidence/"} {
+		if strings.HasPrefix(key, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 // put uploads at once, for what must be there before a record is published.
@@ -131,72 +135,106 @@ func (o *outbox) adopt(ctx context.Context, w chain.Window) error {
 	return nil
 }
 
+// forget lets go of the objects of windows before w: what is queued is dropped, what lies in the bucket is deleted in the
+// background.
+func (o *outbox) forget(w chain.Window) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.before = w
+	if !o.prune {
+		o.prune = true
+		o.work(1)
+	}
+	for i := len(o.todo) - 1; i >= 0; i-- {
+		it := o.todo[i]
+		if it.window >= w || i == 0 && o.sending {
+			continue
+		}
+		if err := it.remove(); err != nil {
+			o.r.cfg.Log.Warn("cannot remove an old object from the outbox", "key", it.key, "reason", err)
+			continue
+		}
+		o.todo = append(o.todo[:i:i], o.todo[i+1:]...)
+		o.work(-1)
+	}
+}
+
+// work changes how much there is to do, and wakes run for more. The caller holds mu.
+func (o *outbox) work(n int) {
+	if o.running {
+		o.r.clock.Load().Add(n)
+	}
+	if n > 0 {
+		select {
+		case o.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
 // count switches counting of queued items as work on and off.
 func (o *outbox) count(on bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.running = on
-	if on {
-		o.r.clock.Load().Add(len(o.todo))
-	} else {
-		o.r.clock.Load().Add(-len(o.todo))
+	n := len(o.todo)
+	if o.prune {
+		n++
 	}
+	o.running = on
+	if !on {
+		n = -n
+	}
+	o.r.clock.Load().Add(n)
 }
 
-// run uploads until ctx ends.
+// run uploads and prunes until ctx ends.
 func (o *outbox) run(ctx context.Context) {
 	o.count(true)
 	defer o.count(false)
 	waiting := false
-	for {
+	for ctx.Err() == nil {
+		o.clean(ctx)
 		it, ok := o.head()
 		if !ok {
 			select {
 			case <-ctx.Done():
-				return
 			case <-o.wake:
 			}
 			continue
 		}
 		err := o.upload(ctx, it)
+		o.sent(err == nil)
 		switch {
 		case err == nil:
 			if waiting {
 				o.r.emit(events.Event{Kind: events.Resumed, Reason: "own bucket answers again"})
 			}
 			waiting = false
-			o.mu.Lock()
-			o.todo = o.todo[1:]
-			o.r.clock.Load().Add(-1)
-			o.mu.Unlock()
 		case ctx.Err() != nil:
-			return
 		default:
 			if !waiting {
-				o.r.cfg.Log.Warn("own bucket does not take an object; trying on", "key", it.Key, "reason", err)
+				o.r.cfg.Log.Warn("own bucket does not take an object; trying on", "key", it.key, "reason", err)
 				o.r.emit(events.Event{Kind: events.Waiting, Reason: "own bucket: " + err.Error()})
 			}
 			waiting = true
-			if o.rest(ctx) != nil {
-				return
-			}
+			o.rest(ctx)
 		}
 	}
 }
 
 // rest waits between two tries. In a simulation what is queued does not count as work meanwhile: a bucket that is away must
 // not stop the clock.
-func (o *outbox) rest(ctx context.Context) error {
+func (o *outbox) rest(ctx context.Context) {
 	load := o.r.clock.Load()
 	if load == nil {
-		return pause(ctx, time.Second)
+		_ = pause(ctx, time.Second) // run sees that ctx has ended
+		return
 	}
 	load.Add(1)
 	o.count(false)
-	err := o.r.clock.WaitNext(ctx)
+	_ = o.r.clock.WaitNext(ctx)
 	o.count(true)
 	load.Add(-1)
-	return err
 }
 
 func (o *outbox) head() (item, bool) {
@@ -205,43 +243,83 @@ func (o *outbox) head() (item, bool) {
 	if len(o.todo) == 0 {
 		return item{}, false
 	}
+	o.sending = true
 	return o.todo[0], true
 }
 
-func (o *outbox) upload(ctx context.Context, it item) error {
-	b, err := os.ReadFile(it.file)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+func (o *outbox) sent(ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.sending = false
+	if ok {
+		o.todo = o.todo[1:]
+		o.work(-1)
 	}
-	if err != nil {
-		return fmt.Errorf("read queued object: %w", err)
-	}
-	if err := o.r.cfg.Bucket.Put(ctx, it.Key, b); err != nil {
-		return err
-	}
-	return errors.Join(os.Remove(it.file+".key"), os.Remove(it.file))
 }
 
-// prune deletes this node's objects of windows before w from its bucket, whatever is still queued included.
-func (o *outbox) prune(ctx context.Context, before chain.Window) error {
-	o.mu.Lock()
-	var old []string
-	for key, w := range o.kept {
-		if w < before {
-			old = append(old, key)
+// upload sends one item. One that is not what was queued is dropped: no reader would take it.
+func (o *outbox) upload(ctx context.Context, it item) error {
+	b, err := it.read()
+	switch {
+	case errors.Is(err, errItem):
+		o.r.cfg.Log.Warn("dropped a damaged object from the outbox", "key", it.key, "reason", err)
+	case err != nil:
+		return fmt.Errorf("read queued object: %w", err)
+	default:
+		if err := o.r.cfg.Bucket.Put(ctx, it.key, b); err != nil {
+			return err
 		}
 	}
-	sort.Strings(old)
-	o.mu.Unlock()
-	if len(old) > 0 {
-		if err := o.r.cfg.Bucket.Delete(ctx, old...); err != nil && !errors.Is(err, storage.ErrNotFound) {
-			return fmt.Errorf("prune own bucket: %w", err)
-		}
+	return it.remove()
+}
+
+// clean deletes this node's objects of windows before the one that forget named, if that is still to be done. A failure
+// waits for the next window: it must not keep new objects from being uploaded.
+func (o *outbox) clean(ctx context.Context) {
+	old, before, due := o.old()
+	if !due {
+		return
+	}
+	err := o.r.cfg.Bucket.Delete(ctx, old...)
+	if errors.Is(err, storage.ErrNotFound) {
+		err = nil
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, key := range old {
-		delete(o.kept, key)
+	if err == nil {
+		err = o.saveKept(old, before)
+	}
+	if err != nil && ctx.Err() == nil {
+		o.r.cfg.Log.Warn("cannot prune old windows; trying again next window", "reason", err)
+	}
+	if o.before == before {
+		o.prune = false
+		o.work(-1)
+	}
+}
+
+// old lists what is to be deleted.
+func (o *outbox) old() (keys []string, before chain.Window, due bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.prune {
+		return nil, 0, false
+	}
+	for key, w := range o.kept {
+		if w < o.before {
+			keys = append(keys, key)
+		}
+	}
+	sort.Strings(keys)
+	return keys, o.before, true
+}
+
+// saveKept takes what was deleted from the list and saves it.
+func (o *outbox) saveKept(deleted []string, before chain.Window) error {
+	for _, key := range deleted {
+		if o.kept[key] < before {
+			delete(o.kept, key)
+		}
 	}
 	b, err := json.Marshal(o.kept)
 	if err != nil {

@@ -126,13 +126,14 @@ func (r *Replica) settle(ctx context.Context, p *gradients.Pending, record chain
 	if err != nil {
 		return Outcome{}, fmt.Errorf("read records at deadline: %w", err)
 	}
-	if got, ok := at.Record(r.cfg.Self); ok && got.Record.Equal(record) {
-		return Outcome{record.Digest, got.At, got.At <= deadline}, p.Confirm()
+	if got, ok := at.Record(r.cfg.Self); ok && got.Record.Equal(record) && got.At <= deadline {
+		return Outcome{record.Digest, got.At, true}, p.Confirm()
 	}
 	return Outcome{Digest: record.Digest}, p.Discard()
 }
 
-// Vote uploads the evidence and publishes the vote of window w. It is plain in this version: the trust issue seals it.
+// Vote queues the evidence for upload and publishes the vote of window w, which binds it by its hash: a bucket that is away
+// does not keep a validator from voting. It is plain in this version: the trust issue seals it.
 func (r *Replica) Vote(ctx context.Context, w chain.Window, scores []chain.Score, evidence []byte) (Outcome, error) {
 	base, err := r.At(ctx, w-1)
 	if err != nil {
@@ -148,7 +149,7 @@ func (r *Replica) Vote(ctx context.Context, w chain.Window, scores []chain.Score
 	by := r.sched.At(w, chain.PhaseScoreBy)
 	up, cancel := r.clock.Until(ctx, by)
 	defer cancel()
-	if err := r.outbox.put(up, w, evidenceKey(digest), evidence); err != nil {
+	if err := r.outbox.add(w, evidenceKey(digest), evidence); err != nil {
 		return Outcome{}, err
 	}
 	r.cfg.Failpoint("evidence")

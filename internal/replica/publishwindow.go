@@ -14,43 +14,46 @@ import (
 	"sn3/model/hf"
 )
 
-// publishWindow queues a validator's window file and, every k windows, its checkpoint.
-func (r *Replica) publishWindow(ctx context.Context, sel chain.Selection, cur, next *state) error {
-	w := next.window
-	if err := r.queueWindowFile(ctx, sel, cur, next); err != nil {
-		return err
-	}
-	if w != 0 && (w+1)%chain.Window(r.cfg.Run.Checkpoint) != 0 {
+// queueCheckpoint queues a validator's checkpoint if one is due after the state's window.
+func (r *Replica) queueCheckpoint(s *state) error {
+	if !r.cfg.Validator || s.window == chain.NoWindow || s.window != 0 && s.next()%chain.Window(r.cfg.Run.Checkpoint) != 0 {
 		return nil
 	}
-	return r.eachCheckpointFile(next, func(name string, b []byte) error {
-		return r.outbox.add(w, checkpointKey(w, name), b)
+	return r.eachCheckpointFile(s, func(name string, b []byte) error {
+		return r.outbox.add(s.window, checkpointKey(s.window, name), b)
 	})
 }
 
+// queueWindowFile queues a validator's file of the window that led from cur to next. A window that the chain no longer
+// knows was replayed long after: others have signed it.
 func (r *Replica) queueWindowFile(ctx context.Context, sel chain.Selection, cur, next *state) error {
 	w := next.window
-	deadline, err := r.cfg.Chain.Snapshot(ctx, r.sched.At(w, chain.PhaseDeadline))
-	if err == nil {
-		var scoreBy *chain.Snapshot
-		if scoreBy, err = r.cfg.Chain.Snapshot(ctx, r.sched.At(w, chain.PhaseScoreBy)); err == nil {
-			f := WindowFile{Network: r.cfg.Run.Network, Run: r.run, Window: w, Before: cur.root, After: next.root,
-				Transition: next.transition, Votes: casts(chain.NewView(w, deadline, scoreBy)), Selection: sel}
-			b, err := seal(r.cfg.Signer, domainWindow, f)
-			if err != nil {
-				return err
-			}
-			return r.outbox.add(w, windowKey(w), b)
+	var view chain.View
+	err := r.persist(ctx, "the chain", func(ctx context.Context) error {
+		deadline, err := r.cfg.Chain.Snapshot(ctx, r.sched.At(w, chain.PhaseDeadline))
+		if err != nil {
+			return err
 		}
-	}
+		scoreBy, err := r.cfg.Chain.Snapshot(ctx, r.sched.At(w, chain.PhaseScoreBy))
+		if err != nil {
+			return err
+		}
+		view = chain.NewView(w, deadline, scoreBy)
+		return nil
+	}, chain.ErrPruned)
 	if errors.Is(err, chain.ErrPruned) {
-		return nil // replayed long after: others have signed it
+		return nil
 	}
-	if ctx.Err() != nil {
-		return ctx.Err()
+	if err != nil {
+		return err
 	}
-	r.cfg.Log.Warn("cannot write the window file", "window", w, "reason", err)
-	return nil
+	f := WindowFile{Network: r.cfg.Run.Network, Run: r.run, Window: w, Before: cur.root, After: next.root,
+		Transition: next.transition, Votes: casts(view), Selection: sel}
+	b, err := seal(r.cfg.Signer, domainWindow, f)
+	if err != nil {
+		return err
+	}
+	return r.outbox.add(w, windowKey(w), b)
 }
 
 func casts(v chain.View) []Cast {

@@ -25,6 +25,8 @@ var (
 	ErrDiverged = errors.New("replica: state differs from the majority's")
 	// ErrSelection: the chain selected other winners than chain.Select does here; the node must stop.
 	ErrSelection = errors.New("replica: the chain's selection is not what chain.Select gives")
+	// ErrOtherRun: the node's folder holds the state of another run.
+	ErrOtherRun = errors.New("replica: this folder belongs to another run")
 	// ErrGone: At was asked for a window that is no longer kept.
 	ErrGone = errors.New("replica: window no longer kept")
 )
@@ -141,6 +143,9 @@ func New(cfg Config) (*Replica, error) {
 		r.clock = NewClock(nil)
 	}
 	r.applied.load = r.clock.Load()
+	if err := r.checkFolder(); err != nil {
+		return nil, err
+	}
 	if r.objects, err = openObjects(r); err != nil {
 		return nil, err
 	}

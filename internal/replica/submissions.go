@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"os"
-	"sync"
 
 	"sn3/chain"
 	"sn3/gradients"
@@ -48,6 +47,7 @@ func (r *Rejection) Error() string {
 // Submission is a checked submission: manifest bound to this run, window, hotkey, base and assignment; payload decoded.
 type Submission struct {
 	chain.Candidate
+	At         chain.Block // that included the record
 	Manifest   gradients.Manifest
 	Payload    *gradients.Payload
 	Assignment data.Assignment
@@ -60,6 +60,10 @@ func (r *Replica) Assignment(ctx context.Context, w chain.Window, h chain.Hotkey
 	if err != nil {
 		return a, false, err
 	}
+	return r.assign(seats, beacon, w, h)
+}
+
+func (r *Replica) assign(seats *chain.Snapshot, beacon []byte, w chain.Window, h chain.Hotkey) (a data.Assignment, ok bool, err error) {
 	rank, ranks, ok := data.Rank(seats, h)
 	if !ok {
 		return a, false, nil
@@ -103,9 +107,16 @@ func (r *Replica) samples() int { return r.cfg.Run.Train.InnerSteps * r.cfg.Run.
 // Samples is the length of one assignment.
 func (r *Replica) Samples() int { return r.samples() }
 
+// fetchBy is when a validator stops waiting for submissions: early enough that one which hangs leaves most of the time
+// until ScoreBy for scoring the others.
+func (r *Replica) fetchBy(w chain.Window) chain.Block {
+	from, to := r.sched.At(w, chain.PhaseDeadline), r.sched.At(w, chain.PhaseScoreBy)
+	return from + max(1, (to-from)/4)
+}
+
 // Submissions streams what was submitted for w as of Deadline(w): each either checked or rejected, in no particular order.
-// It waits for the deadline; fetching is bounded by ScoreBy(w). A validator mirrors what it accepts. The error of the
-// returned function is set when the chain could not be read or ctx ended.
+// It waits for the deadline; what has not arrived at fetchBy(w) is Unavailable. A validator mirrors what it accepts. The
+// error of the returned function is set when the chain could not be read or ctx ended.
 func (r *Replica) Submissions(ctx context.Context, w chain.Window) (iter.Seq2[Submission, *Rejection], func() error) {
 	var failed error
 	seq := func(yield func(Submission, *Rejection) bool) {
@@ -114,78 +125,95 @@ func (r *Replica) Submissions(ctx context.Context, w chain.Window) (iter.Seq2[Su
 	return seq, func() error { return failed }
 }
 
-type checked struct {
-	sub Submission
-	rej *Rejection
-	err error
+// round is what all submissions of a window are checked against.
+type round struct {
+	w      chain.Window
+	root   chain.Hash      // root(θ_{w-1})
+	seats  *chain.Snapshot // as of Seed(w)
+	beacon []byte
+	at     *chain.Snapshot // as of Deadline(w)
 }
 
-func (r *Replica) eachSubmission(ctx context.Context, w chain.Window, yield func(Submission, *Rejection) bool) error {
+func (r *Replica) round(ctx context.Context, w chain.Window) (c round, err error) {
+	c.w = w
 	if err := r.clock.Wait(ctx, r.sched.At(w, chain.PhaseDeadline)); err != nil {
-		return err
+		return c, err
 	}
-	at, err := r.cfg.Chain.Snapshot(ctx, r.sched.At(w, chain.PhaseDeadline))
-	if err != nil {
-		return fmt.Errorf("read records at deadline of window %d: %w", w, err)
+	if c.at, err = r.cfg.Chain.Snapshot(ctx, r.sched.At(w, chain.PhaseDeadline)); err != nil {
+		return c, fmt.Errorf("read records at deadline of window %d: %w", w, err)
+	}
+	if c.seats, c.beacon, err = r.seed(ctx, w); err != nil {
+		return c, err
 	}
 	base, err := r.At(ctx, w-1)
 	if err != nil {
+		return c, err
+	}
+	c.root = base.Root()
+	base.Release()
+	return c, nil
+}
+
+// eachSubmission fetches all at once, so that no bucket waits for another: there are at most as many as seats, and what
+// hangs holds a connection and no memory.
+func (r *Replica) eachSubmission(ctx context.Context, w chain.Window, yield func(Submission, *Rejection) bool) error {
+	in, err := r.round(ctx, w)
+	if err != nil {
 		return err
 	}
-	root := base.Root()
-	base.Release()
-	candidates := chain.NewView(w, at, at).Candidates
-	ctx, cancel := r.clock.Until(ctx, r.sched.At(w, chain.PhaseScoreBy))
+	candidates := chain.NewView(w, in.at, in.at).Candidates
+	until, cancel := r.clock.Until(ctx, r.fetchBy(w))
 	defer cancel()
-
-	const parallel = 8
-	out := make(chan checked)
-	slots := make(chan struct{}, parallel)
-	var wg sync.WaitGroup
-	for _, c := range candidates {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			slots <- struct{}{}
-			s, rej, err := r.check(ctx, w, root, c)
-			<-slots
-			out <- checked{s, rej, err}
-		}()
+	type checked struct {
+		sub Submission
+		rej *Rejection
+		err error
 	}
-	go func() { wg.Wait(); close(out) }()
-	stopped := false
-	for got := range out {
-		if err == nil {
-			err = got.err
+	out := make([]checked, len(candidates))
+	r.clock.Each(len(candidates), func(i int) {
+		c := &out[i]
+		c.sub, c.rej, c.err = r.check(until, in, candidates[i])
+		if c.rej != nil && c.rej.Reason == Unavailable && until.Err() != nil {
+			c.rej.Detail = "had not arrived in time to be scored: " + c.rej.Detail
 		}
-		if got.err == nil && !stopped {
-			stopped = !yield(got.sub, got.rej)
+	})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	for _, c := range out {
+		if c.err != nil {
+			return c.err
 		}
 	}
-	return err
+	for _, c := range out {
+		if !yield(c.sub, c.rej) {
+			break
+		}
+	}
+	return nil
 }
 
 // check turns a candidate into a Submission or a reason. The error is the chain's or the disk's: not the sender's.
-func (r *Replica) check(ctx context.Context, w chain.Window, root chain.Hash, c chain.Candidate) (Submission, *Rejection, error) {
+func (r *Replica) check(ctx context.Context, in round, c chain.Candidate) (Submission, *Rejection, error) {
 	reject := func(why Reason, format string, args ...any) (Submission, *Rejection, error) {
 		return Submission{}, &Rejection{c, why, fmt.Sprintf(format, args...)}, nil
 	}
-	a, ok, err := r.Assignment(ctx, w, c.Hotkey)
+	a, ok, err := r.assign(in.seats, in.beacon, in.w, c.Hotkey)
 	if err != nil {
 		return Submission{}, nil, err
 	}
 	if !ok {
-		return reject(BadManifest, "hotkey had no assignment in window %d", w)
+		return reject(BadManifest, "hotkey had no assignment in window %d", in.w)
 	}
 	bucket, err := r.objects.bucket(c.Locator)
 	if err != nil {
 		return reject(Unavailable, "%v", err)
 	}
-	m, err := r.objects.manifest(ctx, w, c.Digest, bucket)
+	m, err := r.objects.manifest(ctx, in.w, c.Digest, bucket)
 	if err != nil {
 		return r.blame(c, err)
 	}
-	if why := r.binds(m, w, c, a, root); why != nil {
+	if why := r.binds(m, in.w, c, a, in.root); why != nil {
 		return Submission{}, why, nil
 	}
 	p, err := r.objects.payload(ctx, m, bucket)
@@ -195,7 +223,8 @@ func (r *Replica) check(ctx context.Context, w chain.Window, root chain.Hash, c 
 	if err := r.mirror(ctx, c, m); err != nil {
 		r.cfg.Log.Warn("cannot mirror a submission", "hotkey", c.Hotkey.Short(), "reason", err)
 	}
-	return Submission{c, m, p, a}, nil, nil
+	published, _ := in.at.Record(c.Hotkey)
+	return Submission{c, published.At, m, p, a}, nil, nil
 }
 
 // binds checks every field of a manifest against what this node knows.
@@ -213,6 +242,8 @@ func (r *Replica) binds(m gradients.Manifest, w chain.Window, c chain.Candidate,
 		return no(BadManifest, "made by %s", m.Hotkey.Short())
 	case m.Base != root:
 		return no(WrongBase, "trained from %s, the state is %s", m.Base.Short(), root.Short())
+	case m.Sealed != m.Payload:
+		return no(BadManifest, "sealed; this version's payloads are plain")
 	case m.Assignment != a.Digest:
 		return no(BadManifest, "another data assignment")
 	case m.Steps < 1 || int(m.Steps) > t.InnerSteps || m.RebaseStep > m.Steps || int(m.Consumed) != int(m.Steps)*t.Batch:
@@ -261,8 +292,13 @@ func (r *Replica) mirror(ctx context.Context, c chain.Candidate, m gradients.Man
 	return nil
 }
 
-// Prefetch brings a submission that a peer announced to this disk. Its failure means nothing.
+// Prefetch brings a submission that a peer announced to this disk, if its window is one whose submissions come now. Its
+// failure means nothing.
 func (r *Replica) Prefetch(ctx context.Context, w chain.Window, digest chain.Hash, locator []byte) error {
+	now, ok := r.sched.Training(r.clock.Now().Block)
+	if !ok || w > now || now-w > 1 {
+		return fmt.Errorf("prefetch: window %d in window %d: %w", w, now, errManifest)
+	}
 	b, err := r.objects.bucket(locator)
 	if err != nil {
 		return err
