@@ -85,16 +85,16 @@ func (n *net) attentionBackward(B, T int, a *acts) {
 			q, dq := at[h*hd:], dat[h*hd:]
 			do, o := n.dh[b*T*Q+h*hd:], a.y[b*T*Q+h*hd:]
 			more := h > g*per
-			n.k.Gemm(1, false, true, T, T, hd, q, S, k, S, s, T, false)
-			n.k.Gemm(1, false, true, T, T, hd, do, Q, v, S, d, T, false)
+			sgemm(n.one, false, true, T, T, hd, q, S, k, S, s, T, false)
+			sgemm(n.one, false, true, T, T, hd, do, Q, v, S, d, T, false)
 			for t := range T {
 				n.k.Exp(s[t*T:(t+1)*T], t+1, scale, a.lse[(b*c.Heads+h)*T+t])
 				delta := n.k.Dot(do[t*Q:t*Q+hd], o[t*Q:t*Q+hd])
 				n.k.SoftmaxBackward(d[t*T:(t+1)*T], s[t*T:(t+1)*T], t+1, delta, scale)
 			}
-			n.k.Gemm(1, true, false, T, hd, T, s, T, do, Q, dv, S, more)
-			n.k.Gemm(1, false, false, T, hd, T, d, T, k, S, dq, S, false)
-			n.k.Gemm(1, true, false, T, hd, T, d, T, q, S, dk, S, more)
+			sgemm(n.one, true, false, T, hd, T, s, T, do, Q, dv, S, more)
+			sgemm(n.one, false, false, T, hd, T, d, T, k, S, dq, S, false)
+			sgemm(n.one, true, false, T, hd, T, d, T, q, S, dk, S, more)
 		}
 	})
 }

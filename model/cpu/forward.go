@@ -87,11 +87,11 @@ func (n *net) attention(B, T int, a *acts) {
 		at := a.qkv[b*T*S:]
 		k, v := at[(c.Heads+g)*hd:], at[(c.Heads+c.KVHeads+g)*hd:]
 		for h := g * per; h < (g+1)*per; h++ {
-			n.k.Gemm(1, false, true, T, T, hd, at[h*hd:], S, k, S, s, T, false)
+			sgemm(n.one, false, true, T, T, hd, at[h*hd:], S, k, S, s, T, false)
 			for t := range T {
 				a.lse[(b*c.Heads+h)*T+t] = n.k.Softmax(s[t*T:(t+1)*T], t+1, scale)
 			}
-			n.k.Gemm(1, false, false, T, hd, T, s, T, v, S, a.y[b*T*Q+h*hd:], Q, false)
+			sgemm(n.one, false, false, T, hd, T, s, T, v, S, a.y[b*T*Q+h*hd:], Q, false)
 		}
 	})
 }

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"gonum.org/v1/gonum/blas"
+
 	"sn3/model"
 	"sn3/model/kern"
 )
@@ -73,6 +75,8 @@ type net struct {
 	cfg     model.Config
 	layout  *model.Layout
 	k       *kern.Kernels
+	blas    blas.Float32Level3 // all threads
+	one     blas.Float32Level3 // the calling goroutine only
 	threads int
 	w       views
 	rows    int // N that the arena holds
@@ -96,7 +100,8 @@ func newNet(c model.Config, k *kern.Kernels, threads int, train bool) (*net, err
 	if err != nil {
 		return nil, err
 	}
-	n := &net{cfg: c, layout: l, k: k, threads: max(1, threads), train: train}
+	threads = max(1, threads)
+	n := &net{cfg: c, layout: l, k: k, blas: kern.BLAS{K: k, Threads: threads}, one: kern.BLAS{K: k, Threads: 1}, threads: threads, train: train}
 	n.w = viewsOf(c, make([]float32, l.Params()))
 	n.logits = make([]float32, headRows*c.Vocab)
 	return n, nil
@@ -195,9 +200,23 @@ func (n *net) rowsDo(N int, f func(block, from, to int)) {
 	kern.Par(n.threads, (N+rowBlock-1)/rowBlock, func(i int) { f(i, i*rowBlock, min((i+1)*rowBlock, N)) })
 }
 
-// gemm is C = op(A)·op(B) on all threads, dense matrices.
-func (n *net) gemm(tA, tB bool, m, cols, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
-	n.k.Gemm(n.threads, tA, tB, m, cols, k, a, lda, b, ldb, c, ldc, acc)
+// gemm is C = op(A)·op(B), or adds to C, on all threads.
+func (n *net) gemm(tA, tB bool, rows, cols, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
+	sgemm(n.blas, tA, tB, rows, cols, k, a, lda, b, ldb, c, ldc, acc)
+}
+
+func sgemm(impl blas.Float32Level3, tA, tB bool, rows, cols, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
+	op := func(t bool) blas.Transpose {
+		if t {
+			return blas.Trans
+		}
+		return blas.NoTrans
+	}
+	beta := float32(0)
+	if acc {
+		beta = 1
+	}
+	impl.Sgemm(op(tA), op(tB), rows, cols, k, 1, a, lda, b, ldb, beta, c, ldc)
 }
 
 // rms is h = x·r·w with r = 1/√(mean x² + ε), row by row.

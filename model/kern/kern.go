@@ -42,40 +42,44 @@ func Select(name string) (*Kernels, error) {
 	return &Kernels{Name: "portable", Why: missing}, nil
 }
 
-// BLAS is gonum's BLAS with our Sgemm, for blas32.Use and gorgonia.Use.
+// BLAS is gonum's blas.Float32 with our Sgemm: the engine's products go through it, and blas32.Use and gorgonia.Use take it.
 type BLAS struct {
 	gonum.Implementation
-	K *Kernels
+	K       *Kernels
+	Threads int // goroutines that one product may use; below 1 is 1
 }
 
-// Sgemm computes C = alpha·op(A)·op(B) + beta·C, row-major, as gonum's contract says. Other alpha and beta than (1, 0) and
-// (1, 1) go to gonum.
+var _ blas.Float32 = BLAS{}
+
+// Sgemm computes C = alpha·op(A)·op(B) + beta·C, row-major, as gonum's contract says: what gonum refuses by a panic is refused
+// by the same one. Other alpha and beta than (1, 0) and (1, 1) go to gonum.
 func (b BLAS) Sgemm(tA, tB blas.Transpose, m, n, k int, alpha float32, a []float32, lda int, bm []float32, ldb int, beta float32, c []float32, ldc int) {
-	if b.K == nil || !b.K.simd || alpha != 1 || beta != 0 && beta != 1 || m == 0 || n == 0 || k == 0 {
+	if b.K == nil || alpha != 1 || beta != 0 && beta != 1 {
 		b.Implementation.Sgemm(tA, tB, m, n, k, alpha, a, lda, bm, ldb, beta, c, ldc)
 		return
 	}
-	b.K.Gemm(1, tA != blas.NoTrans, tB != blas.NoTrans, m, n, k, a, lda, bm, ldb, c, ldc, beta == 1)
+	b.Implementation.Sgemm(tA, tB, m, n, k, 0, a, lda, bm, ldb, 1, c, ldc) // checks the arguments, changes nothing
+	b.K.Gemm(b.Threads, tA != blas.NoTrans, tB != blas.NoTrans, m, n, k, a, lda, bm, ldb, c, ldc, beta == 1)
 }
 
 // Gemm computes C = op(A)·op(B), or adds to C with acc, on up to threads goroutines; row-major with leading dimensions.
-// op(A) is m×k, op(B) k×n. The result does not depend on threads.
+// op(A) is m×k, op(B) k×n. The result does not depend on threads. Slices that are too short are an index out of range.
 func (k *Kernels) Gemm(threads int, tA, tB bool, m, n, kk int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
+	if m == 0 || n == 0 {
+		return
+	}
+	_ = c[(m-1)*ldc+n-1] // the assembly does not look
+	if kk == 0 {
+		for i := 0; i < m && !acc; i++ {
+			clear(c[i*ldc : i*ldc+n])
+		}
+		return
+	}
 	if k.simd {
 		gemm512(threads, tA, tB, m, n, kk, a, lda, b, ldb, c, ldc, acc)
 		return
 	}
-	beta := float32(0)
-	if acc {
-		beta = 1
-	}
-	t := func(x bool) blas.Transpose {
-		if x {
-			return blas.Trans
-		}
-		return blas.NoTrans
-	}
-	gonum.Implementation{}.Sgemm(t(tA), t(tB), m, n, kk, 1, a, lda, b, ldb, beta, c, ldc)
+	gemmPortable(threads, tA, tB, m, n, kk, a, lda, b, ldb, c, ldc, acc)
 }
 
 // whole is the part of n that the assembly takes.

@@ -4,9 +4,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
-
-	"gonum.org/v1/gonum/blas"
-	"gonum.org/v1/gonum/blas/gonum"
 )
 
 // sets are the kernels that this CPU can run.
@@ -41,71 +38,6 @@ func near(t *testing.T, what string, got []float32, want []float64, tol float64)
 	}
 }
 
-func TestGemmAgainstGonumFloat64(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 1))
-	for _, k := range sets(t) {
-		for range 60 {
-			m, n, kk := 1+r.IntN(70), 1+r.IntN(90), 1+r.IntN(300)
-			tA, tB, acc, threads := r.IntN(2) == 0, r.IntN(2) == 0, r.IntN(2) == 0, 1+r.IntN(3)
-			lda, ldb, ldc := kk, n, n+r.IntN(5)
-			ra, rb := m, kk
-			bt := func(x bool) blas.Transpose {
-				if x {
-					return blas.Trans
-				}
-				return blas.NoTrans
-			}
-			if tA {
-				lda, ra = m, kk
-			}
-			if tB {
-				ldb, rb = kk, n
-			}
-			a, a64 := randoms(r, ra*lda)
-			b, b64 := randoms(r, rb*ldb)
-			c, c64 := randoms(r, m*ldc)
-			beta := 0.0
-			if acc {
-				beta = 1
-			}
-			gonum.Implementation{}.Dgemm(bt(tA), bt(tB), m, n, kk, 1, a64, lda, b64, ldb, beta, c64, ldc)
-			k.Gemm(threads, tA, tB, m, n, kk, a, lda, b, ldb, c, ldc, acc)
-			near(t, k.Name, c, c64, 1e-4)
-		}
-	}
-}
-
-// The same bits for any number of threads.
-func TestGemmThreads(t *testing.T) {
-	r := rand.New(rand.NewPCG(2, 1))
-	for _, k := range sets(t) {
-		a, _ := randoms(r, 130*300)
-		b, _ := randoms(r, 300*700)
-		one, four := make([]float32, 130*700), make([]float32, 130*700)
-		k.Gemm(1, false, false, 130, 700, 300, a, 300, b, 700, one, 700, false)
-		k.Gemm(4, false, false, 130, 700, 300, a, 300, b, 700, four, 700, false)
-		for i := range one {
-			if one[i] != four[i] {
-				t.Fatalf("%s: value %d differs with threads", k.Name, i)
-			}
-		}
-	}
-}
-
-func TestBLASContract(t *testing.T) {
-	r := rand.New(rand.NewPCG(3, 1))
-	for _, k := range sets(t) {
-		for _, ab := range [][2]float32{{1, 0}, {1, 1}, {0.5, 2}} {
-			a, a64 := randoms(r, 33*20)
-			b, b64 := randoms(r, 20*35)
-			c, c64 := randoms(r, 33*35)
-			BLAS{K: k}.Sgemm(blas.NoTrans, blas.NoTrans, 33, 35, 20, ab[0], a, 20, b, 35, ab[1], c, 35)
-			gonum.Implementation{}.Dgemm(blas.NoTrans, blas.NoTrans, 33, 35, 20, float64(ab[0]), a64, 20, b64, 35, float64(ab[1]), c64, 35)
-			near(t, k.Name, c, c64, 1e-4)
-		}
-	}
-}
-
 func TestElementwise(t *testing.T) {
 	r := rand.New(rand.NewPCG(4, 1))
 	for _, k := range sets(t) {
@@ -114,6 +46,8 @@ func TestElementwise(t *testing.T) {
 			checkSwiGLU(t, k, r, n)
 			checkAdamW(t, k, r, n)
 			checkRMS(t, k, r, n)
+			checkLinear(t, k, r, n)
+			checkRope(t, k, r, n)
 		}
 	}
 }
@@ -206,6 +140,104 @@ func checkRMS(t *testing.T, k *Kernels, r *rand.Rand, n int) {
 	k.RMSBackward(dx, dw, dy, x, w, float32(rr))
 	near(t, k.Name+" rms dx", dx, dx64, 2e-5)
 	near(t, k.Name+" rms dw", dw, dw64, 2e-5)
+}
+
+func checkLinear(t *testing.T, k *Kernels, r *rand.Rand, n int) {
+	x, x64 := randoms(r, n)
+	w, w64 := randoms(r, n)
+	sum, scaled, product := make([]float64, n), make([]float64, n), make([]float64, n)
+	for i := range n {
+		sum[i], scaled[i], product[i] = x64[i]+w64[i], -0.3*x64[i], x64[i]*w64[i]*1.7
+	}
+	d := make([]float32, n)
+	k.ScaleMul(d, x, w, 1.7)
+	near(t, k.Name+" scale mul", d, product, 1e-6)
+	copy(d, x)
+	k.Add(d, w)
+	near(t, k.Name+" add", d, sum, 1e-6)
+	k.Scale(x, -0.3)
+	near(t, k.Name+" scale", x, scaled, 1e-6)
+}
+
+// checkRope turns pairs forth and back, the halves of a head side by side and apart.
+func checkRope(t *testing.T, k *Kernels, r *rand.Rand, n int) {
+	for _, apart := range []int{0, 3} {
+		v, v64 := randoms(r, 2*n+apart)
+		cos, sin := make([]float32, n), make([]float32, n)
+		want := append([]float64(nil), v64...)
+		for i := range n {
+			a := 10 * r.Float64()
+			cos[i], sin[i] = float32(math.Cos(a)), float32(math.Sin(a))
+			x, y := v64[i], v64[n+apart+i]
+			want[i], want[n+apart+i] = x*math.Cos(a)-y*math.Sin(a), x*math.Sin(a)+y*math.Cos(a)
+		}
+		k.Rope(v[:n], v[n+apart:], cos, sin, 1)
+		near(t, k.Name+" rope", v, want, 1e-6)
+		k.Rope(v[:n], v[n+apart:], cos, sin, -1)
+		near(t, k.Name+" rope back", v, v64, 1e-6)
+	}
+}
+
+// A NaN or an infinity anywhere shows in every result that depends on it: a diverged model must not look like a good one.
+func TestNotFiniteShows(t *testing.T) {
+	for _, k := range sets(t) {
+		for _, n := range []int{1, 15, 16, 50, 256} {
+			for at := 0; at < n; at += 1 + n/7 {
+				for _, bad := range []float32{float32(math.NaN()), float32(math.Inf(1))} {
+					x := make([]float32, n)
+					x[at] = bad
+					if lse := k.Softmax(append([]float32(nil), x...), n, 1); lse == lse && !math.IsInf(float64(lse), 0) {
+						t.Errorf("%s: softmax over %d with %v at %d gives the log-sum %v", k.Name, n, bad, at, lse)
+					}
+					if d := k.Dot(x, x); d == d && !math.IsInf(float64(d), 0) {
+						t.Errorf("%s: dot over %d with %v at %d is %v", k.Name, n, bad, at, d)
+					}
+				}
+				x, one, da := make([]float32, n), make([]float32, n), make([]float32, n)
+				for i := range one {
+					one[i], da[i] = 1, 1
+				}
+				x[at] = float32(math.NaN())
+				e := append([]float32(nil), x...)
+				k.Exp(e, n, 1, 0)
+				a := make([]float32, n)
+				k.SwiGLU(a, x, one)
+				k.SwiGLUBackward(x, one, da)
+				for name, v := range map[string][]float32{"exp": e, "swiglu": a, "swiglu dgate": x, "swiglu dup": one} {
+					for i := range v {
+						if isNaN := v[i] != v[i]; isNaN != (i == at) {
+							t.Errorf("%s: %s over %d with a NaN at %d: value %d is %v", k.Name, name, n, at, i, v[i])
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// Far from zero both sets saturate to the same values.
+func TestExtremes(t *testing.T) {
+	for _, k := range sets(t) {
+		for _, g := range []float32{-1e30, -200, -88, -20, 20, 88, 200, 1e30} {
+			gate, up, da, a := make([]float32, 17), make([]float32, 17), make([]float32, 17), make([]float32, 17)
+			for i := range gate {
+				gate[i], up[i], da[i] = g, 2, 3
+			}
+			k.SwiGLU(a, gate, up)
+			k.SwiGLUBackward(gate, up, da)
+			s := 1 / (1 + math.Exp(-float64(g)))
+			for _, i := range []int{0, 16} { // assembly, Go
+				near(t, k.Name+" swiglu", a[i:i+1], []float64{float64(g) * s * 2}, 1e-5)
+				near(t, k.Name+" swiglu dup", up[i:i+1], []float64{3 * float64(g) * s}, 1e-5)
+				near(t, k.Name+" swiglu dgate", gate[i:i+1], []float64{6 * s * (1 + float64(g)*(1-s))}, 1e-5)
+			}
+		}
+		x := make([]float32, 33)
+		x[3], x[32] = 300, 300
+		lse := k.Softmax(x, 33, 1)
+		near(t, k.Name+" lse", []float32{lse}, []float64{300 + math.Ln2}, 1e-6)
+		near(t, k.Name+" softmax", []float32{x[3], x[32], x[0]}, []float64{0.5, 0.5, 0}, 1e-6)
+	}
 }
 
 func BenchmarkGemm(b *testing.B) {

@@ -60,9 +60,10 @@ func loadc() {
 	}
 }
 
-// vexp: Z[x] = exp(Z[x]), scratch n,r,q
+// vexp: Z[x] = exp(Z[x]), scratch n,r,q. Of a NaN and a number VMAXPS and VMINPS give the operand that is written first here,
+// so that a NaN stays one.
 func vexp(x, n, r, q int) {
-	p("\tVMAXPS Z26, Z%d, Z%d\n\tVMINPS Z27, Z%d, Z%d", x, x, x, x)
+	p("\tVMAXPS Z%d, Z26, Z%d\n\tVMINPS Z%d, Z27, Z%d", x, x, x, x)
 	p("\tVMULPS Z16, Z%d, Z%d\n\tVRNDSCALEPS $0, Z%d, Z%d", x, n, n, n)
 	p("\tVMOVAPS Z%d, Z%d\n\tVFMADD231PS Z17, Z%d, Z%d\n\tVFMADD231PS Z18, Z%d, Z%d", x, r, n, r, n, r)
 	p("\tVMOVAPS Z19, Z%d", q)
@@ -183,11 +184,10 @@ func linearKernels() {
 	hsum(0, "VADDPS")
 	p("\tVMOVSS X0, s+32(FP)")
 	end()
-
-	// dx += r*(dy*w + x*c), dw += dy*x*r
 }
 
 func trainKernels() {
+	// dx += r*(dy*w + x*c), dw += dy*x*r
 	fn("rmsBwdA", "dx, dw, dy, x, w *float32, n int, r, c float32", 56)
 	p("\tMOVQ dx+0(FP), DI\n\tMOVQ dw+8(FP), SI\n\tMOVQ dy+16(FP), DX\n\tMOVQ x+24(FP), R8\n\tMOVQ w+32(FP), R9\n\tMOVQ n+40(FP), CX\n\tVBROADCASTSS r+48(FP), Z1\n\tVBROADCASTSS c+52(FP), Z2")
 	loop(16, func() {
