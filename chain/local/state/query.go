@@ -31,7 +31,7 @@ func (s *State) Selection(w chain.Window) (chain.Selection, error) {
 	if x, ok := s.selections[w]; ok {
 		return x, nil
 	}
-	if s.sched.At(w, chain.PhaseSelect) > s.meta.Height {
+	if newest, any := s.sched.Selected(s.meta.Height); !any || w > newest { // not At, which wraps for a w beyond any use
 		return chain.Selection{}, fmt.Errorf("selection of window %d: %w", w, chain.ErrNotYet)
 	}
 	return chain.Selection{}, fmt.Errorf("selection of window %d: %w", w, chain.ErrPruned)
@@ -61,6 +61,12 @@ func (s *State) BeaconSignature(r chain.Round) ([]byte, error) {
 func (s *State) Account(k chain.Coldkey) (chain.Amount, uint64) {
 	a := s.accounts[k]
 	return a.Balance, a.Nonce
+}
+
+// Seated says whether a hotkey has a seat.
+func (s *State) Seated(h chain.Hotkey) bool {
+	_, ok := s.byHotkey[h]
+	return ok
 }
 
 // Issuance is everything that exists: balances and stakes. It equals genesis + issued − burned at every height.

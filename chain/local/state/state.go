@@ -232,7 +232,7 @@ func (s *State) now() *chain.Snapshot {
 		n.Balance = s.accounts[n.Coldkey].Balance
 		out.Neurons = append(out.Neurons, n)
 	}
-	for _, p := range s.records {
+	for _, p := range s.records { // any order: sorted below
 		out.Records = append(out.Records, p)
 	}
 	sort.Slice(out.Records, func(i, j int) bool { return less(out.Records[i].Hotkey[:], out.Records[j].Hotkey[:]) })
@@ -246,19 +246,19 @@ func (s *State) prune() {
 		return
 	}
 	limit := s.meta.Height - span
-	for b := range s.snapshots {
+	for b := range s.snapshots { // any order: what is deleted is a set
 		if b < limit {
 			delete(s.snapshots, b)
 			s.touch(snapshotKey(b))
 		}
 	}
-	for r := range s.beacons {
+	for r := range s.beacons { // any order: what is deleted is a set
 		if chain.Block(r) < limit {
 			delete(s.beacons, r)
 			s.touch(roundKey(r))
 		}
 	}
-	for w := range s.selections {
+	for w := range s.selections { // any order: what is deleted is a set
 		if s.sched.At(w, chain.PhaseSelect) < limit {
 			delete(s.selections, w)
 			s.touch(windowKey(w))

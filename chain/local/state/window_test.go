@@ -103,6 +103,11 @@ func TestWhatIsKept(t *testing.T) {
 	if _, err := s.Selection(0); !errors.Is(err, chain.ErrPruned) {
 		t.Errorf("the first selection: %v", err)
 	}
+	for _, w := range []chain.Window{chain.NoWindow, chain.NoWindow - 1, 1 << 63, 1 << 61} { // their blocks wrap around
+		if _, err := s.Selection(w); !errors.Is(err, chain.ErrNotYet) {
+			t.Errorf("window %d: %v", w, err)
+		}
+	}
 	if n := len(s.snapshots); n > 7*s.gen.Params.KeepWindows {
 		t.Errorf("%d snapshots are kept", n)
 	}
