@@ -47,10 +47,10 @@ func (n *network) alice() *storage.Bucket {
 	return open(n.t, "alice", credential(aliceKey, aliceSecret), n.port)
 }
 
-// add adds a toxic (see the toxiproxy README) for the rest of the network's life; removing one can take it many seconds.
+// add adds a toxic (see the toxiproxy README), named after its direction, for the rest of the network's life; removing one can take it many seconds.
 func (n *network) add(kind, direction, attributes string) {
 	n.t.Helper()
-	json := fmt.Sprintf(`{"name":"x","type":%q,"stream":%q,"attributes":{%s}}`, kind, direction, attributes)
+	json := fmt.Sprintf(`{"name":%q,"type":%q,"stream":%q,"attributes":{%s}}`, direction, kind, direction, attributes)
 	if _, err := n.proxy.Toxics.AddToxicJson(strings.NewReader(json)); err != nil {
 		n.t.Fatal(err)
 	}
