@@ -39,15 +39,16 @@ func (e Entry) Proof() float64 {
 
 // Book is a validator's memory of miners, by hotkey. It is saved before a vote leaves, so a restart loses nothing.
 type Book struct {
-	Entries map[chain.Hotkey]Entry `json:"entries"`
-	Window  chain.Window           `json:"window"` // newest window recorded
-	Weighed chain.Block            `json:"weighed"`
+	Entries map[chain.Hotkey]Entry      `json:"entries"`
+	Window  chain.Window                `json:"window"` // newest window recorded
+	Weighed chain.Block                 `json:"weighed"`
+	Seen    map[chain.Hash]chain.Window `json:"seen"` // payloads of the newest windows, with the first window that sent them
 	path    string
 }
 
 // OpenBook reads the book at path; a missing file is an empty book, a damaged one is set aside.
 func OpenBook(path string) (*Book, error) {
-	empty := &Book{Entries: map[chain.Hotkey]Entry{}, Window: chain.NoWindow, path: path}
+	empty := &Book{Entries: map[chain.Hotkey]Entry{}, Window: chain.NoWindow, Seen: map[chain.Hash]chain.Window{}, path: path}
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return empty, nil
@@ -59,6 +60,9 @@ func OpenBook(path string) (*Book, error) {
 	if err := json.Unmarshal(b, book); err != nil || book.Entries == nil {
 		return empty, os.Rename(path, path+".damaged")
 	}
+	if book.Seen == nil {
+		book.Seen = map[chain.Hash]chain.Window{}
+	}
 	return book, nil
 }
 
@@ -69,8 +73,8 @@ type Mark struct {
 	Rejected bool    // by its own fault: counts as nothing
 }
 
-// Record enters the marks of window w, once. A hotkey that is remembered and gave nothing in w sinks; one that was not
-// reachable (absent from both) keeps its rating: unscored is not zero.
+// Record enters the marks of window w, once. A hotkey that is remembered and gave nothing in w (absent) sinks; one that is
+// in neither was not scored by this validator's own fault and keeps its rating.
 func (b *Book) Record(w chain.Window, marks map[chain.Hotkey]Mark, absent []chain.Hotkey, ema float64) {
 	if b.Window != chain.NoWindow && w <= b.Window {
 		return
@@ -95,6 +99,24 @@ func (b *Book) Record(w chain.Window, marks map[chain.Hotkey]Mark, absent []chai
 		if e, ok := b.Entries[h]; ok {
 			e.Rating -= ema * e.Rating
 			b.Entries[h] = e
+		}
+	}
+}
+
+// Sent tells in which window before w a payload was sent first.
+func (b *Book) Sent(payload chain.Hash, w chain.Window) (before chain.Window, ok bool) {
+	before, ok = b.Seen[payload]
+	return before, ok && before < w
+}
+
+// Remember notes that a payload was sent in window w, and forgets what is more than keep windows old.
+func (b *Book) Remember(payload chain.Hash, w, keep chain.Window) {
+	if _, ok := b.Seen[payload]; !ok {
+		b.Seen[payload] = w
+	}
+	for h, at := range b.Seen {
+		if at+keep < w {
+			delete(b.Seen, h)
 		}
 	}
 }

@@ -11,7 +11,7 @@ type Verdict struct {
 	UID     chain.UID    `json:"uid"`
 	Hotkey  chain.Hotkey `json:"hotkey"`
 	Digest  chain.Hash   `json:"digest"` // of the manifest
-	Status  string       `json:"status"` // "scored", "rejected" or "unavailable"
+	Status  string       `json:"status"` // "scored", "rejected", "unavailable" or "unscored"
 	Reason  string       `json:"reason,omitempty"`
 	Score   uint16       `json:"score"`
 	Steps   uint32       `json:"steps,omitempty"`

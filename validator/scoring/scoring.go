@@ -136,10 +136,57 @@ func (v *Validator) judge(ctx context.Context, w chain.Window) error {
 		return err
 	}
 	defer base.Release()
-	var trials []*trial
-	var out []Verdict
+	if v.clock.Now().Block >= v.sched.At(w, chain.PhaseScoreBy) {
+		return fmt.Errorf("%w: θ of the window before came too late", errLate)
+	}
+	trials, out, err := v.collect(ctx, w) // 1. opened, decoded, mirrored, or a reason
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	reached := len(trials) > 0
+	trials, copies := v.originals(w, trials)                  // 2. who sent what first
+	heldOut, err := v.measure(ctx, w, base.Weights(), trials) // 3. losses, as far as there is time
+	if err != nil {
+		return err
+	}
+	trials, same := v.authors(w, trials)
+	out = append(append(out, copies...), same...)
+	marks := map[chain.Hotkey]Mark{}
+	for _, t := range trials {
+		if t.verdict.Status == "" {
+			marks[t.Hotkey] = Mark{Gain: t.verdict.Gain, Z: t.verdict.Z}
+			continue
+		}
+		out = append(out, t.verdict) // unscored, or its losses are not finite
+	}
+	for _, d := range out {
+		if d.Status == "rejected" {
+			marks[d.Hotkey] = Mark{Rejected: true}
+		}
+	}
+	v.cfg.Book.Record(w, marks, v.absent(marks, out, reached), v.run.Score.EMA) // 4. ratings, on disk before the vote leaves
+	if err := v.cfg.Book.Save(); err != nil {
+		return err
+	}
+	v.cfg.Failpoint("book")
+	cheats := v.cfg.Book.Cheats()
+	for _, t := range trials {
+		if t.verdict.Status == "" {
+			decide(&t.verdict, cheats[t.Hotkey])
+			out = append(out, t.verdict)
+		}
+	}
+	if err := v.vote(ctx, w, base.Root(), heldOut, out, time.Since(began)); err != nil { // 5. before ScoreBy
+		return err
+	}
+	return v.weigh(ctx, w) // 6. every tempo
+}
+
+// collect waits for the submissions of w: those that can be tried, by uid, and verdicts on the others.
+func (v *Validator) collect(ctx context.Context, w chain.Window) (trials []*trial, out []Verdict, err error) {
 	subs, failed := v.cfg.Replica.Submissions(ctx, w)
-	for sub, rej := range subs { // 1. streamed: fetched, opened, decoded, mirrored, or a reason
+	for sub, rej := range subs {
 		if rej != nil {
 			out = append(out, v.rejected(w, rej))
 			continue
@@ -147,58 +194,8 @@ func (v *Validator) judge(ctx context.Context, w chain.Window) error {
 		trials = append(trials, &trial{Submission: sub, verdict: Verdict{UID: sub.UID, Hotkey: sub.Hotkey, Digest: sub.Digest,
 			Steps: sub.Manifest.Steps, Bytes: sub.Manifest.Length}})
 	}
-	if err := failed(); err != nil {
-		return err
-	}
-	began := time.Now()
 	sort.Slice(trials, func(i, j int) bool { return trials[i].UID < trials[j].UID })
-	trials, copies := v.originals(w, trials)
-	out = append(out, copies...)
-	heldOut, err := v.measure(ctx, w, base.Weights(), trials) // 2. losses
-	if err != nil {
-		return err
-	}
-	marks := map[chain.Hotkey]Mark{}
-	for _, t := range trials {
-		marks[t.Hotkey] = Mark{Gain: t.verdict.Gain, Z: t.verdict.Z}
-	}
-	for _, d := range out {
-		if d.Status == "rejected" {
-			marks[d.Hotkey] = Mark{Rejected: true}
-		}
-	}
-	v.cfg.Book.Record(w, marks, v.absent(marks, out), v.run.Score.EMA) // 3. ratings, on disk before the vote leaves
-	if err := v.cfg.Book.Save(); err != nil {
-		return err
-	}
-	v.cfg.Failpoint("book")
-	cheats := v.cfg.Book.Cheats()
-	for _, t := range trials {
-		decide(t, cheats[t.Hotkey])
-		out = append(out, t.verdict)
-	}
-	if err := v.vote(ctx, w, base.Root(), heldOut, out, time.Since(began)); err != nil { // 4. before ScoreBy
-		return err
-	}
-	return v.weigh(ctx, w) // 5. every tempo
-}
-
-// originals drops payloads that two hotkeys sent alike: the record that was on chain first counts, and where nobody can
-// tell, none does.
-func (v *Validator) originals(w chain.Window, trials []*trial) (kept []*trial, copies []Verdict) {
-	owner := map[chain.Hash][]*trial{}
-	for _, t := range trials {
-		owner[t.Manifest.Payload] = append(owner[t.Manifest.Payload], t)
-	}
-	for _, t := range trials {
-		if same := owner[t.Manifest.Payload]; len(same) > 1 {
-			copies = append(copies, v.rejected(w, &replica.Rejection{Candidate: t.Candidate, Reason: replica.Duplicate,
-				Detail: fmt.Sprintf("%d hotkeys sent the same payload", len(same))}))
-			continue
-		}
-		kept = append(kept, t)
-	}
-	return kept, copies
+	return trials, out, failed()
 }
 
 func (v *Validator) rejected(w chain.Window, rej *replica.Rejection) Verdict {
@@ -212,14 +209,15 @@ func (v *Validator) rejected(w chain.Window, rej *replica.Rejection) Verdict {
 	return d
 }
 
-// absent are remembered hotkeys of which nothing was submitted; what was only not reachable is not among them.
-func (v *Validator) absent(marks map[chain.Hotkey]Mark, seen []Verdict) []chain.Hotkey {
+// absent are remembered hotkeys of which nothing came: not submitted, or not to be had while others were (reached). Where
+// nothing at all could be had the fault may be here, and nobody is absent who submitted.
+func (v *Validator) absent(marks map[chain.Hotkey]Mark, seen []Verdict, reached bool) []chain.Hotkey {
 	known := map[chain.Hotkey]bool{}
 	for h := range marks {
 		known[h] = true
 	}
 	for _, d := range seen {
-		known[d.Hotkey] = true
+		known[d.Hotkey] = known[d.Hotkey] || d.Status != "unavailable" || !reached
 	}
 	var out []chain.Hotkey
 	for h := range v.cfg.Book.Entries {
@@ -237,7 +235,7 @@ func (v *Validator) vote(ctx context.Context, w chain.Window, root chain.Hash, h
 	for i, d := range verdicts {
 		e := v.cfg.Book.Entries[d.Hotkey]
 		verdicts[i].Rating, verdicts[i].Proof = e.Rating, e.Proof()
-		if d.Status == "unavailable" {
+		if d.Status == "unavailable" || d.Status == "unscored" {
 			continue // unscored is not zero
 		}
 		scores = append(scores, chain.Score{UID: d.UID, Value: d.Score})
@@ -268,7 +266,7 @@ func (v *Validator) weigh(ctx context.Context, w chain.Window) error {
 	}
 	meta, err := v.cfg.Replica.Metagraph(ctx)
 	if err != nil {
-		return err
+		return v.unweighed(ctx, err)
 	}
 	v.cfg.Book.Forget(meta, w-min(w, chain.Window(v.run.Keep)))
 	row := v.cfg.Book.Weights(meta)
@@ -277,11 +275,7 @@ func (v *Validator) weigh(ctx context.Context, w chain.Window) error {
 	}
 	r, err := v.cfg.Replica.SetWeights(ctx, row)
 	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		v.cfg.Log.Warn("weights not set; trying again next window", "reason", err)
-		return nil
+		return v.unweighed(ctx, err)
 	}
 	v.cfg.Book.Weighed = now
 	shown := map[string]float64{}
@@ -294,6 +288,14 @@ func (v *Validator) weigh(ctx context.Context, w chain.Window) error {
 	}
 	v.cfg.Events(events.Event{Kind: events.Weights, Window: w, Block: r.Block, Scores: shown})
 	return v.cfg.Book.Save()
+}
+
+func (v *Validator) unweighed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	v.cfg.Log.Warn("weights not set; trying again next window", "reason", err)
+	return nil
 }
 
 // eval measures θ_w on the fixed held-out set, for the curve that people look at.
