@@ -18,7 +18,7 @@ const retry = 2 * time.Millisecond
 // errBusy: somebody holds the lock.
 var errBusy = errors.New("slot is taken")
 
-// Slots is a machine-wide semaphore.
+// Slots is a machine-wide semaphore. File locks know processes, not goroutines: one goroutine of a process uses it.
 type Slots struct{ files []*os.File }
 
 // Open opens the semaphore in dir with n slots; every process of the network must use the same dir and n.

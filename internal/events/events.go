@@ -70,17 +70,24 @@ type Sink func(Event)
 
 // Log appends events to a diary.
 type Log struct {
-	mu sync.Mutex
-	f  *os.File
+	mu   sync.Mutex
+	f    *os.File
+	torn bool // the last line has no end: a crash or a full disk cut it
 }
 
 // OpenLog opens the diary in dir for appending.
 func OpenLog(dir string) (*Log, error) {
-	f, err := os.OpenFile(filepath.Join(dir, File), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	f, err := os.OpenFile(filepath.Join(dir, File), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("open event log: %w", err)
 	}
-	return &Log{f: f}, nil
+	l := &Log{f: f}
+	last := make([]byte, 1)
+	if st, err := f.Stat(); err == nil && st.Size() > 0 {
+		_, err := f.ReadAt(last, st.Size()-1)
+		l.torn = err != nil || last[0] != '\n'
+	}
+	return l, nil
 }
 
 // Add appends e with the time now. A diary that cannot be written (full disk) must not stop a node: the error is returned
@@ -93,9 +100,15 @@ func (l *Log) Add(e Event) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, err := l.f.Write(append(b, '\n')); err != nil {
+	b = append(b, '\n')
+	if l.torn {
+		b = append([]byte{'\n'}, b...)
+	}
+	if _, err := l.f.Write(b); err != nil {
+		l.torn = true
 		return fmt.Errorf("write event log: %w", err)
 	}
+	l.torn = false
 	return nil
 }
 
