@@ -7,6 +7,7 @@ import (
 
 	"sn3/chain"
 	"sn3/internal/events"
+	"sn3/internal/replica"
 	"sn3/miner/mining"
 	"sn3/model"
 	"sn3/model/data"
@@ -72,7 +73,7 @@ func (f *flipped) Trained() model.Weights {
 func TestTwentyMiners(t *testing.T) {
 	n, nodes := start(t, Options{Miners: 20}, func(i int) NodeOptions {
 		if i == 7 {
-			return NodeOptions{Trainer: func(tr model.Trainer) model.Trainer { return &flipped{Trainer: tr} }}
+			return NodeOptions{Trainer: func(tr model.Trainer, _ *replica.Clock) model.Trainer { return &flipped{Trainer: tr} }}
 		}
 		return NodeOptions{}
 	})
@@ -106,7 +107,7 @@ func TestHalfTheStepsIsRatedBelow(t *testing.T) {
 		}
 		return NodeOptions{}
 	})
-	n.To(8)
+	n.To(7)
 	book := nodes[0].Book
 	lazy := book.Entries[nodes[2+1].Hotkey].Rating
 	for i := range 5 {
