@@ -112,6 +112,21 @@ func (l *Ledger) Admit(raw []byte) (code local.Code, fresh bool) {
 	return code, code == local.CodeOK
 }
 
+// Seated says whether a transaction's sender has a seat.
+func (l *Ledger) Seated(raw []byte) bool {
+	tx, err := local.ParseTx(raw)
+	if err != nil {
+		return false
+	}
+	from, err := tx.Sender()
+	if err != nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.st.Seated(from)
+}
+
 // known finds a transaction in the blocks that ran, announced or not.
 func (l *Ledger) known(h chain.Hash) (local.TxInfo, bool) {
 	if l.running != nil {

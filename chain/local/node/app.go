@@ -31,6 +31,7 @@ type app struct {
 	store   *store
 	secret  []byte // of the beacon
 	keep    int64  // blocks that CometBFT keeps
+	wal     string // folder of its log
 	pending *ledger.Executed
 	failed  func(error) // ends the node: a block that is not saved must not be followed by another one
 }
@@ -144,8 +145,16 @@ func (a *app) Commit(context.Context, *abci.RequestCommit) (_ *abci.ResponseComm
 	}
 	a.ledger.Commit(e)
 	res := &abci.ResponseCommit{}
-	if h := int64(e.Head.Block); h > a.keep && h%pruneEvery == 0 {
+	h := int64(e.Head.Block)
+	if h%pruneEvery != 0 {
+		return res, nil
+	}
+	if h > a.keep {
 		res.RetainHeight = h - a.keep
+	}
+	if err := trimWAL(a.wal); err != nil {
+		a.failed(err)
+		return nil, err
 	}
 	return res, nil
 }

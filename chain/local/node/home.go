@@ -10,9 +10,13 @@ import (
 	"time"
 
 	cfg "github.com/cometbft/cometbft/config"
+	"github.com/cometbft/cometbft/crypto/ed25519"
+	cometjson "github.com/cometbft/cometbft/libs/json"
+	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/privval"
 	comettypes "github.com/cometbft/cometbft/types"
 
+	"sn3/chain/local"
 	"sn3/chain/local/beacon"
 	"sn3/chain/local/state"
 )
@@ -23,6 +27,7 @@ const (
 	beaconFile  = "beacon.key"
 	formatFile  = "format"
 	stateFile   = "sn3.db"
+	walDir      = "data/cs.wal" // CometBFT's name for it
 	format      = "1"
 )
 
@@ -38,15 +43,16 @@ var (
 	ErrInUse = errors.New("node: another process uses this folder")
 )
 
+// Limits of what strangers can make the chain carry: transactions are free.
+const (
+	maxPending = 2000    // transactions that wait for a block; half of the room is for hotkeys with a seat
+	maxBlock   = 4 << 20 // bytes
+)
+
 // Init makes a node's folder: keys of consensus and beacon, and the genesis. A genesis without beacon key gets this node's.
 func Init(home string, g *state.Genesis) error {
 	if _, err := os.Stat(filepath.Join(home, genesisFile)); err == nil {
 		return fmt.Errorf("%w: %s; nothing was changed", ErrExists, home)
-	}
-	for _, d := range []string{home, filepath.Join(home, "config"), filepath.Join(home, "data")} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
-			return fmt.Errorf("init node: %w", err)
-		}
 	}
 	secret, err := beacon.Generate()
 	if err != nil {
@@ -59,6 +65,11 @@ func Init(home string, g *state.Genesis) error {
 	}
 	if _, err := g.Validate(); err != nil {
 		return err
+	}
+	for _, d := range []string{home, filepath.Join(home, "config"), filepath.Join(home, "data")} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return fmt.Errorf("make the node's folder: %w; give a --home that this user may write", err)
+		}
 	}
 	if err := initComet(home, g); err != nil {
 		return fmt.Errorf("init node: %w", err)
@@ -86,25 +97,33 @@ func writeFile(path string, b []byte) error {
 	}
 	_, err = f.Write(b)
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
+		return errors.Join(err, os.Remove(path+".tmp"))
 	}
 	return os.Rename(path+".tmp", path)
 }
 
-// initComet makes the consensus key and CometBFT's own genesis.
+// initComet makes the keys of consensus and peer-to-peer, and CometBFT's own genesis.
 func initComet(home string, g *state.Genesis) error {
 	c := config(home, time.Second)
 	pv := privval.GenFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile())
-	pv.Save()
-	pub, err := pv.GetPubKey()
-	if err != nil {
-		return err
+	// written here, because pv.Save panics on a full disk, and a node key is not written whole or not at all
+	for file, v := range map[string]any{c.PrivValidatorKeyFile(): pv.Key, c.PrivValidatorStateFile(): pv.LastSignState,
+		c.NodeKeyFile(): p2p.NodeKey{PrivKey: ed25519.GenPrivKey()}} {
+		raw, err := cometjson.MarshalIndent(v, "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := writeFile(file, raw); err != nil {
+			return err
+		}
 	}
+	pub := pv.Key.PubKey
 	doc := comettypes.GenesisDoc{ChainID: chainID(g.Network), GenesisTime: time.Now().UTC(), ConsensusParams: comettypes.DefaultConsensusParams(),
 		Validators: []comettypes.GenesisValidator{{Address: pub.Address(), PubKey: pub, Power: 10}}}
 	// headers young enough to prove a double signature survive pruning for good: let them age before keepBlocks
 	doc.ConsensusParams.Evidence.MaxAgeNumBlocks = keepBlocks / 2
 	doc.ConsensusParams.Evidence.MaxAgeDuration = keepBlocks / 2 * time.Duration(g.BlockTimeMS) * time.Millisecond
+	doc.ConsensusParams.Block.MaxBytes = maxBlock
 	if err := doc.ValidateAndComplete(); err != nil {
 		return err
 	}
@@ -149,14 +168,18 @@ func readHome(home string) (*state.Genesis, []byte, error) {
 
 // loadKey reads the consensus key. CometBFT's own reader would make a new key, or end the process.
 func loadKey(c *cfg.Config) (*privval.FilePV, error) {
-	for _, f := range []string{c.PrivValidatorKeyFile(), c.PrivValidatorStateFile()} {
+	var key privval.FilePVKey
+	for f, v := range map[string]any{c.PrivValidatorKeyFile(): &key, c.PrivValidatorStateFile(): new(privval.FilePVLastSignState)} {
 		raw, err := os.ReadFile(f)
 		if err != nil {
 			return nil, fmt.Errorf("read consensus key: %w; restore it from a copy of this folder", err)
 		}
-		if !json.Valid(raw) {
-			return nil, fmt.Errorf("read consensus key: %s is damaged; restore it from a copy of this folder", f)
+		if err := cometjson.Unmarshal(raw, v); err != nil {
+			return nil, fmt.Errorf("read consensus key: %s is damaged (%v); restore it from a copy of this folder", f, err)
 		}
+	}
+	if k, ok := key.PrivKey.(ed25519.PrivKey); !ok || len(k) != ed25519.PrivateKeySize {
+		return nil, fmt.Errorf("read consensus key: %s is damaged; restore it from a copy of this folder", c.PrivValidatorKeyFile())
 	}
 	return privval.LoadFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile()), nil
 }
@@ -170,7 +193,9 @@ func config(home string, blockTime time.Duration) *cfg.Config {
 	c.P2P.AddrBookStrict = false
 	c.TxIndex.Indexer = "null"
 	c.Storage.DiscardABCIResponses = true
-	c.Mempool.MaxTxsBytes = 32 << 20
+	c.Mempool.Size = maxPending
+	c.Mempool.MaxTxBytes = local.MaxTx
+	c.Mempool.MaxTxsBytes = maxPending * local.MaxTx
 	c.Consensus.TimeoutPropose = max(blockTime, time.Second)
 	c.Consensus.TimeoutCommit = blockTime
 	c.Consensus.SkipTimeoutCommit = false

@@ -8,7 +8,8 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
-	"syscall"
+	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	cfg "github.com/cometbft/cometbft/config"
@@ -20,6 +21,7 @@ import (
 	"sn3/chain"
 	"sn3/chain/local"
 	"sn3/chain/local/ledger"
+	"sn3/chain/local/state"
 )
 
 // Options are what a node runs with.
@@ -29,6 +31,7 @@ type Options struct {
 	Info    local.NodeInfo
 	Version string
 	Log     *slog.Logger
+	Paused  bool // answer from the folder; make no blocks and take no transactions
 }
 
 // Node is a running chain node; it is a local.Backend.
@@ -41,6 +44,8 @@ type Node struct {
 	opts  Options
 	stop  context.CancelFunc // ends requests that wait for heads
 	err   chan error
+
+	closing atomic.Bool
 }
 
 // Start runs a node on an initialised folder.
@@ -49,59 +54,74 @@ func Start(o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := openStore(filepath.Join(o.Home, stateFile))
+	st, machine, past, err := load(filepath.Join(o.Home, stateFile), g)
 	if err != nil {
 		return nil, err
-	}
-	machine, past, err := st.restore(g)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("restore chain state: %w", err), st.close())
 	}
 	n := &Node{opts: o, err: make(chan error, 1), stop: func() {}}
 	n.Ledger = ledger.New(machine, past, ledger.Hints{Info: o.Info, Version: o.Version})
 	keep := max(keepBlocks, int64(machine.Run().Schedule.Length)*int64(g.Params.KeepWindows))
-	n.app = &app{ledger: n.Ledger, store: st, secret: secret, keep: keep, failed: n.fail}
-	listen, err := net.Listen("tcp", o.Listen)
+	n.app = &app{ledger: n.Ledger, store: st, secret: secret, keep: keep, wal: filepath.Join(o.Home, walDir), failed: n.fail}
+	l, err := listen(o.Listen)
 	if err != nil {
-		return nil, errors.Join(listenError(o.Listen, err), st.close())
+		return nil, errors.Join(err, st.close())
 	}
-	n.addr = listen.Addr().String()
-	if err := n.startComet(time.Duration(g.BlockTimeMS) * time.Millisecond); err != nil {
-		return nil, errors.Join(err, listen.Close(), st.close())
+	n.addr = l.Addr().String()
+	if !o.Paused {
+		if err := n.startComet(time.Duration(g.BlockTimeMS) * time.Millisecond); err != nil {
+			return nil, errors.Join(err, l.Close(), st.close())
+		}
 	}
-	n.serve(listen)
+	n.serve(l)
 	return n, nil
 }
 
-func listenError(addr string, err error) error {
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("listen on %s: another program uses this port; choose another --listen, or port 0 for any: %w", addr, err)
+// advice goes with errors about the data of an initialised folder.
+const advice = "is the disk full? else the folder is damaged: restore it from a copy, or start a new network in another folder"
+
+// load opens the store and restores the machine. A file that is shorter than it says is a fault of memory, not an error.
+func load(path string, g *state.Genesis) (st *store, machine *state.State, past ledger.Past, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("read %s: %v; %s", path, r, advice)
+		}
+	}()
+	if st, err = openStore(path); err != nil {
+		return nil, nil, past, err
 	}
-	return fmt.Errorf("listen on %s: %w", addr, err)
+	if machine, past, err = st.restore(g); err != nil {
+		return nil, nil, past, errors.Join(fmt.Errorf("restore chain state from %s: %w", path, err), st.close())
+	}
+	return st, machine, past, nil
 }
 
-func (n *Node) startComet(blockTime time.Duration) error {
+// startComet starts the consensus engine, which replays what the machine lacks. It panics on much of what can be wrong with
+// its files.
+func (n *Node) startComet(blockTime time.Duration) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("start consensus: %.300v; %s", r, advice)
+		}
+	}()
 	c := config(n.opts.Home, blockTime)
 	nodeKey, err := p2p.LoadOrGenNodeKey(c.NodeKeyFile())
 	if err != nil {
-		return fmt.Errorf("load node key: %w", err)
+		return fmt.Errorf("load node key: %w; delete %s for a new one", err, c.NodeKeyFile())
 	}
 	pv, err := loadKey(c)
 	if err != nil {
 		return err
 	}
 	n.comet, err = comet.NewNode(c, pv, nodeKey, proxy.NewLocalClientCreator(n.app), comet.DefaultGenesisDocProviderFunc(c), cfg.DefaultDBProvider,
-		comet.DefaultMetricsProvider(c.Instrumentation), logger{n.opts.Log})
+		comet.DefaultMetricsProvider(c.Instrumentation), logger{n.opts.Log, &n.closing, n.diskFailed})
 	if err != nil {
-		return fmt.Errorf("start consensus: %w", err)
-	}
-	if err := n.watch(); err != nil {
-		return err
+		return fmt.Errorf("start consensus: %w; %s", err, advice)
 	}
 	if err := n.comet.Start(); err != nil {
-		return fmt.Errorf("start consensus: %w", err)
+		return fmt.Errorf("start consensus: %w; %s", err, advice)
 	}
-	return nil
+	return n.watch()
 }
 
 // watch ends the node with the consensus engine: after a failure CometBFT logs it and stands still. Its state is only to be
@@ -145,6 +165,10 @@ func (n *Node) fail(err error) {
 	}
 }
 
+func (n *Node) diskFailed(err error) {
+	n.fail(fmt.Errorf("write the node's folder %s: %w; make room on its disk, then start the node again: it goes on where it was", n.opts.Home, err))
+}
+
 // Addr is where the API listens.
 func (n *Node) Addr() string { return n.addr }
 
@@ -163,9 +187,13 @@ func (n *Node) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	n.stop()
+	n.closing.Store(true)
 	err := n.http.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = n.http.Close()
+	}
+	if n.comet == nil {
+		return errors.Join(err, n.app.store.close())
 	}
 	if serr := n.comet.Stop(); serr != nil {
 		err = errors.Join(err, fmt.Errorf("stop consensus: %w", serr))
@@ -177,9 +205,15 @@ func (n *Node) Close() error {
 
 // Submit implements local.Backend: it hands a transaction to the mempool.
 func (n *Node) Submit(_ context.Context, tx []byte) (local.Code, error) {
+	if n.comet == nil {
+		return 0, fmt.Errorf("%w: this node is paused", chain.ErrUnavailable)
+	}
 	code, fresh := n.Admit(tx)
 	if !fresh {
 		return code, nil
+	}
+	if n.comet.Mempool().Size() >= maxPending/2 && !n.Seated(tx) {
+		return 0, fmt.Errorf("%w: the mempool is busy; what is left is for hotkeys with a seat", chain.ErrUnavailable)
 	}
 	err := n.comet.Mempool().CheckTx(tx, nil, mempool.TxInfo{})
 	if err != nil && !errors.Is(err, mempool.ErrTxInCache) {

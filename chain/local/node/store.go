@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -28,10 +29,10 @@ type store struct{ db *bolt.DB }
 func openStore(path string) (*store, error) {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second})
 	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("%w: stop it, or give this one another --home", ErrInUse)
+		return nil, fmt.Errorf("%w (%s): stop it, or give this one another --home", ErrInUse, filepath.Dir(path))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open chain state: %w", err)
+		return nil, fmt.Errorf("open chain state %s: %w; %s", path, err, advice)
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
 		for _, b := range [][]byte{bucketState, bucketTx, bucketHead} {
@@ -42,7 +43,7 @@ func openStore(path string) (*store, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open chain state: %w", err), db.Close())
+		return nil, errors.Join(fmt.Errorf("open chain state %s: %w; %s", path, err, advice), db.Close())
 	}
 	return &store{db}, nil
 }

@@ -1,0 +1,116 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"testing"
+)
+
+// The API holds no more than so many connections; one that closes makes room, and closing the listener ends the wait.
+func TestConnectionsAreLimited(t *testing.T) {
+	n, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &listener{Listener: n, slots: make(chan struct{}, 2), closed: make(chan struct{})}
+	accepted, ended := make(chan net.Conn), make(chan error, 1)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				ended <- err
+				return
+			}
+			accepted <- c
+		}
+	}()
+	for range 3 {
+		c, err := net.Dial("tcp", n.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	first, second := <-accepted, <-accepted
+	defer second.Close()
+	if len(l.slots) != 2 {
+		t.Errorf("%d slots are taken", len(l.slots))
+	}
+	select {
+	case <-accepted:
+		t.Error("a third connection was accepted")
+	default:
+	}
+	for range 2 { // closing twice frees one slot
+		_ = first.Close()
+	}
+	third := <-accepted
+	defer third.Close()
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("accept ended with %v", err)
+	}
+}
+
+func TestTrimWAL(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"wal", "wal.998", "wal.999", "wal.1000", "wal.1001", "wal.CORRUPTED", "wal.", "wal.1x", "other.000"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := trimWAL(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	if want := []string{"other.000", "wal", "wal.", "wal.1000", "wal.1001", "wal.1x", "wal.CORRUPTED"}; !slices.Equal(left, want) {
+		t.Errorf("left are %v, want %v", left, want)
+	}
+	if err := trimWAL(filepath.Join(dir, "none")); err != nil {
+		t.Errorf("before the first start: %v", err)
+	}
+}
+
+// Errors of the disk that CometBFT only logs end the node; others do not, and what it says while closing is not logged.
+func TestLoggerSeesTheDisk(t *testing.T) {
+	var closing atomic.Bool
+	var got []error
+	lines := 0
+	l := logger{slog.New(slog.NewTextHandler(counter{&lines}, nil)), &closing, func(err error) { got = append(got, err) }}
+	full := fmt.Errorf("write log: %w", &fs.PathError{Op: "write", Path: "wal", Err: syscall.ENOSPC})
+	l.With("module", "consensus").Error("failed writing to WAL", "height", 3, "err", full)
+	l.Error("peer gone", "err", syscall.ECONNRESET, "peer", "x")
+	l.Warn("slow", "err", full)
+	if len(got) != 1 || !errors.Is(got[0], syscall.ENOSPC) || lines != 3 {
+		t.Errorf("%d lines, errors of the disk %v", lines, got)
+	}
+	closing.Store(true)
+	l.Error("transport is closed")
+	if lines != 3 {
+		t.Error("noise of closing is logged")
+	}
+}
+
+type counter struct{ n *int }
+
+// Write counts.
+func (c counter) Write(b []byte) (int, error) { *c.n++; return len(b), nil }
