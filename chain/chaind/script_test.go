@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"sn3/chain"
+	"sn3/chain/local"
+	"sn3/chain/local/localtest"
+)
+
+func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"chaind": main}) }
+
+// The node as an operator types it. Beside testscript's commands the scripts have:
+//
+//	pay READY N          waits for the ready file of a node and has one account pay N more coins to another one
+//	paid READY N         that other account must hold N coins
+//	signal NAME READY    sends TERM, INT or KILL to the node
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			return genesis(filepath.Join(e.WorkDir, "genesis.json"))
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"pay": pay, "paid": paid, "signal": signal}})
+}
+
+// genesis writes one of a chain with blocks of 100 ms.
+func genesis(path string) error {
+	g, _, err := localtest.Genesis(100, localtest.Actor{Name: "rich", Seat: true, Balance: 1000 * chain.RaoPerCoin})
+	if err != nil {
+		return err
+	}
+	g.BeaconKey = nil // chaind init makes one
+	raw, err := json.Marshal(g)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, raw, 0o600)
+}
+
+type served struct {
+	Addr string `json:"addr"`
+	PID  int    `json:"pid"`
+}
+
+// await reads a ready file as soon as it is there.
+func await(ts *testscript.TestScript, name string) (s served) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range 3000 {
+		raw, err := os.ReadFile(ts.MkAbs(name))
+		if err == nil {
+			ts.Check(json.Unmarshal(raw, &s))
+			return s
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			ts.Check(err)
+		}
+		<-tick.C
+	}
+	ts.Fatalf("the node did not write %s", name)
+	return s
+}
+
+func client(ts *testscript.TestScript, ready string) (*local.Client, context.Context) {
+	b, err := local.Dial(await(ts, ready).Addr)
+	ts.Check(err)
+	key, err := localtest.Key("rich")
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ts.Defer(cancel)
+	return local.NewClient(b, key), ctx
+}
+
+func pay(ts *testscript.TestScript, _ bool, args []string) {
+	c, ctx := client(ts, args[0])
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	ts.Check(c.Transfer(ctx, chain.Coldkey{7}, chain.Amount(n)*chain.RaoPerCoin))
+}
+
+func paid(ts *testscript.TestScript, _ bool, args []string) {
+	c, ctx := client(ts, args[0])
+	got, err := c.Balance(ctx, chain.Coldkey{7})
+	ts.Check(err)
+	if want := args[1] + ".000000000"; got.String() != want {
+		ts.Fatalf("the account holds %s, not %s", got, want)
+	}
+}
+
+func signal(ts *testscript.TestScript, _ bool, args []string) {
+	number := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL}[args[0]]
+	ts.Check(syscall.Kill(await(ts, args[1]).PID, number))
+}
