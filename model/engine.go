@@ -2,8 +2,12 @@ package model
 
 import (
 	"context"
+	"errors"
 	"io"
 )
+
+// ErrDiverged: the loss of a batch or its gradient is not finite. The step was not made.
+var ErrDiverged = errors.New("model: training diverged")
 
 // Weights gives read access to a model's float32 parameters, wherever they live (arena, file, device, several ranks).
 type Weights interface {
@@ -43,7 +47,8 @@ type Trainer interface {
 	// Reset replaces the parameters only; moments and the optimizer's step count live on.
 	Reset(ctx context.Context, w Weights) error
 	// Train makes inner steps until the budget is spent, batches are used up or ctx ends; it returns after a whole step,
-	// with a nil error in all three cases.
+	// with a nil error in all three cases. ErrDiverged, a batch that does not fit the model, or an error of b ends it too:
+	// the steps before count, the parameters and moments are those after them.
 	Train(ctx context.Context, b Batches, budget Budget) (Report, error)
 	// Rebase adds to − from to the local parameters; moments are untouched.
 	Rebase(ctx context.Context, from, to Weights) error

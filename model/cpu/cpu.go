@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 
 	"sn3/model"
 	"sn3/model/kern"
@@ -133,10 +134,11 @@ func (t *Trainer) Train(ctx context.Context, b model.Batches, budget model.Budge
 		if err != nil {
 			return rep, err
 		}
-		if math.IsNaN(loss) || math.IsInf(loss, 0) {
-			return rep, fmt.Errorf("training diverged: the loss of a batch is %v", loss)
+		norm := t.GradNorm()
+		if math.IsNaN(loss+norm) || math.IsInf(loss+norm, 0) { // before it gets into the moments, which would never recover
+			return rep, fmt.Errorf("%w: a batch has the loss %v and a gradient of norm %v", model.ErrDiverged, loss, norm)
 		}
-		t.update(budget.First + uint64(rep.Steps))
+		t.update(budget.First+uint64(rep.Steps), norm)
 		rep.Loss = (rep.Loss*float64(rep.Steps) + loss) / float64(rep.Steps+1)
 		rep.Steps++
 		rep.Tokens += batch.B * batch.T
@@ -155,10 +157,10 @@ func (t *Trainer) GradNorm() float64 {
 	return math.Sqrt(sum)
 }
 
-// update clips the gradient and makes one AdamW step at global step s, tensor by tensor.
-func (t *Trainer) update(s uint64) {
+// update clips the gradient, whose norm is given, and makes one AdamW step at global step s, tensor by tensor.
+func (t *Trainer) update(s uint64, norm float64) {
 	if t.opt.Clip > 0 {
-		if f := t.opt.Clip / (t.GradNorm() + 1e-6); f < 1 {
+		if f := t.opt.Clip / (norm + 1e-6); f < 1 {
 			t.net.k.Scale(t.grad.flat, float32(f))
 		}
 	}
@@ -202,7 +204,7 @@ type Judge struct {
 	net *net
 	idx []uint16
 	val []float32
-	at  []int32   // positions that a delta touched
+	at  []int     // positions that a delta touched
 	old []float32 // their values before
 }
 
@@ -243,15 +245,15 @@ func (j *Judge) apply(d model.Delta, scale float32) {
 		for k := range n {
 			x := int(j.idx[k])
 			p := c.Off + x/c.Cols*c.Stride + x%c.Cols
-			j.at, j.old = append(j.at, int32(p)), append(j.old, w[p])
+			j.at, j.old = append(j.at, p), append(j.old, w[p])
 			w[p] -= float32(scale * j.val[k])
 		}
 	}
 }
 
-// undo puts the remembered values back, bit for bit.
+// undo puts the remembered values back, bit for bit; the last first, in case a delta names a position twice.
 func (j *Judge) undo() {
-	for k, p := range j.at {
+	for k, p := range slices.Backward(j.at) {
 		j.net.w.flat[p] = j.old[k]
 	}
 	j.at, j.old = j.at[:0], j.old[:0]

@@ -116,10 +116,11 @@ func (t *Trainer) Train(ctx context.Context, b model.Batches, budget model.Budge
 		if err != nil {
 			return rep, err
 		}
-		if math.IsNaN(loss) || math.IsInf(loss, 0) {
-			return rep, fmt.Errorf("training diverged: the loss of a batch is %v", loss)
+		norm := t.gradNorm()
+		if math.IsNaN(loss+norm) || math.IsInf(loss+norm, 0) {
+			return rep, fmt.Errorf("%w: a batch has the loss %v and a gradient of norm %v", model.ErrDiverged, loss, norm)
 		}
-		t.update(budget.First + uint64(rep.Steps))
+		t.update(budget.First+uint64(rep.Steps), norm)
 		rep.Loss = (rep.Loss*float64(rep.Steps) + loss) / float64(rep.Steps+1)
 		rep.Steps++
 		rep.Tokens += batch.B * batch.T
@@ -127,15 +128,19 @@ func (t *Trainer) Train(ctx context.Context, b model.Batches, budget model.Budge
 	return rep, nil
 }
 
-// update is AdamW as in model/cpu, in plain Go.
-func (t *Trainer) update(s uint64) {
-	norm := 0.0
+func (t *Trainer) gradNorm() float64 {
+	sum := 0.0
 	for _, g := range t.grad {
-		norm += float64(g) * float64(g)
+		sum += float64(g) * float64(g)
 	}
+	return math.Sqrt(sum)
+}
+
+// update is AdamW as in model/cpu, in plain Go.
+func (t *Trainer) update(s uint64, norm float64) {
 	clip := float32(1)
 	if t.opt.Clip > 0 {
-		clip = float32(math.Min(1, t.opt.Clip/(math.Sqrt(norm)+1e-6)))
+		clip = float32(math.Min(1, t.opt.Clip/(norm+1e-6)))
 	}
 	t.step++
 	c1, c2 := 1-math.Pow(t.opt.Beta1, float64(t.step)), 1-math.Pow(t.opt.Beta2, float64(t.step))
