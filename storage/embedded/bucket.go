@@ -27,7 +27,7 @@ func (s *Server) AddAccount(access, secret string) error {
 	return nil
 }
 
-// RemoveAccount forgets an access key; its bucket stays, readable as before.
+// RemoveAccount forgets an access key; its bucket stays, readable as before. See Retire for a key that goes on elsewhere.
 func (s *Server) RemoveAccount(access string) { s.accounts.remove(access) }
 
 // AddBucket makes a bucket with an account of its own that may write it; all others may only read it. For a bucket that
@@ -45,7 +45,7 @@ func (s *Server) AddBucket(name, access, secret string) error {
 	if err != nil {
 		return fmt.Errorf("add bucket %s: %w", name, err)
 	}
-	policy, err := policyOf(name, access)
+	policy, err := policyOf(name, &access)
 	if err != nil {
 		return fmt.Errorf("add bucket %s: %w", name, err)
 	}
@@ -68,9 +68,38 @@ func (s *Server) AddBucket(name, access, secret string) error {
 	return nil
 }
 
-// policyOf lets owner write and everyone read and list. The policy must name the owner: with one in place the library
-// does not look at ownership.
-func policyOf(bucket, owner string) ([]byte, error) {
+// Buckets are the names of all buckets there are, with an account or not.
+func (s *Server) Buckets() ([]string, error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list buckets: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if _, err := storage.Local(e.Name()); err == nil && e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+// Retire makes a bucket one that all may read and nobody may write, whatever account wrote it before.
+func (s *Server) Retire(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	policy, err := policyOf(name, nil)
+	if err == nil {
+		err = s.backend.PutBucketPolicy(context.Background(), name, policy)
+	}
+	if err != nil {
+		return fmt.Errorf("retire bucket %s: %w", name, err)
+	}
+	return nil
+}
+
+// policyOf lets owner, if there is one, write and everyone read and list. The policy must name the owner: with one in place
+// the library does not look at ownership.
+func policyOf(bucket string, owner *string) ([]byte, error) {
 	type statement struct {
 		Effect    string
 		Principal any
@@ -78,14 +107,11 @@ func policyOf(bucket, owner string) ([]byte, error) {
 		Resource  []string
 	}
 	whole := []string{"arn:aws:s3:::" + bucket, "arn:aws:s3:::" + bucket + "/*"}
-	objects := whole[1:]
-	return json.Marshal(map[string]any{
-		"Version": "2012-10-17",
-		"Statement": []statement{
-			{"Allow", "*", []string{"s3:GetObject", "s3:ListBucket"}, whole},
-			{"Allow", map[string]string{"AWS": owner}, []string{"s3:PutObject", "s3:DeleteObject"}, objects},
-		},
-	})
+	rules := []statement{{"Allow", "*", []string{"s3:GetObject", "s3:ListBucket"}, whole}}
+	if owner != nil {
+		rules = append(rules, statement{"Allow", map[string]string{"AWS": *owner}, []string{"s3:PutObject", "s3:DeleteObject"}, whole[1:]})
+	}
+	return json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": rules})
 }
 
 // leftover matches the names under which the library links an object before it renames it over an older one.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -148,6 +149,19 @@ func TestAddBucketAgain(t *testing.T) {
 	}
 	if got, err := open(t, "dave", nil, 0).Get(ctx, "kept", 10); err != nil || string(got) != "kept" {
 		t.Errorf("anonymous read after removal of the account: %q, %v", got, err)
+	}
+	// The key comes back for another bucket: it does not write the old one again.
+	if err := errors.Join(server.Retire("dave"), server.AddBucket("erin", "dave-key", "second-secret")); err != nil {
+		t.Fatal(err)
+	}
+	if err := after.Put(ctx, "kept", []byte("changed")); !errors.Is(err, storage.ErrDenied) {
+		t.Errorf("key of another bucket: %v, want ErrDenied", err)
+	}
+	if got, err := after.Get(ctx, "kept", 10); err != nil || string(got) != "kept" {
+		t.Errorf("read of a retired bucket: %q, %v", got, err)
+	}
+	if names, err := server.Buckets(); err != nil || !slices.Contains(names, "dave") || !slices.Contains(names, "erin") {
+		t.Errorf("buckets %v, %v", names, err)
 	}
 	for _, bad := range []string{"", "a", "Upper", "dots.in.it", "../up", "x--y"} {
 		if err := server.AddBucket(bad, "key-key", "secret-secret"); !errors.Is(err, storage.ErrLocator) {

@@ -9,11 +9,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+
+	"sn3/internal/proc"
 )
 
 // Exit codes, shared with the other programs.
@@ -50,7 +51,7 @@ func app(stdout, stderr io.Writer) *cli.App {
 	return &cli.App{
 		Name:           "s3d",
 		Usage:          "S3 server for a network on one machine",
-		Version:        version(),
+		Version:        proc.Version,
 		Suggest:        true,
 		Writer:         stdout,
 		ErrWriter:      stderr,
@@ -106,17 +107,4 @@ func awaitParent(fd int, stop func()) {
 	}
 	_, _ = io.Copy(io.Discard, f) // any end of the pipe, an error too, means that nobody holds it
 	stop()
-}
-
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value[:min(len(s.Value), 12)]
-		}
-	}
-	return info.Main.Version
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -18,15 +19,6 @@ import (
 
 	"sn3/storage"
 )
-
-// TestMain runs the program itself when a test starts this binary as s3d.
-func TestMain(m *testing.M) {
-	if os.Getenv("S3D_TEST_CHILD") == "1" {
-		main()
-		return
-	}
-	os.Exit(m.Run())
-}
 
 // s3d is a running child process.
 type s3d struct {
@@ -74,10 +66,19 @@ func eventually(t *testing.T, what string, f func() bool) {
 
 func startS3D(t *testing.T, extra []*os.File, args ...string) *s3d {
 	t.Helper()
+	return launch(t, func(cmd *exec.Cmd) error {
+		cmd.ExtraFiles = extra
+		return cmd.Start()
+	}, args...)
+}
+
+// launch starts a child by start and waits until it serves.
+func launch(t *testing.T, start func(*exec.Cmd) error, args ...string) *s3d {
+	t.Helper()
 	s := &s3d{stderr: &output{}, ready: filepath.Join(t.TempDir(), "ready.json"), exited: make(chan error, 1)}
 	s.cmd = command(append([]string{"run", "--ready-file", s.ready}, args...)...)
-	s.cmd.Stderr, s.cmd.ExtraFiles = s.stderr, extra
-	if err := s.cmd.Start(); err != nil {
+	s.cmd.Stderr = s.stderr
+	if err := start(s.cmd); err != nil {
 		t.Fatal(err)
 	}
 	go func() { s.exited <- s.cmd.Wait() }()
@@ -238,5 +239,85 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("exit code %d, want %d; stderr, want %q in it:\n%s", got, c.code, c.says, stderr.String())
 			}
 		})
+	}
+}
+
+// A key that moves to another bucket writes that one only, in this life of the server and in the next.
+func TestKeyMovesToAnotherBucket(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	accounts := filepath.Join(dir, "accounts.json")
+	old := storage.Account{Bucket: "old", AccessKey: "moving-key", Secret: "moving-secret"}
+	moved := storage.Account{Bucket: "moving", AccessKey: "moving-key", Secret: "moving-secret"}
+	open := func(s *s3d, bucket string) *storage.Bucket {
+		l, err := storage.Local(bucket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := storage.NewCredential("moving-key", "moving-secret")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := storage.Open(l, c, storage.DialPolicy{Loopback: true, LocalPort: s.Port})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	write(t, accounts, old)
+	s := startS3D(t, nil, "--dir", filepath.Join(dir, "s3"), "--accounts", accounts)
+	if err := open(s, "old").Put(ctx, "k", []byte("old")); err != nil {
+		t.Fatal(err)
+	}
+	check := func(life string) {
+		if err := open(s, "old").Put(ctx, "k", nil); !errors.Is(err, storage.ErrDenied) {
+			t.Errorf("%s: old bucket: %v, want ErrDenied", life, err)
+		}
+		if got, err := open(s, "old").Get(ctx, "k", 10); err != nil || string(got) != "old" {
+			t.Errorf("%s: reading the old bucket: %q, %v", life, got, err)
+		}
+	}
+	write(t, accounts, moved)
+	eventually(t, "the new bucket", func() bool { return open(s, "moving").Put(ctx, "k", nil) == nil })
+	eventually(t, "the old one closed", func() bool { return errors.Is(open(s, "old").Put(ctx, "k", []byte("old")), storage.ErrDenied) })
+	check("the same life")
+	if err := s.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-s.exited
+	s = startS3D(t, nil, "--dir", filepath.Join(dir, "s3"), "--accounts", accounts)
+	check("the next life")
+	write(t, accounts, old, storage.Account{Bucket: "moving", AccessKey: "other-key", Secret: "other-secret"})
+	eventually(t, "the old bucket again", func() bool { return open(s, "old").Put(ctx, "k", nil) == nil })
+	// A file that is gone for a moment changes nothing.
+	if err := os.Remove(accounts); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "complaint", func() bool { return strings.Contains(s.stderr.String(), "accounts stay as they were") })
+	if err := open(s, "old").Put(ctx, "k", nil); err != nil {
+		t.Errorf("without a file: %v", err)
+	}
+}
+
+// What the library prints by itself becomes lines of the log.
+func TestLogIsAllJSON(t *testing.T) {
+	s := startS3D(t, nil, "--dir", t.TempDir(), "--log-format", "json")
+	eventually(t, "a message of the library", func() bool { // about a request that is reset in the middle of its headers
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.Port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.WriteString(c, "PUT /alice/k HTTP/1.1\r\nHost")
+		if tcp, ok := c.(*net.TCPConn); ok {
+			err = errors.Join(err, tcp.SetLinger(0))
+		}
+		if err := errors.Join(err, c.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(s.stderr.String(), `"says":"[INTERNAL ERROR]`)
+	})
+	for line := range strings.Lines(s.stderr.String()) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("not JSON: %q", line)
+		}
 	}
 }

@@ -1,14 +1,18 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"syscall"
 	"time"
@@ -28,11 +32,14 @@ func serve(ctx context.Context, cfg *config) error {
 			return fmt.Errorf("remove old ready file: %w", err)
 		}
 	}
+	if err := captureStderr(cfg.log); err != nil {
+		return err
+	}
 	s, err := embedded.Start(ctx, embedded.Options{Dir: cfg.dir, Listen: cfg.listen, Root: *cfg.root})
 	if err != nil {
 		return err
 	}
-	k := &keeper{server: s, path: cfg.accounts}
+	k := &keeper{server: s, path: cfg.accounts, retired: map[string]bool{}}
 	if err := k.update(); err != nil {
 		return errors.Join(err, s.Close())
 	}
@@ -83,12 +90,14 @@ func watch(ctx context.Context, cfg *config, k *keeper) {
 
 // keeper makes the server's accounts those of the file.
 type keeper struct {
-	server *embedded.Server
-	path   string // "" = none
-	have   []storage.Account
+	server  *embedded.Server
+	path    string // "" = none
+	have    []storage.Account
+	retired map[string]bool // buckets without an account; nobody writes them
 }
 
-// update reads the file and applies what differs. Buckets of accounts that are gone stay, for reading.
+// update reads the file and applies what differs. Buckets of accounts that are gone, in this life or before, stay for
+// reading only: their keys may be given to others.
 func (k *keeper) update() error {
 	if k.path == "" {
 		return nil
@@ -111,9 +120,48 @@ func (k *keeper) update() error {
 			return err
 		}
 		k.have = append(k.have, a)
+		delete(k.retired, a.Bucket)
+	}
+	return k.retire()
+}
+
+// retire takes the right to write from buckets that have no account any more.
+func (k *keeper) retire() error {
+	names, err := k.server.Buckets()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if k.retired[name] || slices.ContainsFunc(k.have, func(a storage.Account) bool { return a.Bucket == name }) {
+			continue
+		}
+		if err := k.server.Retire(name); err != nil {
+			return err
+		}
+		k.retired[name] = true
 	}
 	return nil
 }
+
+// captureStderr turns what the S3 library prints there by itself, in colours, into lines of the log; it is for the rest of
+// the process's life.
+func captureStderr(log *slog.Logger) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("capture messages of the S3 library: %w", err)
+	}
+	os.Stderr = w
+	go func() {
+		lines := bufio.NewScanner(r)
+		for lines.Scan() {
+			log.Warn("S3 library", "says", colours.ReplaceAllString(lines.Text(), ""))
+		}
+		_, _ = io.Copy(io.Discard, r) // a line too long to scan; nobody may wait for a reader
+	}()
+	return nil
+}
+
+var colours = regexp.MustCompile("\x1b\\[[0-9;]*m")
 
 // writeReady tells whoever waits for it where the server listens; the file appears whole or not at all.
 func writeReady(path string, s *embedded.Server) error {
