@@ -42,8 +42,11 @@ func New(c model.Config, w model.Weights) (*Sampler, error) {
 
 // Generate returns the tokens that follow prompt. The model sees at most its sequence length of what came before.
 func (s *Sampler) Generate(ctx context.Context, prompt []int32, o Options) ([]int32, error) {
-	if len(prompt) == 0 {
+	switch {
+	case len(prompt) == 0:
 		return nil, fmt.Errorf("sample: the prompt is empty")
+	case o.Tokens < 0 || !(o.Temperature >= 0) || math.IsInf(o.Temperature, 0):
+		return nil, fmt.Errorf("sample: %d tokens at temperature %v; neither may be negative", o.Tokens, o.Temperature)
 	}
 	r := rand.New(rand.NewPCG(o.Seed, 1))
 	all := append([]int32(nil), prompt...)
@@ -55,7 +58,7 @@ func (s *Sampler) Generate(ctx context.Context, prompt []int32, o Options) ([]in
 		}
 		x := all[max(0, len(all)-s.cfg.Seq):]
 		if err := s.f.Logits(logits[:len(x)*V], x, 1, len(x)); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("sample: %w", err)
 		}
 		all = append(all, pick(logits[(len(x)-1)*V:len(x)*V], o.Temperature, r))
 	}
@@ -70,7 +73,7 @@ func pick(l []float32, temperature float64, r *rand.Rand) int32 {
 			best = i
 		}
 	}
-	if temperature <= 0 {
+	if temperature == 0 {
 		return int32(best)
 	}
 	p := make([]float64, len(l))
