@@ -80,14 +80,18 @@ func Collect(dir string, o Options) (*Corpus, error) {
 	o = o.withDefaults()
 	root, err := filepath.EvalSymlinks(dir) // WalkDir does not enter a root that is a link
 	if err != nil {
-		return nil, fmt.Errorf("collect text: %w", err)
+		return nil, fmt.Errorf("collect text: %w; name a folder that exists", err)
+	}
+	if info, err := os.Stat(root); err != nil || !info.IsDir() {
+		return nil, fmt.Errorf("collect text: %s is not a folder; name the folder that holds the text (%w)", dir, errors.Join(ErrNoText, err))
 	}
 	files, total, err := find(root, o.Exts)
 	if err != nil {
-		return nil, fmt.Errorf("collect text in %s: %w", dir, err)
+		return nil, unreadable(dir, err)
 	}
 	if need := o.MinTrain + o.MinHeldOut; total < need {
-		return nil, fmt.Errorf("collect text in %s: %w: found %d KiB in %d files, need at least %d KiB", dir, ErrNoText, total>>10, len(files), need>>10)
+		return nil, fmt.Errorf("collect text in %s: %w: found %d KiB in %d files%s, need at least %d KiB; use a folder with more text", dir, ErrNoText,
+			total>>10, len(files), ending(o.Exts), need>>10)
 	}
 	var last error
 	for _, cut := range []splitter{byFolder(), byFile(), byBlock()} {
@@ -96,11 +100,24 @@ func Collect(dir string, o Options) (*Corpus, error) {
 			return c, nil
 		}
 		if !errors.Is(err, ErrNoText) {
-			return nil, fmt.Errorf("collect text in %s: %w", dir, err)
+			return nil, unreadable(dir, err)
 		}
 		last = err
 	}
 	return nil, fmt.Errorf("collect text in %s: %w", dir, last)
+}
+
+// unreadable is an error of the disk: leaving a file out silently would make the corpus depend on who reads it.
+func unreadable(dir string, err error) error {
+	return fmt.Errorf("collect text in %s: %w; make it readable or use another folder", dir, err)
+}
+
+// ending says in words which files were wanted.
+func ending(exts []string) string {
+	if exts == nil {
+		return ""
+	}
+	return " ending in " + strings.Join(exts, " or ")
 }
 
 // collect makes a corpus with one way of splitting.
@@ -130,9 +147,8 @@ func collect(r *reader, files []file, total int64, cut splitter, o Options) (*Co
 	c.Train, c.HeldOut = join(train), join(held)
 	c.Report.TrainFiles, c.Report.HeldFiles = len(train), len(held)
 	if int64(len(c.Train)) < o.MinTrain || int64(len(c.HeldOut)) < o.MinHeldOut {
-		return nil, fmt.Errorf("%w: %d KiB to train on (need %d) and %d KiB held out (need %d), after leaving out %d files that are generated or no text "+
-			"and %d that repeat others; use a folder with more text", ErrNoText, len(c.Train)>>10, o.MinTrain>>10, len(c.HeldOut)>>10,
-			o.MinHeldOut>>10, c.Report.Skipped, c.Report.Repeats)
+		return nil, fmt.Errorf("%w: %d KiB to train on (need %d) and %d KiB held out (need %d); files left out: %d generated or no text, %d that repeat "+
+			"others; use a folder with more text", ErrNoText, len(c.Train)>>10, o.MinTrain>>10, len(c.HeldOut)>>10, o.MinHeldOut>>10, c.Report.Skipped, c.Report.Repeats)
 	}
 	return c, nil
 }
@@ -229,7 +245,9 @@ func (r *reader) read(u unit) (docs []document, skipped int, err error) {
 			return nil, 0, err
 		}
 		if text == nil {
-			skipped++
+			if u.block <= 0 { // a file of many blocks counts once
+				skipped++
+			}
 			continue
 		}
 		if u.block >= 0 {
