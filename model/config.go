@@ -47,6 +47,19 @@ func (c Config) Validate() error {
 	case !(c.RopeTheta > 0) || math.IsInf(c.RopeTheta, 0) || !(c.NormEps > 0) || math.IsInf(c.NormEps, 0):
 		return fmt.Errorf("model: rope theta %v and norm eps %v must be positive", c.RopeTheta, c.NormEps)
 	}
+	return c.Rope.validate()
+}
+
+func (s *RopeScaling) validate() error {
+	finite := func(x float64) bool { return x > 0 && !math.IsInf(x, 0) }
+	switch {
+	case s == nil:
+		return nil
+	case s.Type != "linear" && s.Type != "llama3":
+		return fmt.Errorf("model: unknown rope scaling %q", s.Type)
+	case !finite(s.Factor), s.Type == "llama3" && (!finite(s.LowFreq) || !finite(s.HighFreq) || s.HighFreq <= s.LowFreq || s.Original < 1):
+		return fmt.Errorf("model: rope scaling %+v", *s)
+	}
 	return nil
 }
 

@@ -166,6 +166,13 @@ func TestValidate(t *testing.T) {
 		"negative ffn": func(c *model.Config) { c.FFN = -1 }, "no sequence": func(c *model.Config) { c.Seq = 0 }, "huge": func(c *model.Config) { c.Vocab = 1<<20 + 1 },
 		"heads": func(c *model.Config) { c.KVHeads = 3 }, "no heads": func(c *model.Config) { c.Heads, c.KVHeads = 0, 0 }, "odd head": func(c *model.Config) { c.HeadDim = 33 },
 		"theta": func(c *model.Config) { c.RopeTheta = math.NaN() }, "eps": func(c *model.Config) { c.NormEps = 0 }, "infinite eps": func(c *model.Config) { c.NormEps = math.Inf(1) },
+		"rope type": func(c *model.Config) { c.Rope = &model.RopeScaling{Type: "yarn", Factor: 2} }, "rope factor": func(c *model.Config) { c.Rope = &model.RopeScaling{Type: "linear"} },
+		"rope bands": func(c *model.Config) {
+			c.Rope = &model.RopeScaling{Type: "llama3", Factor: 8, LowFreq: 4, HighFreq: 4, Original: 64}
+		},
+		"rope context": func(c *model.Config) {
+			c.Rope = &model.RopeScaling{Type: "llama3", Factor: 8, LowFreq: 1, HighFreq: 4}
+		},
 	} {
 		c := preset()
 		change(&c)
