@@ -263,6 +263,49 @@ func TestSegmentsStandAlone(t *testing.T) {
 	checkCanonical(t, l, set(raw, len(raw)-1, foot[7]-1))
 }
 
+// narrow takes so many bytes and then no more, as a full disk does.
+type narrow struct{ left int }
+
+func (w *narrow) Write(b []byte) (int, error) {
+	if w.left -= len(b); w.left < 0 {
+		return 0, io.ErrShortWrite
+	}
+	return len(b), nil
+}
+
+// broken is a source that fails at a chunk.
+type broken struct {
+	flatSource
+	at int
+}
+
+func (s broken) Chunk(i int, dst []float32) error {
+	if i == s.at {
+		return io.ErrNoProgress
+	}
+	return s.flatSource.Chunk(i, dst)
+}
+
+// An error of the writer, wherever it comes, and of the source is the encoder's.
+func TestEncodeErrors(t *testing.T) {
+	l := tiny(t)
+	src := flatSource{l, heavy(rand.New(rand.NewPCG(1, 2)), l.Params())}
+	raw, _ := encode(t, l, src.v, 64)
+	for _, room := range []int{0, payloadHead, len(raw) - 1} {
+		if _, err := NewCodec(l).Encode(&narrow{room}, src, 64, nil); !errors.Is(err, io.ErrShortWrite) {
+			t.Errorf("room for %d of %d bytes: %v", room, len(raw), err)
+		}
+	}
+	if _, err := NewCodec(l).Encode(&narrow{len(raw)}, src, 64, nil); err != nil {
+		t.Errorf("room for all: %v", err)
+	}
+	for _, i := range []int{0, l.Chunks() - 1} {
+		if _, err := NewCodec(l).Encode(io.Discard, broken{src, i}, 64, nil); !errors.Is(err, io.ErrNoProgress) {
+			t.Errorf("chunk %d fails: %v", i, err)
+		}
+	}
+}
+
 func TestManifestBytes(t *testing.T) {
 	m := Manifest{Window: 3, Shard: 2, Consumed: 40, Steps: 10, RebaseStep: 4, Length: 99}
 	m.Run[0], m.Hotkey[0], m.Base[0], m.Assignment[0], m.Payload[0], m.Sealed[0] = 1, 2, 3, 4, 5, 6

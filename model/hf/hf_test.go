@@ -65,8 +65,8 @@ func TestBF16(t *testing.T) {
 
 func TestBF16Golden(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join(golden.Dir(t, "llama"), "bf16", "f32_to_bf16.bin"))
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || len(b) != 8*4100 {
+		t.Fatalf("%d bytes, %v", len(b), err)
 	}
 	for i := 0; i+8 <= len(b); i += 8 {
 		in := binary.LittleEndian.Uint32(b[i:])
@@ -84,8 +84,8 @@ func TestBadSafetensorsGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	var cases []struct{ File, Verdict string }
-	if err := json.Unmarshal(raw, &cases); err != nil {
-		t.Fatal(err)
+	if err := json.Unmarshal(raw, &cases); err != nil || len(cases) < 60 {
+		t.Fatalf("%d cases, %v", len(cases), err)
 	}
 	for _, c := range cases {
 		b, err := os.ReadFile(filepath.Join(dir, c.File))
