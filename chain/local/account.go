@@ -114,7 +114,7 @@ func NewWallet(dir, name, passphrase string, light bool) (path string, account c
 	}
 	_, err = f.Write(raw)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return "", account, fmt.Errorf("write wallet: %w", err)
+		return "", account, fmt.Errorf("write wallet: %w", errors.Join(err, os.Remove(path))) // half a key is none
 	}
 	return path, AccountOf(&key.PublicKey), nil
 }

@@ -122,6 +122,20 @@ func TestPruned(t *testing.T) {
 	}
 }
 
+// What a client may know of the chain's constants has the names that the chain uses.
+func TestParams(t *testing.T) {
+	d := dev(t)
+	c, want := local.NewClient(d, nil), d.Genesis().Params
+	got, err := c.Params(context30(t))
+	if err != nil || got != (local.Params{MaxSeats: want.MaxSeats, Burn: want.Burn, EpochEmission: want.EpochEmission,
+		WeightsInterval: want.WeightsInterval, KeepWindows: want.KeepWindows}) || got.KeepWindows == 0 || got.EpochEmission == 0 {
+		t.Errorf("parameters %+v, %v; the genesis has %+v", got, err, want)
+	}
+	if peers, err := c.Peers(context30(t)); err != nil || len(peers) != 0 {
+		t.Errorf("peers %v, %v", peers, err)
+	}
+}
+
 // The time of a block is handed in, and waiters get a block when it is made.
 func TestTick(t *testing.T) {
 	d := dev(t)

@@ -189,6 +189,7 @@ func config(home string, blockTime time.Duration) *cfg.Config {
 	c.SetRoot(home)
 	c.RPC.ListenAddress = ""
 	c.P2P.ListenAddress = "tcp://127.0.0.1:0"
+	c.P2P.MaxNumInboundPeers = 0 // one validator: nobody has to come in beside the API
 	c.P2P.PexReactor = false
 	c.P2P.AddrBookStrict = false
 	c.TxIndex.Indexer = "null"

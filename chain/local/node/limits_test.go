@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -107,6 +108,20 @@ func TestLoggerSeesTheDisk(t *testing.T) {
 	l.Error("transport is closed")
 	if lines != 3 {
 		t.Error("noise of closing is logged")
+	}
+}
+
+func TestAdvice(t *testing.T) {
+	for _, x := range []struct {
+		r    any
+		says string
+	}{
+		{fmt.Errorf("open: %w", &fs.PathError{Op: "open", Path: "x", Err: syscall.EACCES}), "must be able to read and write"},
+		{errors.New("checksum"), "restore it from a copy"}, {strings.Repeat("state ", 1000), "restore it from a copy"}, {7, "start x: 7; is the disk full"},
+	} {
+		if err := caught("start x", x.r); !strings.Contains(err.Error(), x.says) || len(err.Error()) > 500 {
+			t.Error(err)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -76,15 +77,30 @@ func Start(o Options) (*Node, error) {
 	return n, nil
 }
 
-// advice goes with errors about the data of an initialised folder.
-const advice = "is the disk full? else the folder is damaged: restore it from a copy, or start a new network in another folder"
+// advice is what to do about an error of the data in an initialised folder.
+func advice(err error) string {
+	if errors.Is(err, fs.ErrPermission) {
+		return "the user of the node must be able to read and write the whole folder"
+	}
+	return "is the disk full? else the folder is damaged: restore it from a copy, or start a new network in another folder"
+}
+
+// caught turns what recover gave into an error; CometBFT panics with long texts.
+func caught(doing string, r any) error {
+	err, ok := r.(error)
+	if !ok {
+		text := fmt.Sprint(r)
+		err = errors.New(text[:min(len(text), 300)])
+	}
+	return fmt.Errorf("%s: %w; %s", doing, err, advice(err))
+}
 
 // load opens the store and restores the machine. A file that is shorter than it says is a fault of memory, not an error.
 func load(path string, g *state.Genesis) (st *store, machine *state.State, past ledger.Past, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("read %s: %v; %s", path, r, advice)
+			err = caught("read "+path, r)
 		}
 	}()
 	if st, err = openStore(path); err != nil {
@@ -101,7 +117,7 @@ func load(path string, g *state.Genesis) (st *store, machine *state.State, past 
 func (n *Node) startComet(blockTime time.Duration) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("start consensus: %.300v; %s", r, advice)
+			err = caught("start consensus", r)
 		}
 	}()
 	c := config(n.opts.Home, blockTime)
@@ -116,10 +132,10 @@ func (n *Node) startComet(blockTime time.Duration) (err error) {
 	n.comet, err = comet.NewNode(c, pv, nodeKey, proxy.NewLocalClientCreator(n.app), comet.DefaultGenesisDocProviderFunc(c), cfg.DefaultDBProvider,
 		comet.DefaultMetricsProvider(c.Instrumentation), logger{n.opts.Log, &n.closing, n.diskFailed})
 	if err != nil {
-		return fmt.Errorf("start consensus: %w; %s", err, advice)
+		return fmt.Errorf("start consensus: %w; %s", err, advice(err))
 	}
 	if err := n.comet.Start(); err != nil {
-		return fmt.Errorf("start consensus: %w; %s", err, advice)
+		return fmt.Errorf("start consensus: %w; %s", err, advice(err))
 	}
 	return n.watch()
 }

@@ -32,7 +32,7 @@ func openStore(path string) (*store, error) {
 		return nil, fmt.Errorf("%w (%s): stop it, or give this one another --home", ErrInUse, filepath.Dir(path))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open chain state %s: %w; %s", path, err, advice)
+		return nil, fmt.Errorf("open chain state %s: %w; %s", path, err, advice(err))
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
 		for _, b := range [][]byte{bucketState, bucketTx, bucketHead} {
@@ -43,7 +43,7 @@ func openStore(path string) (*store, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open chain state %s: %w; %s", path, err, advice), db.Close())
+		return nil, errors.Join(fmt.Errorf("open chain state %s: %w; %s", path, err, advice(err)), db.Close())
 	}
 	return &store{db}, nil
 }
