@@ -109,7 +109,7 @@ func Main(name string, err error) int {
 	if err == nil || only(err, errStopped, ErrInterrupted) {
 		return code
 	}
-	if _, ok := slog.Default().Handler().(*slog.JSONHandler); ok {
+	if inJSON() {
 		slog.Error(name+" ends", "reason", err, "exit", code)
 		return code
 	}
@@ -118,6 +118,20 @@ func Main(name string, err error) int {
 		fmt.Fprintf(os.Stderr, "Run %s --help for every flag.\n", name)
 	}
 	return code
+}
+
+func inJSON() bool {
+	_, ok := slog.Default().Handler().(*slog.JSONHandler)
+	return ok
+}
+
+// Note tells a person, or the log when it is JSON, what a command waits for.
+func Note(s string) {
+	if inJSON() {
+		slog.Info(s)
+		return
+	}
+	fmt.Fprintln(os.Stderr, s)
 }
 
 // Logger logs to stderr, as "text" or "json", and becomes the default logger of this process: Main and libraries then speak
