@@ -36,26 +36,34 @@ type config struct {
 	seed                        uint64
 	noP2P                       bool
 	set                         map[string]bool // which flags were given
+	out                         voice
 }
 
 // blockTime is the block time of new networks.
 const blockTime = 250 * time.Millisecond
 
 // corpusDir is the folder the text comes from: --text, or the Go standard library's source.
-func corpusDir(text string) (string, error) {
+func corpusDir(ctx context.Context, text string) (string, error) {
 	if text != "" {
 		return text, nil
 	}
-	out, err := exec.Command("go", "env", "GOROOT").Output()
+	out, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
 	root := strings.TrimSpace(string(out))
 	if err != nil || root == "" {
 		return "", errors.New("no go command to find text with: give a folder of text, TEXT=<folder>")
 	}
-	return filepath.Join(root, "src"), nil
+	src := filepath.Join(root, "src")
+	if _, err := os.Stat(src); err != nil {
+		return "", fmt.Errorf("the Go installation has no source to train on: %w; give a folder of text, TEXT=<folder>", err)
+	}
+	return src, nil
 }
 
 // measure trains the preset's model for about two seconds on one core.
-func measure(r *chain.Run) (tokensPerSecond float64, err error) {
+func measure(ctx context.Context, r *chain.Run) (tokensPerSecond float64, err error) {
 	c := replica.ModelConfig(r)
 	t, err := cpu.New("").NewTrainer(c, replica.Optimizer(r), 1)
 	if err != nil {
@@ -67,7 +75,6 @@ func measure(r *chain.Run) (tokensPerSecond float64, err error) {
 	}
 	w := model.NewFlat(l)
 	w.Init(1)
-	ctx := context.Background()
 	if err := t.Reset(ctx, w); err != nil {
 		return 0, err
 	}
@@ -77,6 +84,9 @@ func measure(r *chain.Run) (tokensPerSecond float64, err error) {
 	}
 	begin, tokens := time.Now(), 0
 	for time.Since(begin) < 2*time.Second {
+		if ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
 		rep, err := t.Train(ctx, b, model.Budget{Steps: 1})
 		if err != nil {
 			return 0, err
@@ -122,14 +132,14 @@ func plannedWindows(p chain.ScheduleParams) int {
 }
 
 // create makes the folder of a new network: keys, accounts, dataset, genesis. The dataset is uploaded when S3 runs.
-func create(c config) (set netdir.Settings, packed *data.Packed, err error) {
-	if entries, rerr := os.ReadDir(string(c.dir)); rerr == nil && len(entries) > 1 { // the lock is there
-		return set, nil, fmt.Errorf("%s is not empty and %w: choose another DIR", c.dir, netdir.ErrNotOurs)
+func create(ctx context.Context, c config) (set netdir.Settings, packed *data.Packed, err error) {
+	if err := c.dir.Foreign(); err != nil {
+		return set, nil, err
 	}
 	if err := c.dir.Begin(); err != nil {
 		return set, nil, err
 	}
-	src, err := corpusDir(c.text)
+	src, err := corpusDir(ctx, c.text)
 	if err != nil {
 		return set, nil, err
 	}
@@ -137,7 +147,7 @@ func create(c config) (set netdir.Settings, packed *data.Packed, err error) {
 	if c.text == "" {
 		opt.Exts = []string{".go"}
 	}
-	say("text      ", "packing %s", src)
+	c.out.say("text", "packing %s", src)
 	corpus, err := data.Collect(src, opt)
 	if err != nil {
 		return set, nil, err
@@ -149,7 +159,7 @@ func create(c config) (set netdir.Settings, packed *data.Packed, err error) {
 	if err != nil {
 		return set, nil, err
 	}
-	speed, err := measure(run)
+	speed, err := measure(ctx, run)
 	if err != nil {
 		return set, nil, fmt.Errorf("measure this machine: %w", err)
 	}
@@ -163,8 +173,8 @@ func create(c config) (set netdir.Settings, packed *data.Packed, err error) {
 	}
 	set = netdir.Settings{Format: netdir.Format, Network: "local-" + randomHex(3), Model: c.model, Miners: c.miners, Validators: c.validators,
 		Seed: c.seed, Text: c.text, Gap: c.gap, Windows: c.windows, Speed: speed, BlockTimeMS: blockTime.Milliseconds()}
-	say("text      ", "%.1f MiB to train on, %.1f MiB held out", float64(len(corpus.Train))/(1<<20), float64(len(corpus.HeldOut))/(1<<20))
-	say("speed     ", "%.0f tokens/s on one core, %d cores", speed, runtime.NumCPU())
+	c.out.say("text", "%.1f MiB to train on, %.1f MiB held out", float64(len(corpus.Train))/(1<<20), float64(len(corpus.HeldOut))/(1<<20))
+	c.out.say("speed", "%.0f tokens/s on one core, %d cores", speed, runtime.NumCPU())
 	locator, err := storage.Local("data")
 	if err != nil {
 		return set, nil, err

@@ -1,38 +1,30 @@
 package main
 
 import (
-	"fmt"
 	"time"
 
 	"sn3/scripts/localnet/netdir"
 )
 
-// heal starts dead nodes again and returns what is to be said about it.
-func (n *network) heal() (said []string) {
-	if n.serversLeft > 0 && time.Since(n.serversSince) > 2*time.Second {
-		if said = n.servers.Heal(); len(said) > 0 {
-			n.serversLeft, n.serversSince = n.serversLeft-len(said), time.Now()
-			for _, c := range n.servers.Children() {
-				n.rt.PIDs[c.Name] = c.PID()
-			}
-		}
+// kept are all processes by name: servers first, then nodes.
+func (n *network) kept() (all []*netdir.Kept) {
+	if n.servers != nil {
+		all = append(all, n.servers.Kept()...)
 	}
 	for _, m := range n.nodes {
-		select {
-		case <-m.child.Ended():
-		default:
-			continue
+		if m.kept != nil {
+			all = append(all, m.kept)
 		}
-		last := netdir.LastLine(m.spec.Log)
-		if m.left == 0 || time.Since(m.since) < 2*time.Second {
-			continue
-		}
-		m.left--
-		m.since = time.Now()
-		said = append(said, fmt.Sprintf("%s ended (%v): %s; starting it again (%d left)", m.Name, m.child.Err(), last, m.left))
-		if c, err := netdir.Start(m.spec); err == nil {
-			m.child = c
-			n.rt.PIDs[m.Name] = c.PID()
+	}
+	return all
+}
+
+// heal starts dead processes again and returns what is to be said about it.
+func (n *network) heal() (said []string) {
+	for _, k := range n.kept() {
+		if s := k.Heal(time.Now()); s != "" {
+			said = append(said, s)
+			n.rt.PIDs[k.Name] = k.PID()
 		}
 	}
 	if len(said) > 0 {
@@ -43,25 +35,12 @@ func (n *network) heal() (said []string) {
 	return said
 }
 
-// dead lists what ended for good.
-func (n *network) dead() (names []string) {
-	for _, c := range n.servers.Children() {
-		select {
-		case <-c.Ended():
-			if n.serversLeft <= 0 {
-				names = append(names, c.Name)
-			}
-		default:
+// dead describes what ended for good.
+func (n *network) dead() (found []string) {
+	for _, k := range n.kept() {
+		if d := k.Dead(); d != "" {
+			found = append(found, d)
 		}
 	}
-	for _, m := range n.nodes {
-		select {
-		case <-m.child.Ended():
-			if m.left == 0 {
-				names = append(names, m.Name)
-			}
-		default:
-		}
-	}
-	return names
+	return found
 }

@@ -4,11 +4,11 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"sort"
 	"strings"
 	"syscall"
@@ -23,35 +23,33 @@ import (
 
 func main() { os.Exit(proc.Main("localnet", run(os.Args))) }
 
-func say(head, format string, args ...any) {
-	fmt.Printf("  %s%s\n", head, fmt.Sprintf(format, args...))
-}
-
 func run(args []string) error {
-	usage := func(c *cli.Context, err error, _ bool) error { return proc.Flag(c, err) }
-	dir := &cli.StringFlag{Name: "dir", Value: ".localnet", Usage: "`FOLDER` of the network", EnvVars: []string{"SN3_DIR"}}
+	dir := &cli.StringFlag{Name: "dir", Value: ".localnet", Usage: "`FOLDER` of the network", EnvVars: []string{"SN3_LOCAL"}}
 	command := func(name, text string, act cli.ActionFunc, flags ...cli.Flag) *cli.Command {
-		return &cli.Command{Name: name, Usage: text, Action: act, OnUsageError: usage, Flags: append([]cli.Flag{dir}, flags...)}
+		return &cli.Command{Name: name, Usage: text, Action: act, Flags: append([]cli.Flag{dir}, flags...)}
 	}
-	app := &cli.App{Name: "localnet", Usage: "a whole SN3 network on this machine", Version: proc.Version, Suggest: true, EnableBashCompletion: true,
-		OnUsageError: usage, ExitErrHandler: func(*cli.Context, error) {},
+	return proc.Frame(&cli.App{Name: "localnet", Usage: "a whole SN3 network on this machine",
+		Description: "make up, down, status, logs and clean-localnet call it; their variables are its flags: make up MINERS=6 is localnet up --miners 6.",
 		Commands: []*cli.Command{
 			command("up", "start or continue a network and watch it", up,
-				&cli.IntFlag{Name: "windows", Value: -1, Usage: "windows to run; 0 = until Ctrl-C (default: five minutes' worth)"},
-				&cli.IntFlag{Name: "miners", Value: 4, Usage: "miners"},
-				&cli.IntFlag{Name: "validators", Value: 2, Usage: "validators"},
-				&cli.StringFlag{Name: "model", Value: "local", Usage: "preset: " + strings.Join(preset.Names(), " or ")},
-				&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "of the initial model"},
+				&cli.IntFlag{Name: "windows", Value: -1, DefaultText: "five minutes' worth", Usage: "run `N` windows, or so many more; 0 = until Ctrl-C"},
+				&cli.IntFlag{Name: "miners", Value: 4, Usage: "start `N` miners"},
+				&cli.IntFlag{Name: "validators", Value: 2, Usage: "start `N` validators"},
+				&cli.StringFlag{Name: "model", Value: "local", Usage: "`PRESET`: " + strings.Join(preset.Names(), " or ")},
+				&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "`SEED` of the initial model"},
 				&cli.StringFlag{Name: "text", Usage: "`FOLDER` of text to train on (default: the Go standard library)"},
-				&cli.StringFlag{Name: "gap", Value: "train", Usage: "what miners do between windows: train or wait"},
-				&cli.BoolFlag{Name: "no-p2p", Usage: "without peer-to-peer announcements"}),
+				&cli.StringFlag{Name: "gap", Value: "train", Usage: "what miners do between windows, as `MODE`: train or wait"},
+				&cli.BoolFlag{Name: "no-p2p", Usage: "without peer-to-peer announcements"},
+				proc.LogFormat("")),
 			command("down", "stop the running network", down),
 			command("status", "show what runs", status),
-			command("logs", "show the end of the logs, of one node or of all", logs, &cli.IntFlag{Name: "lines", Value: 10, Usage: "lines of each"}),
+			command("logs", "show the end of the logs, of one node or of all", logs, &cli.IntFlag{Name: "lines", Value: 10, Usage: "`N` lines of each"}),
 			command("clean", "delete a stopped network", clean),
-		}}
-	return app.Run(args)
+		}}).Run(args)
 }
+
+// stopPatience is how long a launcher may take to stop its processes and sum up.
+const stopPatience = time.Minute
 
 // down asks the launcher to stop and waits for it.
 func down(c *cli.Context) error {
@@ -59,29 +57,43 @@ func down(c *cli.Context) error {
 	if _, err := d.Settings(); err != nil {
 		return proc.Refused(err)
 	}
+	ctx, cancel := proc.Context(0)
+	defer cancel(nil)
+	lock, err := d.LockWhenFree(ctx, func(s string) { fmt.Println(s) })
+	if err == nil {
+		fmt.Println("nothing runs")
+		return lock.Close()
+	}
+	if !errors.Is(err, netdir.ErrRunning) {
+		return err
+	}
 	rt, err := d.Runtime()
 	if err != nil {
 		return err
 	}
-	unlock, err := d.Lock()
-	if err == nil {
-		fmt.Println("nothing runs")
-		return unlock()
-	}
-	if !errors.Is(err, netdir.ErrRunning) || rt.PID == 0 {
-		return err
+	if rt.PID == 0 || rt.PID != d.Holder() { // a number from an old file may be anybody's by now
+		return proc.Refused(busy(d, string(d), netdir.ErrRunning))
 	}
 	if err := syscall.Kill(rt.PID, syscall.SIGTERM); err != nil {
 		return fmt.Errorf("stop the launcher: %w", err)
 	}
-	for range 600 {
-		if unlock, err := d.Lock(); err == nil {
+	end := time.NewTimer(stopPatience)
+	defer end.Stop()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if lock, err := d.Lock(); err == nil {
 			fmt.Println("stopped")
-			return unlock()
+			return lock.Close()
 		}
-		time.Sleep(100 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-end.C:
+			return fmt.Errorf("the launcher (process %d) did not stop within %s; kill -9 it: its processes end with it", rt.PID, stopPatience)
+		case <-tick.C:
+		}
 	}
-	return fmt.Errorf("the launcher (process %d) did not stop within a minute", rt.PID)
 }
 
 func status(c *cli.Context) error {
@@ -94,16 +106,22 @@ func status(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	state := "stopped"
-	if unlock, err := d.Lock(); errors.Is(err, netdir.ErrRunning) {
+	lock, err := d.Lock()
+	state, running := "stopped", errors.Is(err, netdir.ErrRunning)
+	switch {
+	case running && rt.PID == d.Holder():
 		state = "running"
-	} else if err != nil {
+	case running:
+		state = fmt.Sprintf("in use by process %d", d.Holder())
+	case err != nil:
 		return err
-	} else if err := unlock(); err != nil {
-		return err
+	default:
+		if err := lock.Close(); err != nil {
+			return err
+		}
 	}
 	fmt.Printf("network %s (%s), model %s, %d validators, %d miners, %s\n", s.Network, d, s.Model, s.Validators, s.Miners, state)
-	if state == "stopped" {
+	if state != "running" {
 		return nil
 	}
 	fmt.Printf("chain %s, S3 127.0.0.1:%d, launcher process %d\n", rt.Chain, rt.S3Port, rt.PID)
@@ -114,7 +132,7 @@ func status(c *cli.Context) error {
 	sort.Strings(names)
 	for _, n := range names {
 		alive := "alive"
-		if syscall.Kill(rt.PIDs[n], 0) != nil {
+		if !netdir.Alive(rt.PIDs[n]) {
 			alive = "not running"
 		}
 		fmt.Printf("  %-14s process %d, %s\n", n, rt.PIDs[n], alive)
@@ -146,7 +164,7 @@ func logs(c *cli.Context) error {
 		if len(names) > 1 {
 			fmt.Printf("==> %s <==\n", n)
 		}
-		if err := tail(files[n], c.Int("lines")); err != nil {
+		if err := tail(files[n], max(1, c.Int("lines"))); err != nil {
 			fmt.Printf("%v\n", err)
 		}
 	}
@@ -177,15 +195,21 @@ func clean(c *cli.Context) error {
 		fmt.Printf("%s is not there\n", d)
 		return nil
 	}
-	if _, err := os.Stat(filepath.Join(string(d), "network.json")); err != nil && !d.Unfinished() {
-		return proc.Refused(fmt.Errorf("%s: %w; nothing was deleted", d, netdir.ErrNotOurs))
+	if err := d.Foreign(); err != nil {
+		return proc.Refused(fmt.Errorf("%w; nothing was deleted", err))
 	}
-	unlock, err := d.Lock()
+	ctx, cancel := proc.Context(0)
+	defer cancel(nil)
+	lock, err := d.LockWhenFree(ctx, func(s string) { fmt.Println(s) })
 	if errors.Is(err, netdir.ErrRunning) {
-		return proc.Refused(fmt.Errorf("%w: make down first; nothing was deleted", err))
+		return proc.Refused(fmt.Errorf("%w; nothing was deleted", busy(d, string(d), err)))
 	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(os.RemoveAll(string(d)), unlock())
+	if err := os.RemoveAll(string(d)); err != nil {
+		return errors.Join(fmt.Errorf("delete network: %w", err), lock.Close())
+	}
+	fmt.Printf("deleted %s\n", d)
+	return lock.Close()
 }

@@ -1,18 +1,54 @@
 package main
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"sn3/chain"
 	"sn3/internal/preset"
+	"sn3/internal/proc"
 )
 
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"localnet": main}) }
 
 // The launcher as a user types it, without starting a network.
-func TestScripts(t *testing.T) { testscript.Run(t, testscript.Params{Dir: "testdata"}) }
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{Dir: "testdata", Setup: func(e *testscript.Env) error {
+		path, err := exec.LookPath("localnet") // testscript's folder of programs comes first
+		e.Setenv("LOCALNET", path)
+		return err
+	}})
+}
+
+// README's table of exit codes.
+func TestExitCodes(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "precious"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for line, want := range map[string]int{
+		"--version":                       0,
+		"":                                0,
+		"up --help":                       0,
+		"upp":                             proc.ExitUsage,
+		"up --miners none":                proc.ExitUsage,
+		"up --gap sometimes":              proc.ExitUsage,
+		"up --dir " + dir:                 proc.ExitRefused,
+		"status --dir " + dir:             proc.ExitRefused,
+		"clean --dir " + dir:              proc.ExitRefused,
+		"down --dir " + dir:               proc.ExitRefused,
+		"clean --dir " + dir + "/nothing": 0,
+	} {
+		if err := run(append([]string{"localnet"}, strings.Fields(line)...)); proc.ExitCode(err) != want {
+			t.Errorf("localnet %s: exit code %d (%v), want %d", line, proc.ExitCode(err), err, want)
+		}
+	}
+}
 
 // Every machine gets a legal schedule, slow ones longer windows, none longer than a minute unless the phases need it.
 func TestSchedule(t *testing.T) {

@@ -1,13 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
-	"os"
 	"runtime"
 	"sort"
 	"strings"
@@ -16,13 +15,8 @@ import (
 	"sn3/internal/events"
 	"sn3/internal/proc"
 	"sn3/internal/replica"
-	"sn3/model"
 	"sn3/model/data"
-	"sn3/model/hf"
-	"sn3/model/sample"
-	"sn3/model/tokenizer"
 	"sn3/scripts/localnet/netdir"
-	"sn3/storage"
 )
 
 // Conditions of the exit status (the README's table says the same).
@@ -52,7 +46,7 @@ type Summary struct {
 type WindowSummary struct {
 	Window       chain.Window       `json:"window"`
 	Block        chain.Block        `json:"block"`
-	Loss         float64            `json:"held_out_loss"` // on the small fixed set, nats per token
+	Loss         float64            `json:"held_out_loss"` // on the small fixed set, nats per byte
 	Winners      []string           `json:"winners"`
 	Bytes        map[string]int64   `json:"payload_bytes"`
 	Ratio        float64            `json:"payload_ratio"`
@@ -60,6 +54,7 @@ type WindowSummary struct {
 	EarlySteps   int                `json:"early_steps"`
 	Scores       map[string]float64 `json:"scores"`
 	Root         string             `json:"root"`
+	Nodes        int                `json:"nodes"` // how many applied it
 	Agreed       bool               `json:"agreed"`
 }
 
@@ -79,31 +74,29 @@ type HotkeySummary struct {
 	Balance   chain.Amount `json:"balance"`
 }
 
+// finite replaces what JSON cannot hold: a model that went astray has a loss of NaN, and the summary must say so.
+func (s *Summary) finite() {
+	if math.IsNaN(s.FinalLoss) || math.IsInf(s.FinalLoss, 0) {
+		s.Failures = append(s.Failures, fmt.Sprintf("the final loss is %v", s.FinalLoss))
+		s.FinalLoss = 0
+	}
+}
+
 // ErrVerdict: the network ran, but not as it should.
 var ErrVerdict = errors.New("the network did not do what it should")
 
-// summarise writes summary.json and the pictures, prints the summary, and says whether the run was good. It starts chain and
-// S3 again for as long as it needs them.
+// summarise writes summary.json and the pictures, prints the summary, and says whether the run was good.
 func (n *network) summarise(ctx context.Context, ended error) (verdict, err error) {
 	s := &Summary{Version: proc.Version, Network: n.set.Network, Settings: n.set, Run: n.run, Platform: runtime.GOOS + "/" + runtime.GOARCH,
-		Samples: map[string]string{}, Failures: []string{}}
+		Windows: []WindowSummary{}, Hotkeys: []HotkeySummary{}, Samples: map[string]string{}, Failures: []string{}}
 	w := newWatch(n)
-	w.next = 0
+	w.out, w.next = voice{json: slog.New(slog.DiscardHandler)}, 0 // everything was said when it happened
 	if err := w.read(); err != nil {
 		return nil, err
 	}
 	n.windowsInto(s, w)
-	srv, err := netdir.StartServers(ctx, n.dir, n.rt, n.set.Nodes)
-	if err != nil {
-		return nil, fmt.Errorf("sum up: %w", err)
-	}
-	defer srv.Close()
-	if err := n.hotkeysInto(ctx, s, srv, w); err != nil {
-		return nil, fmt.Errorf("sum up: %w", err)
-	}
-	if err := n.lossInto(ctx, s, srv); err != nil {
-		s.Failures = append(s.Failures, "no final loss: "+err.Error())
-	}
+	n.networkInto(ctx, s)
+	s.finite()
 	n.judge(s, w)
 	raw, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
@@ -115,37 +108,65 @@ func (n *network) summarise(ctx context.Context, ended error) (verdict, err erro
 	if err := plots(n.dir, s); err != nil {
 		return nil, err
 	}
-	n.print(s)
+	if n.out.json != nil {
+		n.out.json.Info("summary", "file", n.dir.Path("summary.json"), "final_loss", s.FinalLoss, "failures", s.Failures)
+	} else {
+		n.print(s)
+	}
 	if len(s.Failures) > 0 && ended == nil {
 		return fmt.Errorf("%w: %s", ErrVerdict, strings.Join(s.Failures, "; ")), nil
 	}
 	return nil, nil
 }
 
+// networkInto asks chain and S3, started again for as long as it takes, the chain paused. What cannot be asked is a failure of
+// the run; the rest of the summary stands.
+func (n *network) networkInto(ctx context.Context, s *Summary) {
+	srv, err := netdir.StartServers(ctx, n.dir, n.lock, n.rt, n.set.Nodes, true)
+	if err != nil {
+		s.Failures = append(s.Failures, "the chain cannot be asked: "+err.Error())
+		return
+	}
+	defer srv.Close()
+	if err := n.hotkeysInto(ctx, s, srv); err != nil {
+		s.Failures = append(s.Failures, "the chain cannot be asked: "+err.Error())
+	}
+	if len(s.Windows) == 0 {
+		return
+	}
+	if err := n.lossInto(ctx, s, srv); err != nil {
+		s.Failures = append(s.Failures, "no final loss: "+err.Error())
+	}
+}
+
+// windowsInto takes the windows that were shown, and later ones that all nodes applied before they were stopped.
 func (n *network) windowsInto(s *Summary, w *watch) {
-	names := n.names()
 	var order []chain.Window
 	for win := range w.rows {
 		order = append(order, win)
 	}
 	sort.Slice(order, func(i, j int) bool { return order[i] < order[j] })
-	per := float64(n.run.Schedule.Length) * blockTime.Seconds()
 	for _, win := range order {
-		r := w.rows[win]
-		if len(r.Roots) == 0 {
-			continue
+		if r := w.rows[win]; len(r.Roots) > 0 && (win < n.shown || len(r.Roots) == len(w.tails)) {
+			s.Windows = append(s.Windows, n.window(r, len(w.tails)))
 		}
-		_, agreed := r.agreed(len(w.tails))
-		x := WindowSummary{Window: win, Block: r.Block, Loss: r.Loss, Bytes: r.Bytes, Ratio: r.Ratio, TokensPerSec: float64(r.Tokens) / per,
-			EarlySteps: r.Early, Scores: map[string]float64{}, Root: r.root().String(), Agreed: agreed, Winners: []string{}}
-		for _, h := range r.Winners {
-			x.Winners = append(x.Winners, name(names, h.String()))
-		}
-		for h, v := range r.Scores {
-			x.Scores[name(names, h)] = v
-		}
-		s.Windows = append(s.Windows, x)
 	}
+}
+
+// window is what is known of a window, with names.
+func (n *network) window(r *row, nodes int) WindowSummary {
+	names := n.names()
+	_, agreed := r.agreed(nodes)
+	x := WindowSummary{Window: r.Window, Block: r.Block, Loss: r.Loss, Bytes: r.Bytes, Ratio: r.Ratio,
+		TokensPerSec: float64(r.Tokens) / (float64(n.run.Schedule.Length) * n.blockTime().Seconds()),
+		EarlySteps:   r.Early, Scores: map[string]float64{}, Root: r.root().String(), Nodes: len(r.Roots), Agreed: agreed, Winners: []string{}}
+	for _, h := range r.Winners {
+		x.Winners = append(x.Winners, name(names, h.String()))
+	}
+	for h, v := range r.Scores {
+		x.Scores[name(names, h)] = v
+	}
+	return x
 }
 
 func (n *network) names() map[string]string {
@@ -163,8 +184,7 @@ func name(names map[string]string, hotkey string) string {
 	return hotkey[:min(8, len(hotkey))]
 }
 
-func (n *network) hotkeysInto(ctx context.Context, s *Summary, srv *netdir.Servers, w *watch) error {
-	n.rt.Chain = srv.Chain
+func (n *network) hotkeysInto(ctx context.Context, s *Summary, srv *netdir.Servers) error {
 	client, err := dial(srv.Chain)
 	if err != nil {
 		return err
@@ -222,162 +242,3 @@ func (n *network) newestWeights() map[string]float64 {
 	}
 	return out
 }
-
-// lossInto measures the newest checkpoint against the count models on the same held-out samples, and lets the first and the
-// newest checkpoint write something.
-func (n *network) lossInto(ctx context.Context, s *Summary, srv *netdir.Servers) error {
-	policy := storage.DialPolicy{Loopback: true, LocalPort: srv.S3Port}
-	l, err := storage.ParseLocator(n.run.Dataset.Locator)
-	if err != nil {
-		return err
-	}
-	b, err := storage.Open(l, nil, policy)
-	if err != nil {
-		return err
-	}
-	d, err := data.Open(ctx, b, n.run.Dataset, "", n.run.Model.Seq)
-	if err != nil {
-		return err
-	}
-	seed := []byte("sn3/final/1")
-	if s.Baselines, err = d.Baselines(ctx, seed, finalTest); err != nil {
-		return fmt.Errorf("count models: %w", err)
-	}
-	l, err = storage.Local("validator-1")
-	if err != nil {
-		return err
-	}
-	own, err := storage.Open(l, nil, policy)
-	if err != nil {
-		return err
-	}
-	cfg := replica.ModelConfig(n.run)
-	layout, err := model.NewLayout(cfg)
-	if err != nil {
-		return err
-	}
-	first := model.NewFlat(layout)
-	first.Init(n.run.Seed)
-	windows := checkpoints(ctx, own)
-	if len(windows) == 0 {
-		return errors.New("validator-1 has no checkpoint")
-	}
-	s.Final = windows[len(windows)-1]
-	raw, err := own.Get(ctx, fmt.Sprintf("checkpoint/%d/model.safetensors", s.Final), int64(4*layout.Params())+1<<20)
-	if err != nil {
-		return err
-	}
-	last, err := hf.ReadModel(bytes.NewReader(raw), int64(len(raw)), cfg)
-	if err != nil {
-		return err
-	}
-	if s.FinalLoss, err = heldOut(ctx, d, cfg, last, seed); err != nil {
-		return err
-	}
-	for key, w := range map[string]*model.Flat{"first": first, "last": last} {
-		if s.Samples[key], err = write(ctx, cfg, w); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func write(ctx context.Context, c model.Config, w *model.Flat) (string, error) {
-	g, err := sample.New(c, w)
-	if err != nil {
-		return "", err
-	}
-	tok, err := tokenizer.New("bytes")
-	if err != nil {
-		return "", err
-	}
-	const prompt = "func "
-	ids, err := g.Generate(ctx, tok.Encode(nil, []byte(prompt)), sample.Options{Tokens: 160, Temperature: 0.6, Seed: 1})
-	if err != nil {
-		return "", err
-	}
-	return strings.ToValidUTF8(prompt+string(tok.Decode(nil, ids)), "�"), nil
-}
-
-// judge applies the conditions of the exit status.
-func (n *network) judge(s *Summary, w *watch) {
-	for _, x := range s.Windows {
-		if !x.Agreed {
-			s.Failures = append(s.Failures, fmt.Sprintf("nodes disagreed on window %d", x.Window))
-		}
-	}
-	if k := len(s.Windows); k > 0 {
-		if last := w.rows[s.Windows[k-1].Window]; len(last.Roots) < len(w.tails) {
-			for name := range w.tails {
-				if _, ok := last.Roots[name]; !ok {
-					s.Failures = append(s.Failures, fmt.Sprintf("%s never applied window %d", name, last.Window))
-				}
-			}
-		}
-	}
-	if len(w.diverge) > 0 {
-		s.Failures = append(s.Failures, "diverged: "+strings.Join(w.diverge, ", "))
-	}
-	windows := len(s.Windows)
-	switch {
-	case windows >= bigramFrom && !(s.FinalLoss < s.Baselines.Bigram):
-		s.Failures = append(s.Failures, fmt.Sprintf("held-out loss %.3f is not below the bigram model's %.3f", s.FinalLoss, s.Baselines.Bigram))
-	case windows >= order0From && !(s.FinalLoss < s.Baselines.Order0):
-		s.Failures = append(s.Failures, fmt.Sprintf("held-out loss %.3f is not below order-0's %.3f", s.FinalLoss, s.Baselines.Order0))
-	}
-	if mine := s.Windows; len(mine) == 0 || mine[len(mine)-1].Window < n.from+4 {
-		return // too short for an epoch to pay by this run's ratings
-	}
-	earned := false
-	for _, h := range s.Hotkeys {
-		now := h.Earned - min(h.Earned, n.earned[h.Hotkey])
-		if h.Name == "idle-1" && now > 0 {
-			s.Failures = append(s.Failures, fmt.Sprintf("the idle hotkey earned %s", now))
-		}
-		earned = earned || strings.HasPrefix(h.Name, "miner-") && now > 0
-	}
-	if !earned {
-		s.Failures = append(s.Failures, "no miner was paid")
-	}
-}
-
-func (n *network) print(s *Summary) {
-	if s.FinalLoss > 0 {
-		fmt.Printf("Held-out loss after window %d: %.4f nats per byte (order-0 %.3f, bigram %.3f, order-2 %.3f)\n", s.Final, s.FinalLoss,
-			s.Baselines.Order0, s.Baselines.Bigram, s.Baselines.Order2)
-	}
-	fmt.Printf("\n  %-12s %6s %8s %8s %10s %14s %14s\n", "", "uid", "score", "weight", "incentive", "earned", "balance")
-	for _, h := range s.Hotkeys {
-		fmt.Printf("  %-12s %6d %8.0f %8.0f %10.3f %14s %14s\n", h.Name, h.UID, h.Score, h.Weight, float64(h.Incentive)/65535, short(h.Earned), short(h.Balance))
-	}
-	for _, k := range []string{"first", "last"} {
-		if t := s.Samples[k]; t != "" {
-			fmt.Printf("\nThe model before its first window and after its last one (%s):\n%s\n", k, indent(t))
-		}
-	}
-	if len(s.Failures) > 0 {
-		fmt.Printf("\nNOT as it should be:\n")
-		for _, f := range s.Failures {
-			fmt.Printf("  - %s\n", f)
-		}
-	}
-	dir := display(n.dir)
-	fmt.Printf("\n%s has summary.json, loss.png and scores.png. Try:\n", dir)
-	for _, c := range []string{"pull", "eval", "generate", "status", "why miner-1"} {
-		fmt.Printf("  bin/sn3 --local %s %s\n", dir, c)
-	}
-}
-
-// display is the folder as a person would type it here.
-func display(d netdir.Dir) string {
-	if wd, err := os.Getwd(); err == nil {
-		if rel, ok := strings.CutPrefix(string(d), wd+string(os.PathSeparator)); ok {
-			return rel
-		}
-	}
-	return string(d)
-}
-
-func short(a chain.Amount) string { return fmt.Sprintf("%.4f", float64(a)/float64(chain.RaoPerCoin)) }
-
-func indent(s string) string { return "  | " + strings.ReplaceAll(s, "\n", "\n  | ") }

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strconv"
+	"os/exec"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -20,9 +20,6 @@ import (
 	"sn3/storage"
 )
 
-// restarts is how often a dead child is started again.
-const restarts = 3
-
 // continued is how many windows an existing network goes on when nobody says.
 const continued = 24
 
@@ -34,78 +31,81 @@ type network struct {
 	run     *chain.Run
 	sched   chain.Schedule
 	client  *local.Client
+	lock    *netdir.Lock
+	out     voice
 	servers *netdir.Servers
 	nodes   []*member
 	noP2P   bool
 	from    chain.Window                  // first window of this run
+	shown   chain.Window                  // first window that was not shown
 	until   chain.Window                  // windows of the network when this run is over; 0 = no end
 	add     int                           // windows of this run; 0 = no end
 	old     bool                          // the network existed before this run
 	earned  map[chain.Hotkey]chain.Amount // when this run began
+}
 
-	serversLeft  int // restarts left of chain and S3 together
-	serversSince time.Time
+// blockTime is what the network's genesis says.
+func (n *network) blockTime() time.Duration {
+	return time.Duration(n.set.BlockTimeMS) * time.Millisecond
 }
 
 // member is a node with its process.
 type member struct {
 	netdir.Node
-	spec  netdir.Spec
-	child *netdir.Child
-	left  int       // restarts left
-	since time.Time // of the last start; a process that dies at once is not started again at once
+	spec netdir.Spec
+	kept *netdir.Kept // nil until it is started
 }
 
 func up(c *cli.Context) error {
-	cfg := config{windows: c.Int("windows"), miners: c.Int("miners"), validators: c.Int("validators"), model: c.String("model"),
-		text: c.String("text"), gap: c.String("gap"), seed: c.Uint64("seed"), noP2P: c.Bool("no-p2p"), set: map[string]bool{}}
-	for _, n := range []string{"windows", "miners", "validators", "model", "text", "gap", "seed"} {
-		cfg.set[n] = c.IsSet(n)
-	}
-	if c.NArg() > 0 {
-		return proc.Usage(fmt.Errorf("unexpected argument %q", c.Args().First()))
-	}
-	if cfg.miners < 1 || cfg.validators < 1 || cfg.miners > 200 || cfg.validators > 32 || cfg.gap != "train" && cfg.gap != "wait" || cfg.windows < -1 {
-		return proc.Usage(fmt.Errorf("want 1..200 miners, 1..32 validators, gap train or wait, windows from 0; got %d, %d, %q, %d",
-			cfg.miners, cfg.validators, cfg.gap, cfg.windows))
-	}
-	dir, err := filepath.Abs(c.String("dir"))
+	cfg, err := parse(c)
 	if err != nil {
 		return err
 	}
-	cfg.dir = netdir.Dir(dir)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make network folder: %w", err)
+	if err := cfg.dir.Foreign(); err != nil {
+		return proc.Refused(fmt.Errorf("%w; choose another DIR", err))
 	}
-	unlock, err := cfg.dir.Lock()
-	if errors.Is(err, netdir.ErrRunning) {
-		rt, _ := cfg.dir.Runtime() // only for the message
-		return proc.Refused(fmt.Errorf("%w in %s (launcher process %d): make status shows it, make down stops it", err, c.String("dir"), rt.PID))
-	}
-	if err != nil {
-		return err
+	if err := os.MkdirAll(string(cfg.dir), 0o700); err != nil {
+		return fmt.Errorf("make network folder: %w; choose another DIR", err)
 	}
 	ctx, cancel := proc.Context(0)
 	defer cancel(nil)
-	err = runNetwork(ctx, cfg)
-	return errors.Join(proc.Ended(ctx, err), unlock())
-}
-
-// runNetwork starts or continues a network, watches it to its end and sums it up.
-func runNetwork(ctx context.Context, cfg config) error {
-	fmt.Println("SN3 local network")
-	n, packed, err := prepare(cfg)
+	lock, err := cfg.dir.LockWhenFree(ctx, func(s string) { cfg.out.say("note", "%s", s) })
+	if errors.Is(err, netdir.ErrRunning) {
+		return proc.Refused(busy(cfg.dir, c.String("dir"), err))
+	}
 	if err != nil {
 		return err
 	}
+	err = runNetwork(ctx, cfg, lock)
+	return errors.Join(proc.Ended(ctx, err), lock.Close())
+}
+
+// busy says who uses a folder that is locked.
+func busy(d netdir.Dir, name string, err error) error {
+	rt, rerr := d.Runtime()
+	if holder := d.Holder(); rerr != nil || rt.PID != holder {
+		return fmt.Errorf("%s is in use by the command of process %d; try again when it is done", name, holder)
+	}
+	return fmt.Errorf("%w in %s (launcher process %d): make status shows it, make down stops it, another DIR= starts a second one", err, name, rt.PID)
+}
+
+// runNetwork starts or continues a network, watches it to its end and sums it up.
+func runNetwork(ctx context.Context, cfg config, lock *netdir.Lock) error {
+	cfg.out.say("SN3", "a network on this machine, in %s", display(cfg.dir))
+	n, packed, err := prepare(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	n.lock = lock
 	defer n.stop()
 	if err := n.start(ctx, packed); err != nil {
 		return err
 	}
-	werr := newWatch(n).run(ctx)
-	n.flush()
+	w := newWatch(n)
+	werr := w.run(ctx)
+	n.shown = w.next
+	cfg.out.say("stopping", "miners, validators, chain, S3")
 	n.stop()
-	fmt.Println()
 	verdict, serr := n.summarise(context.Background(), werr)
 	if werr != nil || serr != nil {
 		return errors.Join(werr, serr)
@@ -114,10 +114,10 @@ func runNetwork(ctx context.Context, cfg config) error {
 }
 
 // prepare makes a new network or reads an old one; what cannot change on an old one is refused by name.
-func prepare(cfg config) (*network, *data.Packed, error) {
-	n := &network{dir: cfg.dir, noP2P: cfg.noP2P, serversLeft: 2 * restarts, add: cfg.windows}
+func prepare(ctx context.Context, cfg config) (*network, *data.Packed, error) {
+	n := &network{dir: cfg.dir, out: cfg.out, noP2P: cfg.noP2P, add: cfg.windows}
 	if cfg.dir.Unfinished() {
-		say("note      ", "an earlier start ended before its network was complete; starting over")
+		cfg.out.say("note", "an earlier start ended before its network was complete; starting over")
 		if err := cfg.dir.Discard(); err != nil {
 			return nil, nil, err
 		}
@@ -126,10 +126,10 @@ func prepare(cfg config) (*network, *data.Packed, error) {
 	var packed *data.Packed
 	switch {
 	case errors.Is(err, netdir.ErrNotOurs):
-		if set, packed, err = create(cfg); err != nil {
+		if set, packed, err = create(ctx, cfg); err != nil {
 			return nil, nil, err
 		}
-		if err := chainInit(cfg.dir); err != nil {
+		if err := chainInit(ctx, cfg.dir); err != nil {
 			return nil, nil, err
 		}
 	case err != nil:
@@ -138,13 +138,16 @@ func prepare(cfg config) (*network, *data.Packed, error) {
 		if err := sameSettings(cfg, set); err != nil {
 			return nil, nil, proc.Refused(err)
 		}
-		say("continuing ", "%s", set.Network)
+		cfg.out.say("continuing", "%s", set.Network)
 		if n.old = true; n.add < 0 {
 			n.add = continued
 		}
 	}
 	if !n.old {
 		n.add = set.Windows
+	}
+	if note := crowded(set.Miners + set.Validators + 2); note != "" {
+		cfg.out.say("note", "%s", note)
 	}
 	n.set = set
 	if n.rt, err = cfg.dir.Runtime(); err != nil {
@@ -153,33 +156,17 @@ func prepare(cfg config) (*network, *data.Packed, error) {
 	return n, packed, cfg.dir.SaveSettings(set)
 }
 
-func sameSettings(cfg config, s netdir.Settings) error {
-	var bad []string
-	check := func(name, got, have string) {
-		if cfg.set[name] && got != have {
-			bad = append(bad, fmt.Sprintf("%s=%s (it has %s)", strings.ToUpper(name), got, have))
-		}
-	}
-	check("miners", strconv.Itoa(cfg.miners), strconv.Itoa(s.Miners))
-	check("validators", strconv.Itoa(cfg.validators), strconv.Itoa(s.Validators))
-	check("model", cfg.model, s.Model)
-	check("seed", strconv.FormatUint(cfg.seed, 10), strconv.FormatUint(s.Seed, 10))
-	check("text", cfg.text, s.Text)
-	check("gap", cfg.gap, s.Gap)
-	if len(bad) > 0 {
-		return fmt.Errorf("%s holds a network that cannot change %s; use another DIR, or make clean-localnet", cfg.dir, strings.Join(bad, ", "))
-	}
-	return nil
-}
-
-func chainInit(d netdir.Dir) error {
+func chainInit(ctx context.Context, d netdir.Dir) error {
 	bin, err := netdir.Bin("chaind")
 	if err != nil {
 		return err
 	}
-	out, err := command(bin, "init", "--home", d.Path("chain"), "--genesis", d.Path("genesis.json"))
+	out, err := exec.CommandContext(ctx, bin, "init", "--home", d.Path("chain"), "--genesis", d.Path("genesis.json")).CombinedOutput()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if err != nil {
-		return fmt.Errorf("make chain: %s: %w", out, err)
+		return fmt.Errorf("make chain: %s: %w", strings.TrimSpace(string(out)), err)
 	}
 	return nil
 }
@@ -191,13 +178,10 @@ func (n *network) start(ctx context.Context, packed *data.Packed) error {
 	if err != nil {
 		return err
 	}
-	if n.servers, err = netdir.StartServers(ctx, n.dir, n.rt, n.set.Nodes); err != nil {
+	if n.servers, err = netdir.StartServers(ctx, n.dir, n.lock, n.rt, n.set.Nodes, false); err != nil {
 		return err
 	}
 	n.rt.Chain, n.rt.ChainPort, n.rt.S3Port = n.servers.Chain, n.servers.ChainPort, n.servers.S3Port
-	for _, c := range n.servers.Children() {
-		n.rt.PIDs[c.Name] = c.PID()
-	}
 	if packed != nil {
 		if err := errors.Join(n.upload(ctx, packed), n.dir.Complete()); err != nil {
 			return err
@@ -226,10 +210,12 @@ func (n *network) start(ctx context.Context, packed *data.Packed) error {
 			return err
 		}
 		n.nodes = append(n.nodes, m)
-		if m.child, err = netdir.Start(m.spec); err != nil {
+		if m.kept, err = netdir.Keep(m.spec); err != nil {
 			return err
 		}
-		n.rt.PIDs[m.Name] = m.child.PID()
+	}
+	for _, k := range n.kept() {
+		n.rt.PIDs[k.Name] = k.PID()
 	}
 	return n.dir.SaveRuntime(n.rt)
 }
@@ -251,10 +237,10 @@ func (n *network) span(ctx context.Context) error {
 	for _, x := range meta.Neurons {
 		n.earned[x.Hotkey] = x.Earned
 	}
-	per := time.Duration(n.run.Schedule.Length) * blockTime
-	say("window    ", "%d blocks of %s: %s", n.run.Schedule.Length, blockTime, per)
+	per := time.Duration(n.run.Schedule.Length) * n.blockTime()
+	n.out.say("window", "%d blocks of %s: %s", n.run.Schedule.Length, n.blockTime(), per)
 	if n.add == 0 {
-		say("duration  ", "until Ctrl-C")
+		n.out.say("duration", "until Ctrl-C")
 		return nil
 	}
 	n.until = n.from + chain.Window(n.add)
@@ -262,8 +248,8 @@ func (n *network) span(ctx context.Context) error {
 	if err := n.dir.SaveSettings(n.set); err != nil {
 		return err
 	}
-	left := time.Duration(n.sched.At(n.until-1, chain.PhaseApply)-st.Height) * blockTime
-	say("duration  ", "%d windows, about %s", n.until-n.from, left.Round(10*time.Second))
+	left := time.Duration(n.sched.At(n.until-1, chain.PhaseApply)-st.Height) * n.blockTime()
+	n.out.say("duration", "%d windows, about %s", n.until-n.from, left.Round(10*time.Second))
 	return nil
 }
 
@@ -312,30 +298,24 @@ func (n *network) member(node netdir.Node) (*member, error) {
 	if n.noP2P {
 		args = append(args, "--no-p2p")
 	}
-	return &member{Node: node, left: restarts, spec: netdir.Spec{Name: node.Name, Bin: bin, Args: args, Log: n.dir.NodePath(node.Name, "log"),
-		Nice: node.Role == "miner", Env: []string{"GOMAXPROCS=2"}}}, nil
+	if n.out.json != nil {
+		args = append(args, "--log-format", "json")
+	}
+	return &member{Node: node, spec: netdir.Spec{Name: node.Name, Bin: bin, Args: args, Log: n.dir.NodePath(node.Name, "log"),
+		Nice: node.Role == "miner", Env: []string{"GOMAXPROCS=2"}, Hold: n.lock}}, nil
 }
 
-// flush asks validators to stop first while chain and S3 still run, so that their last checkpoint is published.
-func (n *network) flush() {
+// stop ends everything that runs: miners, then validators, which publish a last checkpoint, then chain and S3.
+func (n *network) stop() {
 	for _, role := range []string{"miner", "validator"} {
-		done := make(chan struct{})
-		count := 0
+		var wg sync.WaitGroup
 		for _, m := range n.nodes {
-			if m.Role == role && m.child != nil {
-				count++
-				go func() { m.child.Stop(10 * time.Second); done <- struct{}{} }()
+			if m.Role == role && m.kept != nil {
+				wg.Go(func() { m.kept.Stop(10 * time.Second) })
 			}
 		}
-		for range count {
-			<-done
-		}
+		wg.Wait()
 	}
-}
-
-// stop ends everything that still runs: miners, validators, chain, S3.
-func (n *network) stop() {
-	n.flush()
 	if n.servers != nil {
 		_ = n.servers.Close() // Stop has no error to tell
 	}

@@ -3,25 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
+	"sort"
+	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/term"
 
 	"sn3/chain"
 	"sn3/internal/events"
 	"sn3/scripts/localnet/netdir"
 )
-
-// stuckBlocks without progress are worth a message.
-const stuckBlocks = 40
-
-func command(bin string, args ...string) (string, error) {
-	out, err := exec.Command(bin, args...).CombinedOutput()
-	return strings.TrimSpace(string(out)), err
-}
 
 // row is what is known about one window.
 type row struct {
@@ -39,16 +29,23 @@ type row struct {
 	votes   map[string]int     // scores behind each mean
 }
 
+// keepRows is for how many shown windows late events are still taken; the summary reads the diaries again.
+const keepRows = 16
+
+// columns is a line of the table, at most 80 characters wide.
+const columns = "%6v %6v %7v  %-18s %-13s %6v %-8s %s"
+
 // watch follows the diaries of all nodes and shows one line per window.
 type watch struct {
 	n       *network
+	out     voice
 	tails   map[string]*netTail
 	rows    map[chain.Window]*row
 	next    chain.Window // to be shown
 	waiting map[string]string
 	diverge []string
-	tty     bool
-	moved   time.Time // when a window was last shown
+	pace    pace
+	silent  string // why the chain does not answer
 }
 
 type netTail struct {
@@ -57,8 +54,7 @@ type netTail struct {
 }
 
 func newWatch(n *network) *watch {
-	w := &watch{n: n, tails: map[string]*netTail{}, rows: map[chain.Window]*row{}, next: n.from, waiting: map[string]string{}, moved: time.Now(),
-		tty: term.IsTerminal(int(os.Stdout.Fd()))}
+	w := &watch{n: n, out: n.out, tails: map[string]*netTail{}, rows: map[chain.Window]*row{}, next: n.from, waiting: map[string]string{}}
 	for _, m := range n.nodes {
 		w.tails[m.Name] = &netTail{events.NewTail(n.dir.NodePath(m.Name, "data")), m.Name}
 	}
@@ -67,7 +63,9 @@ func newWatch(n *network) *watch {
 
 // run returns nil when the planned windows are shown, else why it ended.
 func (w *watch) run(ctx context.Context) error {
-	fmt.Printf("\n%6s %6s  %-8s %-22s %-16s %8s  %-8s %s\n", "window", "block", "nats/B", "selected", "bytes (ratio)", "tok/s", "root", "agreed")
+	if w.out.json == nil {
+		fmt.Printf("\n"+columns+"\n", "window", "block", "nats/B", "selected", "bytes (ratio)", "tok/s", "root", "agreed")
+	}
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -76,25 +74,24 @@ func (w *watch) run(ctx context.Context) error {
 		}
 		for w.complete(w.next) {
 			w.show(w.rows[w.next])
+			delete(w.rows, w.next-keepRows)
 			w.next++
 		}
 		if w.n.until > 0 && w.next >= w.n.until {
-			w.clear()
+			w.out.clear()
 			return nil
 		}
 		for _, s := range w.n.heal() {
-			w.line("! " + s)
+			w.out.warn("! " + s)
 		}
 		if dead := w.n.dead(); len(dead) > 0 {
-			w.clear()
-			return fmt.Errorf("%s ended %d times; see make logs", strings.Join(dead, ", "), restarts+1)
+			w.out.clear()
+			return fmt.Errorf("%s; started %d times in all, not again; make logs shows more", strings.Join(dead, "; "), netdir.Restarts+1)
 		}
-		if err := w.progress(ctx); err != nil {
-			return err
-		}
+		w.progress(ctx)
 		select {
 		case <-ctx.Done():
-			w.clear()
+			w.out.clear()
 			return context.Cause(ctx)
 		case <-tick.C:
 		}
@@ -129,15 +126,21 @@ func (w *watch) take(name string, e events.Event) {
 	case events.Waiting:
 		w.waiting[name] = e.Reason
 		return
-	case events.Resumed:
+	case events.Resumed, events.Start:
 		delete(w.waiting, name)
 		return
 	case events.Diverged:
 		if e.Window != chain.NoWindow && e.Window+1 < w.n.from {
 			return // of an earlier run
 		}
-		w.diverge = append(w.diverge, fmt.Sprintf("%s in window %d", name, e.Window))
-		w.line(fmt.Sprintf("! %s has another model than the network after window %d; it starts over from a checkpoint", name, e.Window))
+		at := "before window 0"
+		if e.Window != chain.NoWindow {
+			at = fmt.Sprintf("after window %d", e.Window)
+		}
+		w.diverge = append(w.diverge, name+" "+at)
+		if e.Window == chain.NoWindow || e.Window+keepRows >= w.next {
+			w.out.warn(fmt.Sprintf("! %s HAS ANOTHER MODEL THAN THE NETWORK %s; it starts over from a checkpoint", name, at))
+		}
 		return
 	case events.Applied, events.Eval, events.Train, events.Submit, events.Scored:
 	default:
@@ -203,62 +206,77 @@ func (r *row) root() chain.Hash {
 }
 
 func (w *watch) show(r *row) {
-	names := map[chain.Hotkey]string{}
-	for _, x := range w.n.set.Nodes {
-		names[x.Hotkey] = x.Name
-	}
-	var sel []string
-	for _, h := range r.Winners {
-		name := names[h]
-		if name == "" {
-			name = h.Short()
-		}
-		sel = append(sel, strings.TrimPrefix(name, "miner-"))
+	x := w.n.window(r, len(w.tails))
+	if w.out.json != nil {
+		w.out.json.Info("window", "window", x)
+		return
 	}
 	var bytes int64
 	for _, b := range r.Bytes {
 		bytes = max(bytes, b)
 	}
-	per := float64(w.n.run.Schedule.Length) * blockTime.Seconds()
 	agreed, _ := r.agreed(len(w.tails))
-	list := "miners " + strings.Join(sel, ",")
-	if len(sel) == 0 {
-		list = "none"
-	}
-	w.line(fmt.Sprintf("%6d %6d  %-8.4f %-22s %-16s %8.0f  %-8s %s", r.Window, r.Block, r.Loss, list,
-		fmt.Sprintf("%d (%.0f×)", bytes, r.Ratio), float64(r.Tokens)/per, r.root().Short(), agreed))
-	w.moved = time.Now()
+	w.out.line(fmt.Sprintf(columns, r.Window, r.Block, fmt.Sprintf("%.4f", r.Loss), selected(x.Winners), fmt.Sprintf("%d (%.0f×)", bytes, r.Ratio),
+		fmt.Sprintf("%.0f", x.TokensPerSec), r.root().Short(), agreed))
 }
 
-// line prints above the progress bar.
-func (w *watch) line(s string) {
-	w.clear()
-	fmt.Println(s)
-}
-
-func (w *watch) clear() {
-	if w.tty {
-		fmt.Print("\r\033[K")
+// selected names winners in little room: miners 1-4,7.
+func selected(names []string) string {
+	var numbers []int
+	var out []string
+	for _, n := range names {
+		if i, err := strconv.Atoi(strings.TrimPrefix(n, "miner-")); err == nil && strings.HasPrefix(n, "miner-") {
+			numbers = append(numbers, i)
+		} else {
+			out = append(out, n)
+		}
 	}
+	sort.Ints(numbers)
+	var ranges []string
+	for i := 0; i < len(numbers); {
+		j := i
+		for j+1 < len(numbers) && numbers[j+1] == numbers[j]+1 {
+			j++
+		}
+		r := strconv.Itoa(numbers[i])
+		if j > i {
+			r += "-" + strconv.Itoa(numbers[j])
+		}
+		ranges, i = append(ranges, r), j+1
+	}
+	if len(ranges) > 0 {
+		out = append([]string{"miners " + strings.Join(ranges, ",")}, out...)
+	}
+	if len(out) == 0 {
+		return "none"
+	}
+	return strings.Join(out, "+")
 }
 
 // progress draws the bar inside a window and says what is waited for when nothing moves.
-func (w *watch) progress(ctx context.Context) error {
-	limit := time.Duration(stuckBlocks+w.n.run.Schedule.Length) * blockTime
-	if time.Since(w.moved) > limit {
-		w.line("stuck: waiting for " + w.reason())
-		w.moved = time.Now()
-	}
-	st, err := w.n.client.Status(ctx)
+func (w *watch) progress(ctx context.Context) {
+	ask, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	st, err := w.n.client.Status(ask)
 	if err != nil {
-		if ctx.Err() == nil {
-			w.waiting["chain"] = "the chain node does not answer"
-		}
-		return nil
+		st.Height, w.silent = 0, err.Error()
 	}
-	delete(w.waiting, "chain")
-	if !w.tty {
-		return nil
+	if ctx.Err() != nil {
+		return
+	}
+	now := time.Now()
+	switch w.pace.look(now, st.Height, w.n.sched.At(w.next, chain.PhaseApply), w.n.blockTime()) {
+	case theChain:
+		why := netdir.LastLine(w.n.dir.Path("chaind.log"))
+		if st.Height == 0 {
+			why = w.silent + "; " + why
+		}
+		w.out.warn("stuck: waiting for " + w.pace.stopped(now) + ": " + why)
+	case theWindows:
+		w.out.warn("stuck: waiting for " + w.reason())
+	}
+	if st.Height == 0 || !w.out.tty {
+		return
 	}
 	win, ph := w.n.sched.Locate(st.Height)
 	done := 0.0
@@ -266,26 +284,37 @@ func (w *watch) progress(ctx context.Context) error {
 		done = float64(st.Height-w.n.sched.At(t, chain.PhaseStart)) / float64(w.n.run.Schedule.Length)
 	}
 	const width = 24
-	fill := int(done * width)
-	fmt.Printf("\r\033[K  [%s%s] block %d, window %d: %s", strings.Repeat("=", fill), strings.Repeat(" ", width-fill), st.Height, win, ph)
-	return nil
+	fill := min(int(done*width), width)
+	w.out.bar(fmt.Sprintf("  [%s%s] block %d, window %d: %s", strings.Repeat("=", fill), strings.Repeat(" ", width-fill), st.Height, win, ph))
 }
 
+// reason is what keeps the next window from being applied: what nodes say they wait for, else who has not applied it.
 func (w *watch) reason() string {
-	var all []string
+	by := map[string][]string{} // reason -> nodes
 	for name, why := range w.waiting {
-		all = append(all, name+" ("+why+")")
+		by[why] = append(by[why], name)
 	}
+	var all []string
+	for why, names := range by {
+		sort.Strings(names)
+		all = append(all, why+" ("+strings.Join(names, ", ")+")")
+	}
+	sort.Strings(all)
 	if len(all) > 0 {
 		return strings.Join(all, "; ")
 	}
-	if r := w.rows[w.next]; r != nil {
-		for name := range w.tails {
-			if _, ok := r.Roots[name]; !ok {
-				all = append(all, name)
-			}
-		}
-		return fmt.Sprintf("%s to apply window %d", strings.Join(all, ", "), w.next)
+	r := w.rows[w.next]
+	if r == nil || len(r.Roots) == 0 {
+		return fmt.Sprintf("window %d to be applied by anybody; make logs may tell why", w.next)
 	}
-	return fmt.Sprintf("window %d to be applied by anybody; %s", w.next, netdir.LastLine(w.n.dir.Path("chaind.log")))
+	for name := range w.tails {
+		if _, ok := r.Roots[name]; !ok {
+			all = append(all, name)
+		}
+	}
+	sort.Strings(all)
+	if len(all) == 0 {
+		return fmt.Sprintf("the held-out loss after window %d, which validators measure", w.next)
+	}
+	return fmt.Sprintf("%s to apply window %d", strings.Join(all, ", "), w.next)
 }

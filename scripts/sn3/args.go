@@ -7,60 +7,62 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// flagsFirst moves the flags of a command before its arguments: people write `sn3 wallet new NAME --light`, but package flag
-// stops at the first argument. What comes before the command and after "--" stays.
-func flagsFirst(commands []*cli.Command, args []string) []string {
-	at := 1
-	for at < len(args) && strings.HasPrefix(args[at], "-") { // global flags; both take a value
-		if !strings.Contains(args[at], "=") && (strings.HasSuffix(args[at], "local") || strings.HasSuffix(args[at], "chain")) {
-			at++
-		}
-		at++
-	}
-	var leaf *cli.Command
-	for at < len(args) {
-		i := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.Name == args[at] })
-		if i < 0 {
-			break
-		}
-		leaf, commands = commands[i], commands[i].Subcommands
-		at++
-	}
-	if leaf == nil {
+// flagsFirst puts flags where package cli wants them: people write `sn3 wallet new NAME --light` and `sn3 status --local
+// FOLDER`, but it stops at the first argument and knows --local only before the command. What comes after "--" stays.
+func flagsFirst(app *cli.App, args []string) []string {
+	if len(args) == 0 {
 		return args
 	}
-	out := slices.Clone(args[:at])
-	var rest []string
-	for at < len(args) {
+	global := []string{args[0]}
+	var path, flags, rest []string
+	commands, leaf := app.Commands, []cli.Flag(nil)
+	for at := 1; at < len(args); at++ {
 		a := args[at]
-		at++
+		name := strings.TrimLeft(a, "-")
 		switch {
 		case a == "--":
-			rest = append(append(rest, "--"), args[at:]...)
+			rest = append(rest, args[at:]...)
 			at = len(args)
-		case !strings.HasPrefix(a, "-") || a == "-":
-			rest = append(rest, a)
-		default:
-			out = append(out, a)
-			if takesValue(leaf, strings.TrimLeft(a, "-")) && at < len(args) {
-				out = append(out, args[at])
-				at++
+		case strings.HasPrefix(a, "-") && a != "-":
+			into, known := &flags, leaf
+			if f := find(leaf, name); f == nil && (path == nil || find(app.Flags, name) != nil) {
+				into, known = &global, app.Flags
 			}
+			*into = append(*into, a)
+			if takesValue(known, name) && at+1 < len(args) {
+				at++
+				*into = append(*into, args[at])
+			}
+		default:
+			i := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.Name == a })
+			if i < 0 || len(rest) > 0 {
+				rest = append(rest, a)
+				break
+			}
+			path = append(path, a)
+			leaf, commands = commands[i].Flags, commands[i].Subcommands
 		}
 	}
-	return append(out, rest...)
+	return slices.Concat(global, path, flags, rest)
+}
+
+// find returns the flag of that name, written with or without its value.
+func find(flags []cli.Flag, name string) cli.Flag {
+	name, _, _ = strings.Cut(name, "=")
+	for _, f := range flags {
+		if slices.Contains(f.Names(), name) {
+			return f
+		}
+	}
+	return nil
 }
 
 // takesValue says whether the word after a flag belongs to it.
-func takesValue(c *cli.Command, name string) bool {
+func takesValue(flags []cli.Flag, name string) bool {
 	if strings.Contains(name, "=") {
 		return false
 	}
-	for _, f := range c.Flags {
-		if slices.Contains(f.Names(), name) {
-			_, isBool := f.(*cli.BoolFlag)
-			return !isBool
-		}
-	}
-	return false
+	f := find(flags, name)
+	_, isBool := f.(*cli.BoolFlag)
+	return f != nil && !isBool
 }

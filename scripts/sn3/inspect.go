@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/urfave/cli/v2"
 
@@ -26,95 +28,191 @@ import (
 const maxInspect = 1 << 30
 
 func inspectCommand() *cli.Command {
-	flags := []cli.Flag{&cli.StringFlag{Name: "model", Value: "local", Usage: "preset whose layout a payload is decoded with"}}
-	return command("inspect", "print any object that SN3 writes", "FILE", 1, flags, func(c *cli.Context) error {
-		st, err := os.Stat(c.Args().First())
+	flags := []cli.Flag{&cli.StringFlag{Name: "model", Usage: "`PRESET` whose layout a payload is decoded with (default: the one that fits)"}}
+	return command("inspect", "print any object that SN3 writes, without secrets", "FILE", 1, flags, func(c *cli.Context) error {
+		path := c.Args().First()
+		st, err := os.Stat(path)
 		if err != nil {
 			return proc.Usage(err)
 		}
 		if st.Size() > maxInspect || !st.Mode().IsRegular() {
-			return proc.Refused(fmt.Errorf("%s: not a regular file of at most %d bytes", c.Args().First(), maxInspect))
+			return proc.Refused(fmt.Errorf("%s: not a regular file of at most %d bytes", path, maxInspect))
 		}
-		b, err := os.ReadFile(c.Args().First())
+		b, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}
-		return inspect(b, c.String("model"))
+		what, v, err := inspect(b, path, c.String("model"))
+		if errors.Is(err, errUnknown) {
+			return proc.Refused(err)
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", what, err)
+		}
+		return show(what, v)
 	})
 }
 
-// inspect recognises an object by its first bytes.
-func inspect(b []byte, modelName string) error {
-	switch {
-	case bytes.HasPrefix(b, []byte("SN3P")):
-		return inspectPayload(b, modelName)
-	case bytes.HasPrefix(b, []byte("SN3M")):
-		m, err := gradients.ParseManifest(b)
-		if err != nil {
-			return err
-		}
-		return show("manifest of a submission", m)
-	case bytes.HasPrefix(b, []byte("sn3theta1")) && len(b) >= 113:
-		fmt.Printf("saved model: run %s, window %d, root %s, %d parameters\n", hex.EncodeToString(b[9:13]), int64(binary.BigEndian.Uint64(b[41:])),
-			hex.EncodeToString(b[49:53]), (len(b)-113-32)/4)
-		return nil
-	case bytes.HasPrefix(b, []byte("SN3F1")) && len(b) > 61:
-		fmt.Printf("error feedback slot: sequence %d, window %d, payload of %d bytes\n", binary.BigEndian.Uint64(b[37:]), binary.BigEndian.Uint64(b[45:]), binary.BigEndian.Uint64(b[53:]))
-		return nil
-	case len(b) > 8 && bytes.HasPrefix(b[8:], []byte("{")):
-		if f, err := hf.Open(bytes.NewReader(b), int64(len(b))); err == nil {
-			fmt.Printf("safetensors: %d tensors, metadata %v\n", len(f.Entries), f.Metadata)
-			return nil
+var (
+	errUnknown = errors.New("nothing that SN3 writes")
+	errCut     = errors.New("too short")
+	errSum     = errors.New("damaged: its last 32 bytes are not the SHA-256 of the others")
+)
+
+// fields is what is printed, in the order of their names.
+type fields = map[string]any
+
+// binaries are the objects that start with a magic.
+var binaries = []struct {
+	magic, what string
+	show        func(b []byte, modelName string) (any, error)
+}{
+	{"SN3P", "payload", showPayload},
+	{"SN3M", "manifest of a submission", func(b []byte, _ string) (any, error) { return gradients.ParseManifest(b) }},
+	{"SN3D", "manifest of a dataset", showDataset},
+	{"sn3theta1", "saved model of a node", showTheta},
+	{"SN3F1", "slot of error feedback", showSlot},
+	{"SN3H1", "head of error feedback", showHead},
+}
+
+// inspect recognises an object by its first bytes, its form, or by being named by its hash. It returns what it is and what
+// there is to print of it.
+func inspect(b []byte, path, modelName string) (what string, v any, err error) {
+	for _, x := range binaries {
+		if bytes.HasPrefix(b, []byte(x.magic)) {
+			v, err := x.show(b, modelName)
+			return x.what, v, err
 		}
 	}
-	if m, err := data.ParseManifest(b); err == nil {
-		return show("data manifest", map[string]any{"root": m.Root(), "pages": len(m.Pages), "shards": len(m.Shards), "lengths": m.Lengths})
+	if len(b) > 8 && bytes.HasPrefix(b[8:], []byte("sn3adam1")) {
+		v, err := showMoments(b)
+		return "optimizer of a miner", v, err
+	}
+	if len(b) > 8 && b[8] == '{' {
+		if f, err := hf.Open(bytes.NewReader(b), int64(len(b))); err == nil {
+			return "safetensors", fields{"tensors": f.Entries, "metadata": f.Metadata}, nil
+		}
 	}
 	if t, err := local.ParseTx(b); err == nil {
 		from, err := t.Sender()
-		return errors.Join(show("transaction", map[string]any{"network": t.Network, "nonce": t.Nonce, "operation": fmt.Sprintf("%T", t.Op), "body": t.Op, "from": from}), err)
+		return "transaction", fields{"network": t.Network, "nonce": t.Nonce, "operation": fmt.Sprintf("%T", t.Op), "body": t.Op, "from": from, "hash": t.Hash()}, err
 	}
-	return inspectJSON(b)
+	if what, v, err := inspectJSON(b, path); !errors.Is(err, errUnknown) {
+		return what, v, err
+	}
+	if hash := sum(b).String(); filepath.Base(path) == hash { // pages are plain text: only the name tells
+		return "shard of a dataset", fields{"sha256": hash, "bytes": len(b), "pages": (len(b) + data.PageSize - 1) / data.PageSize,
+			"text": proc.Printable(string(b[:min(len(b), 200)]))}, nil
+	}
+	return "", nil, errUnknown
 }
 
-func inspectPayload(b []byte, modelName string) error {
-	run, err := preset.Run(modelName, 0)
-	if err != nil {
-		return proc.Usage(err)
+// showPayload decodes with the layout that the payload names.
+func showPayload(b []byte, modelName string) (any, error) {
+	names := preset.Names()
+	if modelName != "" {
+		names = []string{modelName}
 	}
-	l, err := model.NewLayout(replica.ModelConfig(run))
-	if err != nil {
-		return err
+	var last error
+	for _, n := range names {
+		run, err := preset.Run(n, 0)
+		if err != nil {
+			return nil, proc.Usage(err)
+		}
+		l, err := model.NewLayout(replica.ModelConfig(run))
+		if err != nil {
+			return nil, err
+		}
+		p, err := gradients.NewCodec(l).Open(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			last = err
+			continue
+		}
+		st := p.Stats()
+		return fields{"k": p.K(), "values": st.Kept, "bytes": st.Bytes, "bits_per_value": st.BitsPerValue(), "norm": p.Norm(),
+			"ratio_to_f32": float64(4*l.Params()) / float64(st.Bytes), "layout": chain.Hash(l.Hash()), "sha256": sum(b)}, nil
 	}
-	p, err := gradients.NewCodec(l).Open(bytes.NewReader(b), int64(len(b)))
-	if err != nil {
-		return err
-	}
-	st := p.Stats()
-	return show("payload", map[string]any{"k": p.K(), "values": st.Kept, "bytes": st.Bytes, "bits_per_value": st.BitsPerValue(), "norm": p.Norm(),
-		"ratio_to_f32": float64(4*l.Params()) / float64(st.Bytes), "sha256": sum(b)})
+	return nil, last
 }
 
-func inspectJSON(b []byte) error {
-	var e replica.Envelope
-	if json.Unmarshal(b, &e) == nil && e.Signature != "" {
-		what := "signed file that verifies for nobody"
-		if f, _, err := replica.OpenWindowFile(local.Verifier{}, e.Hotkey, b); err == nil {
-			return show("window file, signature holds, signed by "+e.Hotkey.String(), f)
-		}
-		if m, _, err := replica.OpenCheckpointManifest(local.Verifier{}, e.Hotkey, b); err == nil {
-			return show("checkpoint manifest, signature holds, signed by "+e.Hotkey.String(), m)
-		}
-		return errors.New(what)
+func showDataset(b []byte, _ string) (any, error) {
+	m, err := data.ParseManifest(b)
+	if err != nil {
+		return nil, err
 	}
-	if r, err := chain.ParseRun(bytes.TrimSpace(b)); err == nil {
-		return show("run descriptor "+r.Hash().String(), r)
+	return fields{"root": m.Root(), "sha256": sum(b), "pages": len(m.Pages), "shards": m.Shards, "bytes_to_train_on": m.Lengths[data.Train], "bytes_held_out": m.Lengths[data.HeldOut]}, nil
+}
+
+// body is what stands before the SHA-256 that ends a file, at least n bytes long.
+func body(b []byte, n int) ([]byte, error) {
+	if len(b) < n+sha256.Size {
+		return nil, errCut
 	}
-	var v any
-	if err := json.Unmarshal(b, &v); err != nil {
-		return proc.Refused(errors.New("nothing that SN3 writes"))
+	end := len(b) - sha256.Size
+	if sum(b[:end]) != chain.Hash(b[end:]) {
+		return nil, errSum
 	}
-	return show("JSON", v)
+	return b[:end], nil
+}
+
+// windowName is a window as a number, or "none" before the first.
+func windowName(b []byte) any {
+	if w := chain.Window(binary.BigEndian.Uint64(b)); w != chain.NoWindow {
+		return w
+	}
+	return "none yet"
+}
+
+// The formats of a node's files are in docs/FORMAT.md, "Files of a node".
+
+func showTheta(b []byte, _ string) (any, error) {
+	const magic = len("sn3theta1")
+	const head = magic + 32 + 8 + 32 + 32
+	c, err := body(b, head)
+	if err != nil {
+		return nil, err
+	}
+	return fields{"run": hex.EncodeToString(c[magic : magic+32]), "window": windowName(c[magic+32:]), "root": hex.EncodeToString(c[magic+40 : magic+72]),
+		"transition": hex.EncodeToString(c[magic+72 : head]), "parameters": (len(c) - head) / 4}, nil
+}
+
+func showSlot(b []byte, _ string) (any, error) {
+	const magic = len("SN3F1")
+	const head = magic + 32 + 8 + 8 + 8
+	c, err := body(b, head)
+	if err != nil {
+		return nil, err
+	}
+	size := binary.BigEndian.Uint64(c[magic+48:])
+	if size > uint64(len(c)-head) {
+		return nil, errCut
+	}
+	return fields{"layout": hex.EncodeToString(c[magic : magic+32]), "sequence": binary.BigEndian.Uint64(c[magic+32:]), "window": windowName(c[magic+40:]),
+		"payload_bytes": size, "payload_sha256": sum(c[head : head+int(size)]), "parameters": (len(c) - head - int(size)) / 4}, nil
+}
+
+func showHead(b []byte, _ string) (any, error) {
+	const magic = len("SN3H1")
+	c, err := body(b, magic+8)
+	if err != nil {
+		return nil, err
+	}
+	return fields{"confirmed_sequence": binary.BigEndian.Uint64(c[magic:])}, nil
+}
+
+// showMoments reads inner.sn3: the window, then the CPU engine's file, whose hash covers only itself.
+func showMoments(b []byte) (any, error) {
+	const magic = 8 + len("sn3adam1")
+	const head = magic + 32 + 8
+	if len(b) < head {
+		return nil, errCut
+	}
+	c, err := body(b[8:], head-8)
+	if err != nil {
+		return nil, err
+	}
+	return fields{"window": windowName(b), "layout": hex.EncodeToString(b[magic : magic+32]), "step": binary.BigEndian.Uint64(b[magic+32:]),
+		"parameters": (len(c) - head + 8) / 8}, nil
 }
 
 func show(what string, v any) error {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"errors"
 	"fmt"
 	"os"
@@ -21,33 +22,35 @@ func main() { os.Exit(proc.Main("sn3", run(os.Args))) }
 
 // run is main without the exit, for tests.
 func run(args []string) error {
-	app := &cli.App{
-		Name: "sn3", Usage: "operate and use an SN3 network", Version: proc.Version, Suggest: true, EnableBashCompletion: true,
-		Description: "Commands that need a network take --local FOLDER (a network made by `make up`; its chain and S3 are started for the length of the command if they are not running) or --chain HOST:PORT.",
+	app := proc.Frame(&cli.App{
+		Name: "sn3", Usage: "operate and use an SN3 network",
+		Description: "Commands that need a network take --local FOLDER (one made by make up; when it does not run, its S3 server and, paused, its chain are started for the length of the command) or --chain HOST:PORT.",
 		Commands: []*cli.Command{statusCommand(), whyCommand(), registerCommand(), transferCommand(), faucetCommand(), walletCommand(),
 			bucketCommand(), pullCommand(), verifyCommand(), evalCommand(), generateCommand(), inspectCommand(), s3Command()},
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "local", Usage: "`FOLDER` of a local network", EnvVars: []string{"SN3_LOCAL"}},
-			&cli.StringFlag{Name: "chain", Usage: "chain node as `HOST:PORT`", EnvVars: []string{"SN3_CHAIN"}},
+			&cli.StringFlag{Name: "local", Usage: "`FOLDER` of a local network"},
+			&cli.StringFlag{Name: "chain", Usage: "chain node as `HOST:PORT`"},
+			proc.LogFormat(""),
 		},
-		OnUsageError:   func(c *cli.Context, err error, _ bool) error { return proc.Flag(c, err) },
-		ExitErrHandler: func(*cli.Context, error) {},
-		CommandNotFound: func(c *cli.Context, name string) {
-			fmt.Fprintf(c.App.ErrWriter, "sn3: no command %q; sn3 help lists them\n", name)
+		Before: func(c *cli.Context) error {
+			_, err := proc.Logger(c.String("log-format"), false)
+			return err
 		},
-	}
-	return app.Run(flagsFirst(app.Commands, args))
+	})
+	return app.Run(flagsFirst(app, args))
 }
 
-// command fills in what every command has: a usage error for bad flags and for surplus or missing arguments.
+// command fills in what every command has: a usage error for surplus or missing arguments.
 func command(name, usage, args string, want int, flags []cli.Flag, act func(*cli.Context) error) *cli.Command {
 	return &cli.Command{Name: name, Usage: usage, ArgsUsage: args, Flags: flags,
-		OnUsageError: func(c *cli.Context, err error, _ bool) error { return proc.Flag(c, err) },
 		Action: func(c *cli.Context) error {
-			if want >= 0 && c.NArg() != want {
-				return proc.Usage(fmt.Errorf("%s takes %d arguments (%s), got %d", name, want, args, c.NArg()))
+			switch {
+			case want < 0 || c.NArg() == want:
+				return act(c)
+			case want == 0:
+				return proc.Usage(fmt.Errorf("unexpected argument %q; %s takes none", c.Args().First(), name))
 			}
-			return act(c)
+			return proc.Usage(fmt.Errorf("%s takes %s, got %d arguments", name, args, c.NArg()))
 		}}
 }
 
@@ -58,30 +61,41 @@ type network struct {
 	run    *chain.Run
 	policy storage.DialPolicy
 	dir    string // of a local network, or ""
+	names  map[chain.Hotkey]string
 	close  func() error
 }
 
-// open reaches the network that the global flags name. With a key the client can also write.
+// open reaches the network that the global flags name. With a key the client can also write; without one the chain of a
+// stopped local network is started paused.
 func open(ctx context.Context, c *cli.Context, key keySource) (*network, error) {
 	n := &network{dir: c.String("local"), close: func() error { return nil }}
 	addr := c.String("chain")
+	if addr != "" && addr != os.Getenv("SN3_CHAIN") && n.dir == os.Getenv("SN3_LOCAL") {
+		n.dir = "" // a flag wins over the environment
+	}
+	if n.dir == "" && addr == "" {
+		return nil, proc.Usage(errors.New("which network? give --local FOLDER (a network made by make up) or --chain HOST:PORT"))
+	}
+	var k *ecdsa.PrivateKey
+	if key != nil {
+		var err error
+		if k, err = key(); err != nil { // before anything is started
+			return nil, err
+		}
+	}
 	if n.dir != "" {
-		at, err := netdir.Attach(ctx, n.dir)
+		at, err := attach(ctx, n.dir, key != nil)
 		if err != nil {
 			return nil, err
 		}
 		n.close, addr = at.Close, at.Chain
-	}
-	if addr == "" {
-		return nil, proc.Usage(errors.New("which network? give --local FOLDER (a network made by make up) or --chain HOST:PORT before the command"))
+		if n.names, err = netdir.Names(n.dir); err != nil {
+			return nil, errors.Join(err, n.close())
+		}
 	}
 	back, err := local.Dial(addr)
 	if err != nil {
 		return nil, errors.Join(proc.Usage(err), n.close())
-	}
-	k, err := key()
-	if err != nil {
-		return nil, errors.Join(err, n.close())
 	}
 	n.client = local.NewClient(back, k)
 	if n.status, err = n.client.Status(ctx); err != nil {
@@ -92,6 +106,15 @@ func open(ctx context.Context, c *cli.Context, key keySource) (*network, error) 
 	}
 	n.policy = storage.DialPolicy{Loopback: n.run.Loopback, LocalPort: n.status.Info.S3Port}
 	return n, nil
+}
+
+// attach uses a local network, or starts what is needed of it.
+func attach(ctx context.Context, dir string, write bool) (*netdir.Attached, error) {
+	at, err := netdir.Attach(ctx, dir, write, proc.Note)
+	if errors.Is(err, netdir.ErrNotOurs) || errors.Is(err, netdir.ErrFormat) {
+		return nil, proc.Refused(err)
+	}
+	return at, err
 }
 
 // with opens a network for the length of f.
@@ -130,10 +153,8 @@ func (n *network) head(ctx context.Context) (*chain.Snapshot, error) {
 
 // name is the local network's name of a hotkey, or its first digits.
 func (n *network) name(h chain.Hotkey) string {
-	if n.dir != "" {
-		if names, err := netdir.Names(n.dir); err == nil && names[h] != "" {
-			return names[h]
-		}
+	if x := n.names[h]; x != "" {
+		return x
 	}
 	return h.Short()
 }

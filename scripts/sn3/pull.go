@@ -32,6 +32,9 @@ const (
 	maxCheckpoint = 1 << 40
 )
 
+// modelFile holds the weights of a checkpoint.
+const modelFile = "model.safetensors"
+
 func sum(b []byte) chain.Hash { return sha256.Sum256(b) }
 
 func pullCommand() *cli.Command {
@@ -50,7 +53,7 @@ func pullCommand() *cli.Command {
 		if c.NArg() > 1 {
 			return proc.Usage(errors.New("pull takes at most one bucket URL"))
 		}
-		return with(c, noKey, func(ctx context.Context, n *network) error {
+		return with(c, nil, func(ctx context.Context, n *network) error {
 			cp, err := n.newest(ctx, wanted(c))
 			if err != nil {
 				return err
@@ -58,8 +61,8 @@ func pullCommand() *cli.Command {
 			if err := cp.save(ctx, c.String("out"), dtype); err != nil {
 				return err
 			}
-			fmt.Printf("window %d, root %s, signed by %d of %d permitted stake\n%s opens with transformers: AutoModelForCausalLM.from_pretrained(%q)\n",
-				cp.manifest.Window, cp.manifest.Root.Short(), cp.stake, cp.total, c.String("out"), c.String("out"))
+			fmt.Printf("window %d, root %s, %s\n%s opens with transformers: AutoModelForCausalLM.from_pretrained(%q)\n",
+				cp.manifest.Window, cp.manifest.Root.Short(), cp.signers(), c.String("out"), c.String("out"))
 			return nil
 		})
 	})
@@ -83,11 +86,16 @@ func parseDType(s string) (hf.DType, error) {
 	return hf.F32, proc.Usage(fmt.Errorf("unknown dtype %q; use f32 or bf16", s))
 }
 
-// checkpoint is a verified manifest and the bucket to read its files from.
+// checkpoint is a verified manifest and the buckets of those who signed it, to read its files from.
 type checkpoint struct {
 	manifest     replica.CheckpointManifest
-	bucket       *storage.Bucket
+	buckets      []*storage.Bucket
 	stake, total chain.Amount
+}
+
+// signers says how much stake stands behind it.
+func (cp *checkpoint) signers() string {
+	return fmt.Sprintf("signed by %.0f%% of the permitted stake", 100*float64(cp.stake)/float64(cp.total))
 }
 
 // newest finds the newest checkpoint (or the wanted one) whose manifest more than half of the permitted stake signed.
@@ -120,13 +128,17 @@ func (n *network) newest(ctx context.Context, want *chain.Window) (*checkpoint, 
 				continue
 			}
 			m, digest, err := replica.OpenCheckpointManifest(local.Verifier{}, v.Hotkey, raw)
-			if err != nil || m.Network != n.run.Network || m.Run != n.run.Hash() || m.Window != w {
-				fmt.Fprintf(os.Stderr, "checkpoint %d of %s refused: %v\n", w, n.name(v.Hotkey), err)
+			if err == nil && (m.Network != n.run.Network || m.Run != n.run.Hash() || m.Window != w) {
+				err = errors.New("it is of another run or window")
+			}
+			if err != nil {
+				proc.Note(fmt.Sprintf("checkpoint %d of %s refused: %v", w, n.name(v.Hotkey), err))
 				continue
 			}
 			if best[digest] == nil {
-				best[digest] = &checkpoint{manifest: m, bucket: b}
+				best[digest] = &checkpoint{manifest: m}
 			}
+			best[digest].buckets = append(best[digest].buckets, b)
 			best[digest].stake += v.Stake
 		}
 	}
@@ -135,6 +147,9 @@ func (n *network) newest(ctx context.Context, want *chain.Window) (*checkpoint, 
 		if cp.stake > total/2 && (found == nil || cp.manifest.Window > found.manifest.Window) {
 			found = cp
 		}
+	}
+	if found == nil && want != nil {
+		return nil, fmt.Errorf("no checkpoint of window %d is signed by more than half of the permitted stake; without --window the newest is taken", *want)
 	}
 	if found == nil {
 		return nil, errors.New("no checkpoint is signed by more than half of the permitted stake yet; the first one comes with the first window")
@@ -167,16 +182,9 @@ func (cp *checkpoint) save(ctx context.Context, dir string, dtype hf.DType) erro
 			return proc.Refused(fmt.Errorf("%s is not empty and no checkpoint; choose another --out", dir))
 		}
 	}
-	files := map[string][]byte{}
-	for _, f := range cp.manifest.Files {
-		if f.Name != filepath.Base(f.Name) || strings.HasPrefix(f.Name, ".") {
-			return fmt.Errorf("checkpoint file name %q: %w", f.Name, replica.ErrForged)
-		}
-		b, err := cp.file(ctx, f)
-		if err != nil {
-			return err
-		}
-		files[f.Name] = b
+	files, err := cp.fetch(ctx)
+	if err != nil {
+		return err
 	}
 	weights, err := cp.weights(files)
 	if err != nil {
@@ -187,7 +195,7 @@ func (cp *checkpoint) save(ctx context.Context, dir string, dtype hf.DType) erro
 		if err := hf.WriteModel(&b, weights, hf.BF16, map[string]string{"format": "pt"}); err != nil {
 			return err
 		}
-		files["model.safetensors"] = b.Bytes()
+		files[modelFile] = b.Bytes()
 	}
 	raw, err := json.MarshalIndent(cp.manifest, "", "  ")
 	if err != nil {
@@ -205,15 +213,38 @@ func (cp *checkpoint) save(ctx context.Context, dir string, dtype hf.DType) erro
 	return nil
 }
 
-func (cp *checkpoint) file(ctx context.Context, f replica.File) ([]byte, error) {
+// fetch reads all files, each from the first signer that has it as the manifest says.
+func (cp *checkpoint) fetch(ctx context.Context) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for _, f := range cp.manifest.Files {
+		if f.Name != filepath.Base(f.Name) || strings.HasPrefix(f.Name, ".") || f.Name == "manifest.json" {
+			return nil, fmt.Errorf("checkpoint file name %q: %w", f.Name, replica.ErrForged)
+		}
+		var errs []error
+		for _, b := range cp.buckets {
+			raw, err := cp.file(ctx, b, f)
+			if err == nil {
+				files[f.Name] = raw
+				break
+			}
+			errs = append(errs, err)
+		}
+		if len(errs) == len(cp.buckets) {
+			return nil, errors.Join(errs...)
+		}
+	}
+	return files, nil
+}
+
+func (cp *checkpoint) file(ctx context.Context, from *storage.Bucket, f replica.File) ([]byte, error) {
 	limit := int64(maxSmallFile)
-	if f.Name == "model.safetensors" {
+	if f.Name == modelFile {
 		limit = maxCheckpoint
 	}
 	if f.Size < 0 || f.Size > limit {
 		return nil, fmt.Errorf("checkpoint file %s of %d bytes: %w", f.Name, f.Size, storage.ErrTooLarge)
 	}
-	b, err := cp.bucket.Get(ctx, fmt.Sprintf("checkpoint/%d/%s", cp.manifest.Window, f.Name), f.Size)
+	b, err := from.Get(ctx, fmt.Sprintf("checkpoint/%d/%s", cp.manifest.Window, f.Name), f.Size)
 	if err != nil {
 		return nil, fmt.Errorf("fetch %s: %w", f.Name, err)
 	}
@@ -229,7 +260,7 @@ func (cp *checkpoint) weights(files map[string][]byte) (*model.Flat, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := hf.ReadModel(bytes.NewReader(files["model.safetensors"]), int64(len(files["model.safetensors"])), cfg)
+	w, err := hf.ReadModel(bytes.NewReader(files[modelFile]), int64(len(files[modelFile])), cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -275,43 +306,10 @@ func pullURL(c *cli.Context, url string, dtype hf.DType) error {
 	if err != nil {
 		return err
 	}
-	cp := &checkpoint{manifest: m, bucket: b}
+	cp := &checkpoint{manifest: m, buckets: []*storage.Bucket{b}}
 	if err := cp.save(ctx, c.String("out"), dtype); err != nil {
 		return proc.Ended(ctx, err)
 	}
 	fmt.Printf("window %d, root %s, signed by hotkey %s alone: ask a chain node (--chain) whether the stake agrees\n", m.Window, m.Root.Short(), e.Hotkey)
 	return nil
-}
-
-func verifyCommand() *cli.Command {
-	return command("verify", "check that a pulled folder is what the network's stake signed", "FOLDER", 1, nil, func(c *cli.Context) error {
-		dir := c.Args().First()
-		return with(c, noKey, func(ctx context.Context, n *network) error {
-			raw, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
-			if err != nil {
-				return fmt.Errorf("read manifest: %w", err)
-			}
-			var m replica.CheckpointManifest
-			if err := json.Unmarshal(raw, &m); err != nil {
-				return fmt.Errorf("read manifest: %w", err)
-			}
-			cp, err := n.newest(ctx, &m.Window)
-			if err != nil {
-				return err
-			}
-			_, weights, err := hf.OpenDir(dir)
-			if err != nil {
-				return err
-			}
-			root, err := gradients.Root(weights)
-			if err != nil {
-				return err
-			}
-			if root != cp.manifest.Root {
-				return fmt.Errorf("root of the weights is %s, the stake signed %s for window %d: %w", root.Short(), cp.manifest.Root.Short(), m.Window, replica.ErrForged)
-			}
-			fmt.Printf("ok: window %d, root %s, signed by %d of %d permitted stake\n", m.Window, root.Short(), cp.stake, cp.total)
-			return nil
-		})
-	})
 }

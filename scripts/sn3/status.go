@@ -18,7 +18,7 @@ import (
 func statusCommand() *cli.Command {
 	asJSON := &cli.BoolFlag{Name: "json", Usage: "print the metagraph as JSON"}
 	return command("status", "show the chain, the current window and the metagraph", "", 0, []cli.Flag{asJSON}, func(c *cli.Context) error {
-		return with(c, noKey, func(ctx context.Context, n *network) error {
+		return with(c, nil, func(ctx context.Context, n *network) error {
 			s, err := n.head(ctx)
 			if err != nil {
 				return err
@@ -59,7 +59,7 @@ func printStatus(n *network, s *chain.Snapshot) error {
 
 func whyCommand() *cli.Command {
 	return command("why", "show what validators found about a miner in the newest judged window, and why", "MINER", 1, nil, func(c *cli.Context) error {
-		return with(c, noKey, func(ctx context.Context, n *network) error {
+		return with(c, nil, func(ctx context.Context, n *network) error {
 			s, err := n.head(ctx)
 			if err != nil {
 				return err

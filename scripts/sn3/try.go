@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"runtime"
 
 	"github.com/urfave/cli/v2"
@@ -34,11 +31,9 @@ func loaded(ctx context.Context, c *cli.Context, n *network) (model.Config, *mod
 	if err != nil {
 		return model.Config{}, nil, "", err
 	}
-	files := map[string][]byte{}
-	for _, f := range cp.manifest.Files {
-		if files[f.Name], err = cp.file(ctx, f); err != nil {
-			return model.Config{}, nil, "", err
-		}
+	files, err := cp.fetch(ctx)
+	if err != nil {
+		return model.Config{}, nil, "", err
 	}
 	cfg, err := hf.ParseConfig(files["config.json"])
 	if err != nil {
@@ -49,9 +44,12 @@ func loaded(ctx context.Context, c *cli.Context, n *network) (model.Config, *mod
 }
 
 func evalCommand() *cli.Command {
-	flags := []cli.Flag{checkpointFlag(), &cli.IntFlag{Name: "samples", Value: 2048, Usage: "held-out samples"}}
+	flags := []cli.Flag{checkpointFlag(), &cli.IntFlag{Name: "samples", Value: 2048, Usage: "`N` held-out samples"}}
 	return command("eval", "measure a checkpoint's loss on the network's held-out text", "", 0, flags, func(c *cli.Context) error {
-		return with(c, noKey, func(ctx context.Context, n *network) error {
+		if n := c.Int("samples"); n < 1 {
+			return proc.Usage(fmt.Errorf("--samples %d: at least 1", n))
+		}
+		return with(c, nil, func(ctx context.Context, n *network) error {
 			cfg, w, what, err := loaded(ctx, c, n)
 			if err != nil {
 				return err
@@ -92,9 +90,9 @@ func evalCommand() *cli.Command {
 func generateCommand() *cli.Command {
 	flags := []cli.Flag{checkpointFlag(),
 		&cli.StringFlag{Name: "prompt", Value: "func main() {\n", Usage: "`TEXT` to continue"},
-		&cli.IntFlag{Name: "tokens", Value: 200, Usage: "tokens to add"},
-		&cli.Float64Flag{Name: "temperature", Value: 0.7, Usage: "0 = always the likeliest"},
-		&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "of the sampling"}}
+		&cli.IntFlag{Name: "tokens", Value: 200, Usage: "add `N` tokens"},
+		&cli.Float64Flag{Name: "temperature", Value: 0.7, Usage: "`T` of the choice; 0 = always the likeliest token"},
+		&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "`SEED` of the choice", EnvVars: []string{"SN3_SAMPLE_SEED"}}}
 	act := func(ctx context.Context, c *cli.Context, n *network) error {
 		cfg, w, _, err := loaded(ctx, c, n)
 		if err != nil {
@@ -116,45 +114,18 @@ func generateCommand() *cli.Command {
 		if err != nil {
 			return err
 		}
-		fmt.Printf("%s%s\n", c.String("prompt"), tok.Decode(nil, ids))
+		fmt.Println(proc.Printable(c.String("prompt") + string(tok.Decode(nil, ids))))
 		return nil
 	}
 	return command("generate", "let a checkpoint continue a text", "", 0, flags, func(c *cli.Context) error {
+		if n, t := c.Int("tokens"), c.Float64("temperature"); n < 1 || !(t >= 0) {
+			return proc.Usage(fmt.Errorf("--tokens %d --temperature %v: at least 1 and 0", n, t))
+		}
 		if c.String("checkpoint") != "" { // needs no network
 			ctx, cancel := proc.Context(0)
 			defer cancel(nil)
 			return proc.Ended(ctx, act(ctx, c, nil))
 		}
-		return with(c, noKey, func(ctx context.Context, n *network) error { return act(ctx, c, n) })
+		return with(c, nil, func(ctx context.Context, n *network) error { return act(ctx, c, n) })
 	})
-}
-
-func bucketCommand() *cli.Command {
-	return &cli.Command{Name: "bucket", Usage: "buckets of a local network", Subcommands: []*cli.Command{
-		command("new", "make a bucket with its own key on a local network's S3 server", "NAME", 1,
-			[]cli.Flag{&cli.StringFlag{Name: "secret-file", Usage: "`FILE` to write the key's secret to (default: NAME.secret)"}}, bucketNew),
-	}}
-}
-
-func bucketNew(c *cli.Context) error {
-	dir, name := localDir(c), c.Args().First()
-	if dir == "" {
-		return proc.Usage(errors.New("this makes a bucket on a local network: give --local FOLDER before the command; elsewhere your provider's console does it"))
-	}
-	file := c.String("secret-file")
-	if file == "" {
-		file = name + ".secret"
-	}
-	if _, err := os.Stat(file); err == nil {
-		return proc.Refused(fmt.Errorf("%s is already there; nothing was changed", file))
-	}
-	access, secret, err := addAccount(dir, name)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
-		return fmt.Errorf("write secret: %w", err)
-	}
-	fmt.Printf("bucket      local:%s\naccess key  %s\nsecret      in %s\n", name, access, filepath.Clean(file))
-	return nil
 }

@@ -17,32 +17,21 @@ import (
 	"sn3/chain/local"
 	"sn3/internal/node"
 	"sn3/internal/proc"
+	"sn3/scripts/localnet/netdir"
 )
 
-// keySource gives the key that a command signs with; noKey for reading.
+// keySource gives the key that a command signs with; nil for reading.
 type keySource func() (*ecdsa.PrivateKey, error)
-
-func noKey() (*ecdsa.PrivateKey, error) { return nil, nil }
 
 func keyFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "keystore", Usage: "key `FILE`", EnvVars: []string{"SN3_KEYSTORE"}, Required: true},
-		&cli.StringFlag{Name: "passphrase-file", Usage: "`FILE` with its passphrase (default: ask)", EnvVars: []string{"SN3_PASSPHRASE_FILE"}},
+		&cli.StringFlag{Name: "keystore", Usage: "key `FILE`", Required: true},
+		&cli.StringFlag{Name: "passphrase-file", Usage: "`FILE` with its passphrase (default: ask)"},
 	}
 }
 
 func keyFrom(c *cli.Context) keySource {
-	return func() (*ecdsa.PrivateKey, error) {
-		pass, err := node.Passphrase(c.String("passphrase-file"))
-		if err != nil {
-			return nil, err
-		}
-		k, err := local.OpenKey(c.String("keystore"), pass)
-		if err != nil {
-			return nil, proc.Refused(err)
-		}
-		return k, nil
-	}
+	return func() (*ecdsa.PrivateKey, error) { return node.Key(c.String("keystore"), c.String("passphrase-file")) }
 }
 
 func walletCommand() *cli.Command {
@@ -64,7 +53,7 @@ func walletNew(c *cli.Context) error {
 	if _, err := os.Stat(filepath.Join(c.String("dir"), name+".json")); err == nil {
 		return proc.Refused(fmt.Errorf("wallet %s is already there; nothing was changed", name))
 	}
-	pass, err := node.Passphrase(c.String("passphrase-file"))
+	pass, err := node.NewPassphrase(c.String("passphrase-file"))
 	if err != nil {
 		return err
 	}
@@ -98,6 +87,9 @@ func walletList(c *cli.Context) error {
 
 func walletShow(c *cli.Context) error {
 	account, err := local.AccountInFile(c.Args().First())
+	if errors.Is(err, os.ErrNotExist) {
+		return proc.Usage(err)
+	}
 	if err != nil {
 		return proc.Refused(err)
 	}
@@ -142,12 +134,11 @@ func faucetCommand() *cli.Command {
 		if dir == "" {
 			return proc.Usage(errors.New("the faucet is a local network's: give --local FOLDER before the command"))
 		}
+		if _, err := netdir.Dir(dir).Settings(); err != nil {
+			return proc.Refused(err)
+		}
 		key := func() (*ecdsa.PrivateKey, error) {
-			pass, err := node.Passphrase(filepath.Join(dir, "faucet", "passphrase"))
-			if err != nil {
-				return nil, err
-			}
-			return local.OpenKey(filepath.Join(dir, "faucet", "key.json"), pass)
+			return node.Key(filepath.Join(dir, "faucet", "key.json"), filepath.Join(dir, "faucet", "passphrase"))
 		}
 		return with(c, key, func(ctx context.Context, n *network) error { return pay(ctx, n, to, sum) })
 	})

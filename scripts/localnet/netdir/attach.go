@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"syscall"
 	"time"
 )
 
@@ -18,15 +17,14 @@ type Servers struct {
 	Chain     string // HOST:PORT
 	ChainPort int
 	S3Port    int
-	children  []*Child
-	specs     []Spec
+	lock      *Lock
+	kept      []*Kept
 }
 
-// StartServers starts S3, then the chain, and waits until both serve. Old ports are kept when free.
-func StartServers(ctx context.Context, d Dir, old Runtime, nodes []Node) (*Servers, error) {
-	ctx, cancel := context.WithTimeout(ctx, serverPatience)
-	defer cancel()
-	s := &Servers{}
+// StartServers starts S3, then the chain, and waits until both serve. Old ports are kept when free. A paused chain answers
+// queries from its folder and makes no blocks.
+func StartServers(ctx context.Context, d Dir, lock *Lock, old Runtime, nodes []Node, paused bool) (*Servers, error) {
+	s := &Servers{lock: lock}
 	s3, err := s.serve(ctx, d, "s3d", old.S3Port, []string{"run", "--dir", d.Path("s3"), "--root-access-key", "localnet-root",
 		"--root-secret-file", d.Path("s3-root.secret"), "--accounts", d.Path("accounts.json")})
 	if err != nil {
@@ -38,6 +36,9 @@ func StartServers(ctx context.Context, d Dir, old Runtime, nodes []Node) (*Serve
 		if n.Role == "validator" && n.Peer != "" {
 			args = append(args, "--peer", n.Peer)
 		}
+	}
+	if paused {
+		args = append(args, "--paused")
 	}
 	ch, err := s.serve(ctx, d, "chaind", old.ChainPort, args)
 	if err != nil {
@@ -61,38 +62,22 @@ func (s *Servers) serve(ctx context.Context, d Dir, name string, port int, args 
 		return ready{}, fmt.Errorf("start %s: %w", name, err)
 	}
 	args = append(args, "--listen", "127.0.0.1:"+strconv.Itoa(p), "--ready-file", file)
-	spec := Spec{Name: name, Bin: bin, Args: args, Log: log}
-	c, err := Start(spec)
+	spec := Spec{Name: name, Bin: bin, Args: args, Log: log, Hold: s.lock}
+	c, err := Keep(spec)
 	if err != nil {
 		return ready{}, err
 	}
-	s.children, s.specs = append(s.children, c), append(s.specs, spec)
-	return await(ctx, c, file, log)
+	s.kept = append(s.kept, c)
+	return await(ctx, c.Child, file, log)
 }
 
-// Heal starts a dead server again on its old port and returns what is to be said about it.
-func (s *Servers) Heal() (said []string) {
-	for i, c := range s.children {
-		select {
-		case <-c.Ended():
-		default:
-			continue
-		}
-		said = append(said, fmt.Sprintf("%s ended (%v): %s; starting it again", c.Name, c.Err(), LastLine(s.specs[i].Log)))
-		if again, err := Start(s.specs[i]); err == nil {
-			s.children[i] = again
-		}
-	}
-	return said
-}
-
-// Children are the two processes.
-func (s *Servers) Children() []*Child { return s.children }
+// Kept are the two processes; each comes back on its old port.
+func (s *Servers) Kept() []*Kept { return s.kept }
 
 // Close stops the chain, then S3.
 func (s *Servers) Close() error {
-	for i := len(s.children) - 1; i >= 0; i-- {
-		s.children[i].Stop(10 * time.Second)
+	for i := len(s.kept) - 1; i >= 0; i-- {
+		s.kept[i].Stop(10 * time.Second)
 	}
 	return nil
 }
@@ -107,45 +92,65 @@ type Attached struct {
 // Close stops what Attach started; a network that ran already goes on.
 func (a *Attached) Close() error { return a.close() }
 
-// Attach uses the running network, or starts chain and S3 from the folder until Close.
-func Attach(ctx context.Context, dir string) (*Attached, error) {
+// attachPatience bounds how long a command waits for another one, or for a network that is just starting.
+const attachPatience = 60 * time.Second
+
+// Attach uses the running network, or starts chain and S3 from the folder until Close. Without write such a chain is paused:
+// it answers, but makes no blocks, so that looking at a network does not let its windows pass. Say is told what is waited for.
+func Attach(ctx context.Context, dir string, write bool, say func(string)) (*Attached, error) {
 	d := Dir(dir)
 	set, err := d.Settings()
 	if err != nil {
 		return nil, err
 	}
-	rt, err := d.Runtime()
-	if err != nil {
-		return nil, err
-	}
-	unlock, err := d.Lock()
-	if errors.Is(err, ErrRunning) {
-		if rt.Chain == "" {
-			return nil, fmt.Errorf("the network in %s is just starting; try again in some seconds", dir)
+	wait, cancel := context.WithTimeout(ctx, attachPatience)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for told := false; ; {
+		lock, err := d.LockWhenFree(wait, say)
+		if err == nil {
+			return d.serve(ctx, lock, set, write)
 		}
-		return &Attached{Chain: rt.Chain, S3Port: rt.S3Port, close: func() error { return nil }}, nil
+		if !errors.Is(err, ErrRunning) {
+			return nil, err
+		}
+		rt, err := d.Runtime()
+		if err != nil {
+			return nil, err
+		}
+		holder := d.Holder()
+		if rt.PID == holder && rt.Chain != "" {
+			return &Attached{Chain: rt.Chain, S3Port: rt.S3Port, close: func() error { return nil }}, nil
+		}
+		what := fmt.Sprintf("the command of process %d, which uses %s", holder, dir)
+		if rt.PID == holder {
+			what = fmt.Sprintf("the network in %s, which is just starting", dir)
+		}
+		if !told {
+			say("waiting for " + what)
+			told = true
+		}
+		select {
+		case <-wait.Done():
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			return nil, fmt.Errorf("waited %s for %s; try again later", attachPatience, what)
+		case <-tick.C:
+		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	s, err := StartServers(ctx, d, rt, set.Nodes)
-	if err != nil {
-		return nil, errors.Join(err, unlock())
-	}
-	return &Attached{Chain: s.Chain, S3Port: s.S3Port, close: func() error { return errors.Join(s.Close(), unlock()) }}, nil
 }
 
-// ErrRunning: another process runs this network.
-var ErrRunning = errors.New("the network is running")
-
-// Lock makes this process the one that runs the network; the lock goes with the process.
-func (d Dir) Lock() (unlock func() error, err error) {
-	f, err := os.OpenFile(d.Path("lock"), os.O_CREATE|os.O_RDWR, 0o600)
+// serve starts chain and S3 of a network that does not run.
+func (d Dir) serve(ctx context.Context, lock *Lock, set Settings, write bool) (*Attached, error) {
+	rt, err := d.Runtime()
 	if err != nil {
-		return nil, fmt.Errorf("lock network folder: %w", err)
+		return nil, errors.Join(err, lock.Close())
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(ErrRunning, f.Close())
+	s, err := StartServers(ctx, d, lock, rt, set.Nodes, !write)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
 	}
-	return f.Close, nil
+	return &Attached{Chain: s.Chain, S3Port: s.S3Port, close: func() error { return errors.Join(s.Close(), lock.Close()) }}, nil
 }

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -32,6 +34,7 @@ type Spec struct {
 	Log  string // file that stdout and stderr are appended to
 	Nice bool   // below chain and S3
 	Env  []string
+	Hold *Lock // the network's lock, kept until this process ends
 }
 
 // Start starts a process.
@@ -50,6 +53,9 @@ func Start(s Spec) (*Child, error) {
 	c.cmd = exec.Command(s.Bin, append(s.Args, "--parent-fd", "3")...)
 	c.cmd.Stdout, c.cmd.Stderr = log, log
 	c.cmd.ExtraFiles = []*os.File{r} // becomes fd 3
+	if s.Hold != nil {
+		c.cmd.ExtraFiles = append(c.cmd.ExtraFiles, s.Hold.f)
+	}
 	c.cmd.Env = append(os.Environ(), s.Env...)
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C reaches only the launcher, which stops children in order
 	if err := c.cmd.Start(); err != nil {
@@ -60,6 +66,7 @@ func Start(s Spec) (*Child, error) {
 	}
 	go func() {
 		c.err = c.cmd.Wait()
+		_ = c.life.Close() // nobody reads it any more
 		close(c.ended)
 	}()
 	return c, nil
@@ -85,7 +92,6 @@ func (c *Child) Stop(patience time.Duration) {
 		_ = c.cmd.Process.Kill()
 		<-c.ended
 	}
-	_ = c.life.Close()
 }
 
 // ready is what a server writes when it serves.
@@ -96,6 +102,8 @@ type ready struct {
 
 // await waits for a server's ready file, or its end.
 func await(ctx context.Context, c *Child, file, log string) (ready, error) {
+	wait, cancel := context.WithTimeout(ctx, serverPatience)
+	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -107,6 +115,8 @@ func await(ctx context.Context, c *Child, file, log string) (ready, error) {
 		select {
 		case <-ctx.Done():
 			return r, ctx.Err()
+		case <-wait.Done():
+			return r, fmt.Errorf("%s was not ready within %s: %s; see %s", c.Name, serverPatience, LastLine(log), log)
 		case <-c.ended:
 			return r, fmt.Errorf("%s ended at once (%v): %s", c.Name, c.err, LastLine(log))
 		case <-tick.C:
@@ -114,30 +124,36 @@ func await(ctx context.Context, c *Child, file, log string) (ready, error) {
 	}
 }
 
+// maxLine is the most of a log's last line that is shown.
+const maxLine = 600
+
 // LastLine is the end of a log, for messages.
 func LastLine(path string) string {
-	b, err := os.ReadFile(path)
-	if err != nil || len(b) == 0 {
-		return "see " + filepath.Base(path)
+	none := "see " + filepath.Base(path)
+	f, err := os.Open(path)
+	if err != nil {
+		return none
 	}
-	b = b[max(0, len(b)-600):]
-	end := len(b)
-	for end > 0 && b[end-1] == '\n' {
-		end--
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return none
 	}
-	start := end
-	for start > 0 && b[start-1] != '\n' {
-		start--
+	b := make([]byte, min(st.Size(), maxLine))
+	n, err := f.ReadAt(b, st.Size()-int64(len(b)))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return none
 	}
-	return string(b[start:end])
+	text := strings.TrimRight(string(b[:n]), "\n")
+	if text = text[strings.LastIndexByte(text, '\n')+1:]; text == "" {
+		return none
+	}
+	return text
 }
 
 // FreePort returns want if it is free on loopback, else another free port.
 func FreePort(want int) (int, error) {
 	for _, p := range []int{want, 0} {
-		if p == 0 && want != 0 && p == want {
-			continue
-		}
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p)))
 		if err != nil {
 			continue

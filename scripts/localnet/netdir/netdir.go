@@ -16,6 +16,13 @@ import (
 // Format is the version of the folder; another one is refused with advice, not migrated.
 const Format = 1
 
+// Files in the folder; docs/OPERATOR.md lists the others.
+const (
+	settingsFile = "network.json"
+	runtimeFile  = "runtime.json"
+	lockFile     = "lock"
+)
+
 // Errors of opening a folder.
 var (
 	// ErrNotOurs: the folder was not made by localnet.
@@ -73,12 +80,16 @@ func (d Dir) NodePath(name string, elem ...string) string {
 	return d.Path(append([]string{"nodes", name}, elem...)...)
 }
 
-// creating marks a folder whose network was not complete yet: it never ran, so it may be thrown away.
-const creating = "creating"
+// creating marks a folder whose network was not complete yet: it never ran, so it may be thrown away. Only its content makes
+// it our mark: an empty file of that name may be anybody's.
+const (
+	creating     = "creating"
+	creatingText = "sn3 makes a local network here; until this file is gone the folder may be emptied\n"
+)
 
 // Begin marks the folder as being made.
 func (d Dir) Begin() error {
-	if err := os.WriteFile(d.Path(creating), nil, 0o600); err != nil {
+	if err := os.WriteFile(d.Path(creating), []byte(creatingText), 0o600); err != nil {
 		return fmt.Errorf("make network folder: %w", err)
 	}
 	return nil
@@ -94,8 +105,37 @@ func (d Dir) Complete() error {
 
 // Unfinished says whether the folder's network never became complete.
 func (d Dir) Unfinished() bool {
-	_, err := os.Stat(d.Path(creating))
-	return err == nil
+	b, err := os.ReadFile(d.Path(creating))
+	return err == nil && string(b) == creatingText
+}
+
+// Foreign is an error if there is something in the folder and no sign that localnet put it there.
+func (d Dir) Foreign() error {
+	entries, err := os.ReadDir(string(d))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read network folder: %w", err)
+	}
+	for _, e := range entries {
+		if e.Name() != lockFile {
+			if d.Unfinished() || d.marked() {
+				return nil
+			}
+			return fmt.Errorf("%s is not empty and %w", d, ErrNotOurs)
+		}
+	}
+	return nil
+}
+
+// marked says whether network.json is one of ours, of whatever format.
+func (d Dir) marked() bool {
+	var s struct {
+		Format int `json:"format"`
+	}
+	b, err := os.ReadFile(d.Path(settingsFile))
+	return err == nil && json.Unmarshal(b, &s) == nil && s.Format > 0
 }
 
 // Discard empties an unfinished folder but for its lock.
@@ -105,53 +145,60 @@ func (d Dir) Discard() error {
 		return fmt.Errorf("empty network folder: %w", err)
 	}
 	for _, e := range entries {
-		if e.Name() == "lock" {
+		if e.Name() == lockFile || e.Name() == creating { // the mark goes last: a crash in between leaves it
 			continue
 		}
 		if err := os.RemoveAll(d.Path(e.Name())); err != nil {
 			return fmt.Errorf("empty network folder: %w", err)
 		}
 	}
-	return nil
+	return d.Complete()
 }
 
 // Settings reads network.json.
 func (d Dir) Settings() (Settings, error) {
 	var s Settings
-	b, err := os.ReadFile(d.Path("network.json"))
+	b, err := os.ReadFile(d.Path(settingsFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return s, fmt.Errorf("%s: %w; make up makes one", d, ErrNotOurs)
 	}
 	if err != nil {
 		return s, fmt.Errorf("read network settings: %w", err)
 	}
-	if err := json.Unmarshal(b, &s); err != nil {
-		return s, fmt.Errorf("read network settings: %w", err)
+	err = json.Unmarshal(b, &s)
+	if s.Format > 0 && s.Format != Format {
+		return s, fmt.Errorf("%s has format %d, this build %d: %w; use the release that made it, another DIR, or delete it with make clean-localnet", d, s.Format, Format, ErrFormat)
 	}
-	if s.Format != Format {
-		return s, fmt.Errorf("%s has format %d, this build %d: %w; start a new network: make clean-localnet", d, s.Format, Format, ErrFormat)
+	if err == nil && s.Format == 0 {
+		err = ErrNotOurs
+	}
+	if err != nil {
+		return s, fmt.Errorf("read %s: %w; choose another DIR", d.Path(settingsFile), err)
 	}
 	return s, nil
 }
 
 // SaveSettings replaces network.json.
-func (d Dir) SaveSettings(s Settings) error { return d.save("network.json", s) }
+func (d Dir) SaveSettings(s Settings) error { return d.save(settingsFile, s) }
 
 // Runtime reads runtime.json; a missing file is the zero value.
 func (d Dir) Runtime() (Runtime, error) {
 	var r Runtime
-	b, err := os.ReadFile(d.Path("runtime.json"))
+	b, err := os.ReadFile(d.Path(runtimeFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return r, nil
 	}
 	if err != nil {
 		return r, fmt.Errorf("read runtime.json: %w", err)
 	}
-	return r, json.Unmarshal(b, &r)
+	if err := json.Unmarshal(b, &r); err != nil {
+		return r, fmt.Errorf("read %s: %w; it only remembers ports and processes: delete it", d.Path(runtimeFile), err)
+	}
+	return r, nil
 }
 
 // SaveRuntime replaces runtime.json.
-func (d Dir) SaveRuntime(r Runtime) error { return d.save("runtime.json", r) }
+func (d Dir) SaveRuntime(r Runtime) error { return d.save(runtimeFile, r) }
 
 func (d Dir) save(name string, v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")
