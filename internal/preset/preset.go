@@ -22,7 +22,7 @@ func Run(name string, windows int) (*chain.Run, error) {
 	case "local":
 	case "wire": // the density of a production network from the first window on
 		r.Payload.K = []chain.KStep{{From: 0, K: 64}}
-		r.Outer.Alpha = 2
+		r.Outer.Alpha, r.Train.LR = 2, 3e-3 // LOG.md, 2026-11-26
 	default:
 		return nil, fmt.Errorf("unknown model preset %q; use one of %v", name, Names())
 	}

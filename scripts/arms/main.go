@@ -48,6 +48,8 @@ func run(args []string) error {
 			&cli.StringFlag{Name: "model", Value: "local", Usage: "preset: " + strings.Join(preset.Names(), " or ")},
 			&cli.IntFlag{Name: "miners", Value: 4, Usage: "miners"},
 			&cli.Float64Flag{Name: "alpha", Usage: "outer step size instead of the preset's"},
+			&cli.Float64Flag{Name: "lr", Usage: "inner learning rate instead of the preset's"},
+			&cli.IntFlag{Name: "warmup", Usage: "inner steps of warm-up instead of the preset's"},
 			&cli.IntFlag{Name: "k", Usage: "values per 4096 in every window instead of the preset's schedule"},
 			&cli.IntFlag{Name: "shift", Value: -1, Usage: "arm gap: inner steps made on the proxy (default: half of H)"},
 			&cli.IntFlag{Name: "held-out", Value: 2048, Usage: "held-out samples measured"},
@@ -110,6 +112,12 @@ func newLab(ctx context.Context, c *cli.Context) (*lab, error) {
 	}
 	if c.IsSet("alpha") {
 		l.run.Outer.Alpha = c.Float64("alpha")
+	}
+	if c.IsSet("lr") {
+		l.run.Train.LR = c.Float64("lr")
+	}
+	if c.IsSet("warmup") {
+		l.run.Train.Warmup = c.Int("warmup")
 	}
 	if c.IsSet("k") {
 		l.run.Payload.K = []chain.KStep{{K: c.Int("k")}}
