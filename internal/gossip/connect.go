@@ -3,6 +3,8 @@ package gossip
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -44,18 +46,16 @@ type retry struct {
 	wait time.Duration
 }
 
-// stayConnected dials configured peers until ctx ends, less and less often those that do not answer, and expels neighbours
-// that the guard marked.
+// stayConnected dials configured peers until ctx ends, less and less often those that do not answer.
 func (n *Node) stayConnected(ctx context.Context) {
 	state := make([]retry, len(n.peers))
-	banned := map[peer.ID]bool{} // as many as were ever connected and faulty; an id is 40 bytes
 	tick := time.NewTicker(firstRetry)
 	defer tick.Stop()
 	for {
 		var wg sync.WaitGroup
 		for i, p := range n.peers {
 			switch now := time.Now(); {
-			case banned[p.ID]:
+			case n.gate.Contains(p.ID):
 			case n.net.Connectedness(p.ID) == network.Connected:
 				state[i] = retry{}
 			case !now.Before(state[i].at):
@@ -68,12 +68,21 @@ func (n *Node) stayConnected(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-tick.C:
+		}
+	}
+}
+
+// expelMarked expels neighbours that the guard marked, until ctx ends.
+func (n *Node) expelMarked(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
 		case id := <-n.expel:
-			if !banned[id] {
-				banned[id] = true
+			if n.gate.Add(id) {
 				n.drop(id)
 			}
-		case <-tick.C:
 		}
 	}
 }
@@ -81,18 +90,23 @@ func (n *Node) stayConnected(ctx context.Context) {
 func (n *Node) dial(ctx context.Context, p peer.AddrInfo, next time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	n.net.Backoff().Clear(p.ID) // the schedule here is the only one
+	n.net.Backoff().Clear(p.ID)         // the schedule here is the only one
+	n.host.Peerstore().ClearAddrs(p.ID) // what it said of itself last time
 	n.host.Peerstore().AddAddrs(p.ID, p.Addrs, peerstore.PermanentAddrTTL)
 	if err := n.host.Connect(ctx, p); err != nil && ctx.Err() == nil {
 		n.cfg.Log.Debug("peer does not answer", "peer", p.ID, "again_in", next, "reason", err)
 	}
 }
 
-// drop cuts a neighbour off for as long as this process lives.
+// drop cuts off a neighbour that the gate will not let in again.
 func (n *Node) drop(id peer.ID) {
 	n.guard.count(func(s *Stats) { s.Expelled++ })
 	n.ps.BlacklistPeer(id)
-	n.cfg.Log.Warn("peer expelled: it sent messages that no honest node sends", "peer", id)
+	level := slog.LevelDebug // anybody can be expelled under ever new names
+	if slices.ContainsFunc(n.peers, func(p peer.AddrInfo) bool { return p.ID == id }) {
+		level = slog.LevelWarn
+	}
+	n.cfg.Log.Log(context.Background(), level, "peer expelled: it sent messages that no honest node sends", "peer", id)
 	if err := n.net.ClosePeer(id); err != nil {
 		n.cfg.Log.Debug("expelled peer's connection did not close cleanly", "peer", id, "reason", err)
 	}

@@ -62,6 +62,7 @@ type Stats struct {
 	Window   uint64 // for a window that is of no use
 	Flooded  uint64 // above the rate of its author or of the neighbour it came from
 	Expelled uint64 // neighbours
+	Refused  uint64 // dials that a neighbour asked for, to peers or addresses that are not configured
 	Missed   uint64 // announcements that nobody read in time
 }
 
@@ -75,6 +76,7 @@ type Node struct {
 	topic  *pubsub.Topic
 	sub    *pubsub.Subscription
 	guard  *guard
+	gate   *gate
 	peers  []peer.AddrInfo
 	expel  chan peer.ID
 	out    chan Announcement
@@ -104,7 +106,9 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, fmt.Errorf("start gossip: read listen address %q (want something like %s): %w", cfg.Listen, DefaultListen, err)
 	}
 	n := &Node{cfg: cfg, expel: make(chan peer.ID, queue), out: make(chan Announcement, queue)}
-	if n.host, n.net, err = newHost(key, listen); err != nil {
+	n.guard = newGuard(cfg.Known, cfg.Window, n.mark)
+	n.gate = newGate(func() { n.guard.count(func(s *Stats) { s.Refused++ }) })
+	if n.host, n.net, err = newHost(key, listen, n.gate); err != nil {
 		return nil, fmt.Errorf("start gossip: %w", err)
 	}
 	if err := n.join(ctx); err != nil {
@@ -122,8 +126,9 @@ func (n *Node) join(ctx context.Context) (err error) {
 	if n.peers, err = parsePeers(n.cfg.Peers, n.host.ID()); err != nil {
 		return err
 	}
+	n.gate.configure(n.peers)
+	n.guard.self = n.host.ID()
 	ctx, n.cancel = context.WithCancel(ctx)
-	n.guard = newGuard(n.host.ID(), n.cfg.Known, n.cfg.Window, n.mark)
 	quiet := slog.New(slog.DiscardHandler)
 	n.ps, err = pubsub.NewGossipSub(ctx, n.host,
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictSign),
@@ -132,6 +137,7 @@ func (n *Node) join(ctx context.Context) (err error) {
 		pubsub.WithSeenMessagesTTL(remember),
 		pubsub.WithFloodPublish(true), // own announcements go to all neighbours at once: there are few, and time counts
 		pubsub.WithAppSpecificRpcInspector(n.guard.inspect),
+		pubsub.WithBlacklist(n.gate),
 		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(pubsub.NewAllowlistSubscriptionFilter(n.topicName()), 8)),
 		pubsub.WithLogger(quiet), pubsub.WithRPCLogger(quiet))
 	if err != nil {
@@ -148,6 +154,7 @@ func (n *Node) join(ctx context.Context) (err error) {
 	}
 	n.wg.Go(func() { n.receive(ctx) })
 	n.wg.Go(func() { n.stayConnected(ctx) })
+	n.wg.Go(func() { n.expelMarked(ctx) })
 	return nil
 }
 

@@ -27,7 +27,7 @@ var errSource = errors.New("gossip: neighbour sends too much")
 
 // guard decides which messages pass.
 type guard struct {
-	self   peer.ID
+	self   peer.ID // set before anything comes
 	known  func(chain.Hotkey) bool
 	window func(chain.Window) bool
 	expel  func(peer.ID) // must not block
@@ -40,8 +40,8 @@ type guard struct {
 	stats   Stats
 }
 
-func newGuard(self peer.ID, known func(chain.Hotkey) bool, window func(chain.Window) bool, expel func(peer.ID)) *guard {
-	return &guard{self: self, known: known, window: window, expel: expel, now: time.Now, authors: map[chain.Hotkey]*allowance{},
+func newGuard(known func(chain.Hotkey) bool, window func(chain.Window) bool, expel func(peer.ID)) *guard {
+	return &guard{known: known, window: window, expel: expel, now: time.Now, authors: map[chain.Hotkey]*allowance{},
 		sources: map[peer.ID]*allowance{}, strikes: map[peer.ID]int{}}
 }
 

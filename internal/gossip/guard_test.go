@@ -9,8 +9,8 @@ import (
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/multiformats/go-multiaddr"
 	"pgregory.net/rapid"
 
 	"sn3/chain"
@@ -18,21 +18,25 @@ import (
 
 // mallory is a peer that speaks gossipsub without our checks.
 type mallory struct {
-	topic *pubsub.Topic
-	priv  crypto.PrivKey
+	topic  *pubsub.Topic
+	host   host.Host
+	victim peer.AddrInfo
 }
 
-func newMallory(t *testing.T, victim *Node) *mallory {
+// newHostFor is a host of a named actor that may dial the victim.
+func newHostFor(t *testing.T, name string, victim *Node) (host.Host, peer.AddrInfo) {
 	t.Helper()
-	priv, err := identity(key(t, "mallory"))
+	priv, err := identity(key(t, name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	listen, err := multiaddr.NewMultiaddr(DefaultListen)
+	info, err := peer.AddrInfoFromString(victim.Addrs()[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, _, err := newHost(priv, listen)
+	at := newGate(func() {})
+	at.configure([]peer.AddrInfo{*info})
+	h, _, err := newHost(priv, addr(t, DefaultListen), at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,6 +45,12 @@ func newMallory(t *testing.T, victim *Node) *mallory {
 			t.Error(err)
 		}
 	})
+	return h, *info
+}
+
+func newMallory(t *testing.T, victim *Node) *mallory {
+	t.Helper()
+	h, info := newHostFor(t, "mallory", victim)
 	ps, err := pubsub.NewGossipSub(t.Context(), h, pubsub.WithFloodPublish(true))
 	if err != nil {
 		t.Fatal(err)
@@ -52,15 +62,11 @@ func newMallory(t *testing.T, victim *Node) *mallory {
 	if _, err := topic.Subscribe(); err != nil {
 		t.Fatal(err)
 	}
-	info, err := peer.AddrInfoFromString(victim.Addrs()[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := h.Connect(t.Context(), *info); err != nil {
+	if err := h.Connect(t.Context(), info); err != nil {
 		t.Fatal(err)
 	}
 	met(t, &Node{topic: topic}, 1)
-	return &mallory{topic, priv}
+	return &mallory{topic, h, info}
 }
 
 func (m *mallory) send(t *testing.T, b []byte, opts ...pubsub.PubOpt) {
@@ -292,7 +298,8 @@ func TestAllowance(t *testing.T) {
 // A neighbour's messages are bounded before their signatures are checked.
 func TestInspect(t *testing.T) {
 	var expelled []peer.ID
-	g := newGuard("self", anyone, nil, func(id peer.ID) { expelled = append(expelled, id) })
+	g := newGuard(anyone, nil, func(id peer.ID) { expelled = append(expelled, id) })
+	g.self = "self"
 	now := time.Unix(1000, 0)
 	g.now = func() time.Time { return now }
 	rpc := func(n, size int) *pubsub.RPC {

@@ -36,7 +36,7 @@ const (
 // newHost puts a libp2p host together by hand: TCP, Noise, yamux, identify. libp2p.New would link QUIC, WebRTC and
 // WebTransport, and start relays, hole punching and NAT detection, none of which is wanted here; there is no mDNS, UPnP or
 // NAT-PMP either. The port is not opened with SO_REUSEPORT: a port that another process holds is an error.
-func newHost(key crypto.PrivKey, listen multiaddr.Multiaddr) (h host.Host, net *swarm.Swarm, err error) {
+func newHost(key crypto.PrivKey, listen multiaddr.Multiaddr, g *gate) (h host.Host, net *swarm.Swarm, err error) {
 	var made []func() error // closed again when a later step fails; a host closes what it is made of
 	defer func() {
 		if err != nil {
@@ -62,12 +62,13 @@ func newHost(key crypto.PrivKey, listen multiaddr.Multiaddr) (h host.Host, net *
 		return nil, nil, err
 	}
 	bus := eventbus.NewBus()
-	net, err = swarm.NewSwarm(id, store, bus, swarm.WithResourceManager(limits), swarm.WithDialTimeout(dialTimeout), swarm.WithDialTimeoutLocal(dialTimeout))
+	net, err = swarm.NewSwarm(id, store, bus, swarm.WithResourceManager(limits), swarm.WithDialTimeout(dialTimeout), swarm.WithDialTimeoutLocal(dialTimeout),
+		swarm.WithConnectionGater(g))
 	if err != nil {
 		return nil, nil, errors.Join(err, limits.Close())
 	}
 	made = []func() error{net.Close, limits.Close} // the swarm closes the store
-	if err := addTransport(net, key, limits); err != nil {
+	if err := addTransport(net, key, limits, g); err != nil {
 		return nil, nil, err
 	}
 	conns, err := connmgr.NewConnManager(maxConns/2, maxConns*3/4)
@@ -86,7 +87,7 @@ func newHost(key crypto.PrivKey, listen multiaddr.Multiaddr) (h host.Host, net *
 	return b, net, nil
 }
 
-func addTransport(net *swarm.Swarm, key crypto.PrivKey, limits network.ResourceManager) error {
+func addTransport(net *swarm.Swarm, key crypto.PrivKey, limits network.ResourceManager, g *gate) error {
 	window := *yamux.DefaultTransport
 	window.MaxStreamWindowSize = streamWindow
 	muxers := []upgrader.StreamMuxer{{ID: yamux.ID, Muxer: &window}}
@@ -94,7 +95,7 @@ func addTransport(net *swarm.Swarm, key crypto.PrivKey, limits network.ResourceM
 	if err != nil {
 		return err
 	}
-	up, err := upgrader.New([]sec.SecureTransport{security}, muxers, nil, limits, nil)
+	up, err := upgrader.New([]sec.SecureTransport{security}, muxers, nil, limits, g)
 	if err != nil {
 		return err
 	}
