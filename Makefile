@@ -18,7 +18,7 @@ RACE    := ./chain ./chain/yuma ./chain/local ./chain/local/beacon ./chain/local
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
-	@echo "up takes WINDOWS= MINERS= VALIDATORS= DIR= MODEL=local|wire SEED= TEXT=<folder> GAP=train|wait"
+	@echo "up takes WINDOWS= MINERS= VALIDATORS= DIR= MODEL=local|wire SEED= TEXT=<folder> GAP=auto|train|wait"
 
 build: ## build all programs into bin/
 	@mkdir -p bin

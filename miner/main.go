@@ -22,8 +22,8 @@ func main() { os.Exit(proc.Main("miner", run(os.Args))) }
 
 func run(args []string) error {
 	flags := append(node.Flags(),
-		&cli.StringFlag{Name: "gap", Value: string(mining.Train), Category: "This machine:",
-			Usage: "between windows `MODE`: train (start at once from a proxy, shift when the model arrives) or wait"},
+		&cli.StringFlag{Name: "gap", Value: string(mining.Auto), Category: "This machine:",
+			Usage: "until the window's model arrives, `MODE`: wait, train (from a proxy, then shift) or auto (train only what would not fit afterwards)"},
 		&cli.BoolFlag{Name: "gpu", Category: "This machine:", Usage: "train on NVIDIA GPUs"})
 	return node.App("miner", "train the shared model and earn emissions",
 		"Needs a registered hotkey (sn3 register) and an own bucket; the network's run descriptor tells the rest.", flags,
@@ -31,8 +31,8 @@ func run(args []string) error {
 			if c.Bool("gpu") {
 				return probeGPU()
 			}
-			if g := mining.Gap(c.String("gap")); g != mining.Wait && g != mining.Train {
-				return proc.Usage(fmt.Errorf("unknown gap mode %q; use %s or %s", g, mining.Train, mining.Wait))
+			if g := mining.Gap(c.String("gap")); !g.Valid() {
+				return proc.Usage(fmt.Errorf("unknown gap mode %q; use one of %v", g, mining.Gaps()))
 			}
 			return nil
 		}, mine).Run(args)

@@ -2,14 +2,11 @@
 package mining
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -25,11 +22,18 @@ import (
 // Gap is what a miner does between Start(w+1) and Apply(w).
 type Gap string
 
-// The two ways (DESIGN §4).
+// The ways (DESIGN §4).
 const (
 	Wait  Gap = "wait"  // idle until θ arrives
+	Auto  Gap = "auto"  // like Train, but only the steps that would not fit after θ's arrival are made before it
 	Train Gap = "train" // start from the proxy θ_{w-2} − α·decode(own payload of w-1), shift when θ_{w-1} arrives
 )
+
+// Gaps lists the ways in the order of the help text.
+func Gaps() []Gap { return []Gap{Auto, Train, Wait} }
+
+// Valid says whether g is one of Gaps.
+func (g Gap) Valid() bool { return slices.Contains(Gaps(), g) }
 
 // innerFile holds the inner optimizer's state between runs: window u64 BE, then the trainer's own format.
 const innerFile = "inner.sn3"
@@ -51,7 +55,7 @@ type Config struct {
 	Batches func(data.Assignment) model.Batches
 	// MaxSteps lowers the number of inner steps a window; 0 is the run's H.
 	MaxSteps int
-	// MaxEarly bounds the steps before θ arrives in Gap Train; 0 is no bound.
+	// MaxEarly bounds the steps before θ arrives; 0 is no bound.
 	MaxEarly int
 	// Rebase false leaves out the shift to the new θ: only a test wants that.
 	NoRebase bool
@@ -65,9 +69,11 @@ type Miner struct {
 	clock *replica.Clock
 	// moments is the window that the trainer's moments are of; chain.NoWindow if it has none.
 	moments chain.Window
+	fresh   []byte // the trainer's state without any step, compressed; nil if it cannot be saved
 	// proxy is what was sent last: the payload and its window.
 	last     *gradients.Payload
 	lastOf   chain.Window
+	pace     pace
 	sent     uint64        // submissions begun
 	settle   *replica.Gate // level: submissions settled
 	scratchS *model.Flat   // the proxy
@@ -77,8 +83,8 @@ type Miner struct {
 
 // New checks the configuration and loads saved moments.
 func New(cfg Config) (*Miner, error) {
-	if cfg.Gap != Wait && cfg.Gap != Train {
-		return nil, fmt.Errorf("unknown gap mode %q; use wait or train", cfg.Gap)
+	if !cfg.Gap.Valid() {
+		return nil, fmt.Errorf("unknown gap mode %q; use one of %v", cfg.Gap, Gaps())
 	}
 	if cfg.Compute == nil {
 		cfg.Compute = func(_ context.Context, f func() error) error { return f() }
@@ -138,6 +144,14 @@ func (m *Miner) loop(ctx context.Context) error {
 			if err := m.clock.Wait(ctx, m.sched.End(w)); err != nil {
 				return err
 			}
+		case errors.Is(err, model.ErrDiverged), errors.Is(err, gradients.ErrNotFinite):
+			m.skip(w, "%v; starting over from θ with fresh moments", err)
+			if err := m.startOver(); err != nil {
+				return err
+			}
+			if err := m.clock.Wait(ctx, m.sched.End(w)); err != nil {
+				return err
+			}
 		case err != nil:
 			return fmt.Errorf("work on window %d: %w", w, err)
 		}
@@ -166,6 +180,7 @@ func (m *Miner) work(ctx context.Context, w chain.Window) error {
 	}
 	submit := w == 0 || m.moments == w-1 // stale or no moments: train a window without submitting (DESIGN §8)
 	began := time.Now()
+	m.pace.begin(began, m.clock.Now().Block)
 	base, rep, err := m.train(ctx, w, m.cfg.Batches(a), m.cfg.MaxSteps) // 2. inner steps, also through the gap
 	if err != nil {
 		return err
@@ -217,7 +232,7 @@ func (m *Miner) send(ctx context.Context, p *gradients.Pending, work replica.Wor
 			}
 		}
 		if ctx.Err() == nil && !o.Counts {
-			m.skip(p.Window(), "the record was not final before the deadline; its content stays in the error feedback")
+			m.skip(p.Window(), "the record was not final before the deadline; the error feedback is as it was before")
 		}
 	})
 }
@@ -240,45 +255,4 @@ func (m *Miner) resume(ctx context.Context) error {
 			return err
 		}
 	}
-}
-
-func (m *Miner) saveMoments(w chain.Window) error {
-	m.moments = w
-	p, ok := m.cfg.Trainer.(model.Persister)
-	if !ok {
-		return nil
-	}
-	var b bytes.Buffer
-	b.Write(binary.BigEndian.AppendUint64(nil, uint64(w)))
-	if err := p.Save(&b); err != nil {
-		return fmt.Errorf("save inner optimizer: %w", err)
-	}
-	return replica.WriteFile(filepath.Join(m.cfg.Dir, innerFile), b.Bytes())
-}
-
-// loadMoments restores the inner optimizer. A file that does not load is set aside: the miner then warms up again.
-func (m *Miner) loadMoments() error {
-	p, ok := m.cfg.Trainer.(model.Persister)
-	if !ok {
-		return nil
-	}
-	path := filepath.Join(m.cfg.Dir, innerFile)
-	b, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read inner optimizer: %w", err)
-	}
-	if len(b) < 8 {
-		err = errors.New("file too short")
-	} else {
-		err = p.Load(bytes.NewReader(b[8:]))
-	}
-	if err != nil {
-		m.cfg.Log.Warn("saved inner optimizer does not load; warming up again", "reason", err)
-		return os.Rename(path, path+".damaged")
-	}
-	m.moments = chain.Window(binary.BigEndian.Uint64(b))
-	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"sn3/chain"
 	"sn3/internal/replica"
@@ -20,7 +21,7 @@ type report struct {
 // train makes the inner steps of w until the window ends and returns θ_{w-1}, from which the pseudo-gradient counts.
 //
 //  1. gap wait: wait for θ_{w-1}, start from it
-//  2. gap train: start from the proxy s = θ_{w-2} − α·decode(own payload of w-1)
+//  2. gap train, auto: start from the proxy s = θ_{w-2} − α·decode(own payload of w-1)
 //  3. when θ_{w-1} arrives: local <- local + (θ_{w-1} − s), moments untouched
 //  4. the rest of the steps
 func (m *Miner) train(ctx context.Context, w chain.Window, assigned model.Batches, steps int) (replica.Snapshot, report, error) {
@@ -33,22 +34,9 @@ func (m *Miner) train(ctx context.Context, w chain.Window, assigned model.Batche
 	if err != nil {
 		return none, rep, err
 	}
-	early := steps
-	if m.cfg.MaxEarly > 0 {
-		early = min(steps, m.cfg.MaxEarly)
-	}
-	for proxy != nil && rep.Steps < early && until.Err() == nil && !m.has(w-1) { // 2
-		if rep.Steps == 0 {
-			if err := m.cfg.Trainer.Reset(until, proxy); err != nil {
-				return none, rep, fmt.Errorf("load proxy: %w", err)
-			}
-		}
-		before := rep.Steps
-		if err := m.steps(until, w, batches, 1, &rep); err != nil {
+	if proxy != nil {
+		if err := m.early(until, w, proxy, batches, steps, &rep); err != nil && ctx.Err() == nil && until.Err() == nil {
 			return none, rep, err
-		}
-		if rep.Steps == before {
-			break
 		}
 	}
 	rep.early = rep.Steps
@@ -56,6 +44,7 @@ func (m *Miner) train(ctx context.Context, w chain.Window, assigned model.Batche
 	if err != nil {
 		return none, rep, err
 	}
+	m.pace.arrived(m.clock.Now().Block - min(m.clock.Now().Block, m.sched.At(w, chain.PhaseStart)))
 	switch {
 	case rep.early == 0:
 		err = m.cfg.Trainer.Reset(ctx, base.Weights()) // 1
@@ -70,6 +59,35 @@ func (m *Miner) train(ctx context.Context, w chain.Window, assigned model.Batche
 		return none, rep, err
 	}
 	return base, rep, nil
+}
+
+// early makes steps on the proxy until θ_{w-1} is there: as many as it can, or in Gap Auto as many as it must.
+func (m *Miner) early(ctx context.Context, w chain.Window, proxy *model.Flat, batches *watched, steps int, rep *report) error {
+	limit := steps
+	if m.cfg.MaxEarly > 0 {
+		limit = min(steps, m.cfg.MaxEarly)
+	}
+	for rep.Steps < limit && ctx.Err() == nil && !m.has(w-1) {
+		if !m.mustStep(w, steps-rep.Steps) {
+			if err := m.await(ctx, w-1); err != nil {
+				return err
+			}
+			continue
+		}
+		if rep.Steps == 0 {
+			if err := m.cfg.Trainer.Reset(ctx, proxy); err != nil {
+				return fmt.Errorf("load proxy: %w", err)
+			}
+		}
+		before := rep.Steps
+		if err := m.steps(ctx, w, batches, 1, rep); err != nil {
+			return err
+		}
+		if rep.Steps == before {
+			return nil
+		}
+	}
+	return nil
 }
 
 // watched remembers the error of reading data, to tell a cut bucket from a training that failed.
@@ -105,6 +123,7 @@ func (m *Miner) steps(ctx context.Context, w chain.Window, batches *watched, n i
 			return nil
 		}
 		var one model.Report
+		began := time.Now()
 		err := m.cfg.Compute(ctx, func() error {
 			var err error
 			one, err = m.cfg.Trainer.Train(ctx, batches, model.Budget{First: first + uint64(rep.Steps), Steps: 1})
@@ -122,6 +141,7 @@ func (m *Miner) steps(ctx context.Context, w chain.Window, batches *watched, n i
 		if one.Steps == 0 {
 			return nil
 		}
+		m.pace.stepped(time.Since(began))
 		rep.Loss = (rep.Loss*float64(rep.Steps) + one.Loss) / float64(rep.Steps+1)
 		rep.Steps++
 		rep.Tokens += one.Tokens
@@ -136,7 +156,7 @@ func (m *Miner) has(w chain.Window) bool {
 
 // proxy is s for window w, or nil where there is none: gap wait, the first window, θ_{w-1} already here, no own payload.
 func (m *Miner) proxy(ctx context.Context, w chain.Window) (*model.Flat, error) {
-	if m.cfg.Gap != Train || w == 0 || m.last == nil || m.lastOf != w-1 || m.has(w-1) {
+	if m.cfg.Gap == Wait || w == 0 || m.last == nil || m.lastOf != w-1 || m.has(w-1) {
 		return nil, nil
 	}
 	before, err := m.cfg.Replica.At(ctx, w-2)

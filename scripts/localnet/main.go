@@ -38,7 +38,7 @@ func run(args []string) error {
 				&cli.StringFlag{Name: "model", Value: "local", Usage: "`PRESET`: " + strings.Join(preset.Names(), " or ")},
 				&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "`SEED` of the initial model"},
 				&cli.StringFlag{Name: "text", Usage: "`FOLDER` of text to train on (default: the Go standard library)"},
-				&cli.StringFlag{Name: "gap", Value: "train", Usage: "what miners do between windows, as `MODE`: train or wait"},
+				&cli.StringFlag{Name: "gap", Value: "auto", Usage: "what miners do until a window's model arrives, as `MODE`: auto, train or wait"},
 				&cli.BoolFlag{Name: "no-p2p", Usage: "without peer-to-peer announcements"},
 				proc.LogFormat("")),
 			command("down", "stop the running network", down),

@@ -40,8 +40,8 @@ func parse(c *cli.Context) (config, error) {
 		return bad("VALIDATORS=%d: want 1 to %d validators", cfg.validators, maxValidators)
 	case cfg.windows < -1 || cfg.windows == -1 && cfg.set["windows"] || cfg.windows > maxWindows:
 		return bad("WINDOWS=%d: want 0 (until Ctrl-C) to %d windows", cfg.windows, maxWindows)
-	case cfg.gap != "train" && cfg.gap != "wait":
-		return bad("GAP=%s: want gap train or wait", cfg.gap)
+	case cfg.gap != "auto" && cfg.gap != "train" && cfg.gap != "wait":
+		return bad("GAP=%s: want gap auto, train or wait", cfg.gap)
 	case c.String("dir") == "":
 		return bad("DIR is empty: want the network's folder")
 	}
