@@ -10,7 +10,7 @@ import (
 
 // Constants of the pace: this miner's business, not protocol.
 const (
-	paceMemory = 4   // windows whose arrival of θ is remembered
+	paceMemory = 4   // windows that are remembered
 	paceSpare  = 0.7 // share of the rest of a window that steps are planned into
 	paceNew    = 0.3 // weight of a new measurement
 )
@@ -19,11 +19,13 @@ const (
 // than one on θ (LOG.md, 2026-11-26: 4 % with half of the steps), so only those are made early for which the time between
 // θ's arrival and the end of the window would not suffice.
 type pace struct {
-	step     float64       // seconds of an inner step with its wait for a core, moving average; 0 = not known
-	block    float64       // seconds of a block, moving average; 0 = not known
+	steps    []float64     // of the newest windows: seconds of an inner step with its wait for a core, mean of a window
 	arrivals []chain.Block // of the newest windows: blocks from Start(w) until θ_{w-1} was there
-	began    time.Time     // when the window before began
+	block    float64       // seconds of a block, moving average; 0 = not known
+	began    time.Time     // when the newest window began
 	height   chain.Block   // at began
+	spent    time.Duration // on steps of the newest window
+	made     int           // steps of the newest window
 }
 
 // begin notes the start of a window.
@@ -31,16 +33,21 @@ func (p *pace) begin(now time.Time, height chain.Block) {
 	if !p.began.IsZero() && height > p.height {
 		p.block = average(p.block, now.Sub(p.began).Seconds()/float64(height-p.height))
 	}
-	p.began, p.height = now, height
+	if p.made > 0 {
+		p.steps = remember(p.steps, p.spent.Seconds()/float64(p.made))
+	}
+	p.began, p.height, p.spent, p.made = now, height, 0, 0
 }
 
 // stepped notes how long an inner step took.
-func (p *pace) stepped(d time.Duration) { p.step = average(p.step, d.Seconds()) }
+func (p *pace) stepped(d time.Duration) { p.spent, p.made = p.spent+d, p.made+1 }
 
 // arrived notes how many blocks after the start of its window θ came.
-func (p *pace) arrived(blocks chain.Block) {
-	p.arrivals = append(p.arrivals, blocks)
-	p.arrivals = p.arrivals[max(0, len(p.arrivals)-paceMemory):]
+func (p *pace) arrived(blocks chain.Block) { p.arrivals = remember(p.arrivals, blocks) }
+
+func remember[T any](all []T, x T) []T {
+	all = append(all, x)
+	return all[max(0, len(all)-paceMemory):]
 }
 
 // expected is how many blocks after the start of a window θ is expected: the latest of the newest windows, or what the
@@ -52,17 +59,17 @@ func (p *pace) expected(schedule chain.Block) chain.Block {
 	return slices.Max(p.arrivals)
 }
 
-// late says whether at block now, with θ expected at arrival, so little will be left of the window that ends at end that a
+// late says, for steps as slow as in the slowest of the newest windows, whether at block now, with θ expected at arrival, so little will be left of the window that ends at end that a
 // step must be made at once for all of left to fit. A θ that is overdue is expected any moment.
 func (p *pace) late(now, arrival, end chain.Block, left int) bool {
-	if p.step == 0 || p.block == 0 {
+	if len(p.steps) == 0 || p.block == 0 {
 		return false
 	}
 	from := max(now, arrival)
 	if from >= end {
 		return true
 	}
-	return float64(left)*p.step > paceSpare*float64(end-from)*p.block
+	return float64(left)*slices.Max(p.steps) > paceSpare*float64(end-from)*p.block
 }
 
 func average(old, x float64) float64 {

@@ -1,6 +1,7 @@
 package mining
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -26,7 +27,10 @@ func TestPaceIsLate(t *testing.T) {
 		{"overdue, no time left", 0.1, 0.25, 23, 20, 28, 10, true},
 		{"it is not expected in this window", 0.1, 0.25, 10, 30, 28, 1, true},
 	} {
-		p := pace{step: c.step, block: c.block}
+		p := pace{block: c.block}
+		if c.step > 0 {
+			p.steps = []float64{c.step / 2, c.step, c.step / 3} // the slowest window counts
+		}
 		if got := p.late(c.now, c.arrival, c.end, c.left); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
 		}
@@ -36,7 +40,7 @@ func TestPaceIsLate(t *testing.T) {
 // Waiting as long as late allows leaves time for all steps, and with each step made early late becomes no truer.
 func TestPaceLeavesTime(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		p := pace{step: rapid.Float64Range(0.01, 5).Draw(t, "step"), block: rapid.Float64Range(0.1, 12).Draw(t, "block")}
+		p := pace{steps: []float64{rapid.Float64Range(0.01, 5).Draw(t, "step")}, block: rapid.Float64Range(0.1, 12).Draw(t, "block")}
 		now := chain.Block(rapid.IntRange(0, 50).Draw(t, "now"))
 		arrival := chain.Block(rapid.IntRange(0, 50).Draw(t, "arrival"))
 		end := chain.Block(rapid.IntRange(1, 60).Draw(t, "end"))
@@ -44,7 +48,7 @@ func TestPaceLeavesTime(t *testing.T) {
 		if p.late(now, arrival, end, left) {
 			return
 		}
-		if need, have := float64(left)*p.step, float64(end-max(now, arrival))*p.block; need > have {
+		if need, have := float64(left)*p.steps[0], float64(end-max(now, arrival))*p.block; need > have {
 			t.Fatalf("%d steps need %.2f s, %.2f are left", left, need, have)
 		}
 		if p.late(now, arrival, end, left-1) {
@@ -77,9 +81,13 @@ func TestPaceMeasures(t *testing.T) {
 	if got := p.expected(7); got != 12 {
 		t.Errorf("the latest of the newest %d arrivals is %d, want 12", paceMemory, got)
 	}
-	p.stepped(100 * time.Millisecond)
-	p.stepped(200 * time.Millisecond)
-	if p.step <= 0.1 || p.step >= 0.2 {
-		t.Errorf("average of 0.1 and 0.2 s is %v", p.step)
+	for i := range 6 { // window i takes i+1 tenths of a second a step, the newest two are faster again
+		tenths := time.Duration(min(i+1, 7-i))
+		p.stepped((tenths*100 - 50) * time.Millisecond)
+		p.stepped((tenths*100 + 50) * time.Millisecond)
+		p.begin(at.Add(time.Duration(10+5*i)*time.Second), chain.Block(140+20*i))
+	}
+	if len(p.steps) != paceMemory || slices.Max(p.steps) != 0.4 {
+		t.Errorf("steps of the newest windows take %v s", p.steps)
 	}
 }
