@@ -224,6 +224,9 @@ func (n *Node) Stats() Stats { return n.guard.snapshot() }
 // Connected is the number of peers connected.
 func (n *Node) Connected() int { return len(n.net.Peers()) }
 
+// Neighbours is the number of connected peers that take part in the network's topic: they hear what is announced now.
+func (n *Node) Neighbours() int { return len(n.topic.ListPeers()) }
+
 // Close leaves the topic and gives back port, connections and goroutines. It may be called more than once.
 func (n *Node) Close() {
 	n.once.Do(func() {

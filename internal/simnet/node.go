@@ -49,6 +49,7 @@ type NodeOptions struct {
 	Failpoint func(string)
 	Bucket    func(storage.Driver) storage.Driver                  // wraps the own bucket
 	Open      func(storage.Locator, storage.Driver) storage.Driver // wraps others' buckets
+	Announce  func(context.Context, chain.Window, chain.Hash)      // as with peer-to-peer
 }
 
 // start wires what miners and validators share.
@@ -80,7 +81,8 @@ func (n *Net) start(name string, validator bool, o *NodeOptions) (*Node, *data.D
 	c := client{n.Chain, k}
 	x.Replica, err = replica.New(replica.Config{Dir: filepath.Join(o.Dir, "replica"), Run: n.Run, Chain: c, Writer: c, Signer: local.Signer{Key: k},
 		Verifier: local.Verifier{}, Self: x.Hotkey, Validator: validator, Bucket: bucket, Locator: locator, Open: open, Data: d,
-		Clock: x.clock, Events: x.record, Log: slog.New(slog.DiscardHandler), Failpoint: o.Failpoint})
+		Clock: x.clock, Events: x.record, Log: slog.New(slog.DiscardHandler), Failpoint: o.Failpoint,
+		Announce: o.Announce})
 	if err != nil {
 		n.T.Fatal(err)
 	}
