@@ -175,11 +175,8 @@ func TestExpelledStaysOut(t *testing.T) {
 	until(t, alice, func(s Stats) bool { return s.Expelled == 1 })
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	for m.host.Network().Connectedness(m.victim.ID) == network.Connected { // the old connection ends
-		if ctx.Err() != nil {
-			t.Fatal("still connected")
-		}
-		time.Sleep(time.Millisecond)
+	if !eventually(func() bool { return m.host.Network().Connectedness(m.victim.ID) != network.Connected }) {
+		t.Fatal("still connected")
 	}
 	if err := m.host.Connect(ctx, m.victim); err != nil {
 		return

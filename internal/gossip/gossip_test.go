@@ -88,17 +88,25 @@ func hear(t testing.TB, n *Node) Announcement {
 // until waits for the counters of a node.
 func until(t testing.TB, n *Node, ok func(Stats) bool) {
 	t.Helper()
+	if !eventually(func() bool { return ok(n.Stats()) }) {
+		t.Fatalf("waited in vain: %+v", n.Stats())
+	}
+}
+
+// eventually says whether ok came true in good time.
+func eventually(ok func() bool) bool {
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	for !ok(n.Stats()) {
+	for !ok() {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			t.Fatalf("waited in vain: %+v", n.Stats())
+			return false
 		}
 	}
+	return true
 }
 
 func about(t testing.TB, name string, w chain.Window) Announcement {

@@ -111,9 +111,14 @@ func newMesh(t *testing.T, n *Net) *mesh {
 	for i := range liar {
 		m.miners[MinerName(i+1)] = join(MinerName(i+1), addrs)
 	}
+	deadline := time.After(patience)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
 	for name, g := range m.miners {
-		for end := time.Now().Add(patience); g.Neighbours() < validators; time.Sleep(time.Millisecond) {
-			if time.Now().After(end) {
+		for g.Neighbours() < validators {
+			select {
+			case <-tick.C:
+			case <-deadline:
 				t.Fatalf("%s has %d neighbours", name, g.Neighbours())
 			}
 		}
