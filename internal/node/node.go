@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -41,6 +42,7 @@ type Node struct {
 	// Failpoint kills the process at a named point when --failpoint says so.
 	Failpoint func(string)
 
+	open  atomic.Pointer[replica.Replica] // Replica once it is there: gossip runs before
 	close []func() error
 }
 
@@ -116,6 +118,7 @@ func Open(ctx context.Context, c *cli.Context, validator bool) (n *Node, err err
 	if n.Replica, err = replica.New(cfg); err != nil {
 		return n, err
 	}
+	n.open.Store(n.Replica)
 	if peers != nil && validator {
 		go n.prefetch(ctx, peers)
 	}
@@ -268,12 +271,19 @@ func (n *Node) gossip(ctx context.Context, c *cli.Context, key *ecdsa.PrivateKey
 	}
 	known := registered{client: n.Client}
 	g, err := gossip.Start(ctx, gossip.Config{Network: n.Run.Network, Key: key, Listen: c.String("p2p-listen"), Peers: peers,
-		Known: known.has, Log: n.Log})
+		Known: known.has, Window: n.expected, Log: n.Log})
 	if err != nil {
 		return nil, fmt.Errorf("start peer-to-peer (or use --no-p2p): %w", err)
 	}
 	n.close = append(n.close, func() error { g.Close(); return nil })
 	return g, nil
+}
+
+// expected says whether announcements for window w are of use now. Older ones that somebody repeats would use up their
+// author's allowance.
+func (n *Node) expected(w chain.Window) bool {
+	r := n.open.Load()
+	return r != nil && r.Expected(w)
 }
 
 // prefetch fetches what miners announce, so that the judge finds it on disk.

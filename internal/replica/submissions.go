@@ -292,12 +292,17 @@ func (r *Replica) mirror(ctx context.Context, c chain.Candidate, m gradients.Man
 	return nil
 }
 
+// Expected says whether window w is one whose submissions come now.
+func (r *Replica) Expected(w chain.Window) bool {
+	now, ok := r.sched.Training(r.clock.Now().Block)
+	return ok && w <= now && now-w <= 1
+}
+
 // Prefetch brings a submission that a peer announced to this disk, if its window is one whose submissions come now. Its
 // failure means nothing.
 func (r *Replica) Prefetch(ctx context.Context, w chain.Window, digest chain.Hash, locator []byte) error {
-	now, ok := r.sched.Training(r.clock.Now().Block)
-	if !ok || w > now || now-w > 1 {
-		return fmt.Errorf("prefetch: window %d in window %d: %w", w, now, errManifest)
+	if !r.Expected(w) {
+		return fmt.Errorf("prefetch: window %d is not submitted to now: %w", w, errManifest)
 	}
 	b, err := r.objects.bucket(locator)
 	if err != nil {
