@@ -235,6 +235,11 @@ func trainWith(t *testing.T, p2p, lies bool, last chain.Window) (map[chain.Windo
 			t.Errorf("window %d has %d winners", e.Window, len(e.Winners))
 		}
 	}
+	for w, want := range map[chain.Window]bool{last - 1: false, last: true, last + 1: true, last + 2: false, 1 << 63: false} {
+		if got := nodes[0].Replica.Expected(w); got != want {
+			t.Errorf("announcements for window %d in window %d are expected: %v, want %v", w, last+1, got, want)
+		}
+	}
 	if mu.Lock(); p2p && announced < miners*int(last) {
 		t.Errorf("%d announcements in %d windows", announced, last)
 	}
