@@ -43,6 +43,8 @@ type ledger struct {
 	mu   sync.Mutex
 	snap chain.Snapshot
 	err  error
+	// pruned is the newest block that is no longer known.
+	pruned chain.Block
 }
 
 func (l *ledger) Heads(context.Context) (<-chan chain.Head, error) { return nil, chain.ErrUnavailable }
@@ -52,6 +54,9 @@ func (l *ledger) Snapshot(_ context.Context, b chain.Block) (*chain.Snapshot, er
 	defer l.mu.Unlock()
 	if l.err != nil {
 		return nil, l.err
+	}
+	if b <= l.pruned {
+		return nil, chain.ErrPruned
 	}
 	s := l.snap
 	s.Block = b
