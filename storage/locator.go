@@ -53,6 +53,9 @@ func (l Locator) Kind() Kind { return l.kind }
 // Bucket returns the bucket's name.
 func (l Locator) Bucket() string { return l.bucket }
 
+// Public says whether strangers can read the bucket by what the locator says, as they must where it is published.
+func (l Locator) Public() bool { return l.kind != 0 && l.kind != KindR2 }
+
 // Encode returns the canonical bytes, at most MaxLocator, for the chain; nil for the zero Locator.
 func (l Locator) Encode() []byte {
 	if l.kind == 0 {

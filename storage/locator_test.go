@@ -39,6 +39,9 @@ func TestLocatorForms(t *testing.T) {
 			t.Errorf("%s: %d bytes, same as %q", s, len(b), seen[string(b)])
 		}
 		seen[string(b)] = s
+		if public := !strings.HasPrefix(s, "r2:") || strings.Contains(s, "?"); l.Public() != public {
+			t.Errorf("%s: public %v", s, l.Public())
+		}
 		if again, err := ParseLocator(b); err != nil || again != l {
 			t.Errorf("%s: decoded as %v, %v", s, again, err)
 		}
@@ -191,7 +194,7 @@ func safeHost(t *testing.T, l Locator) {
 func TestParseURL(t *testing.T) {
 	for s, want := range map[string]string{
 		"http://127.0.0.1:9000/alice":                       "local:alice",
-		"http://[::1]:9000/alice/":                          "local:alice",
+		"http://127.0.0.1:9000/alice/":                      "local:alice",
 		"https://s3.us-east-1.amazonaws.com/abc":            "s3:us-east-1/abc",
 		"https://abc.s3.us-east-1.amazonaws.com/":           "s3:us-east-1/abc",
 		"https://s3.us-west-004.backblazeb2.com/abc":        "b2:us-west-004/abc",
@@ -210,7 +213,7 @@ func TestParseURL(t *testing.T) {
 			t.Errorf("%s: policy %+v", s, p)
 		}
 	}
-	for _, s := range []string{"", "local:alice", "http://example.com/abc", "http://10.0.0.1:80/abc", "http://127.0.0.1/abc", "http://localhost:9000/abc",
+	for _, s := range []string{"", "local:alice", "http://example.com/abc", "http://10.0.0.1:80/abc", "http://127.0.0.1/abc", "http://localhost:9000/abc", "http://[::1]:9000/abc", "http://127.0.0.2:9000/abc", "http://[::ffff:127.0.0.1]:9000/abc",
 		"https://example.com/abc", "https://s3.us-east-1.amazonaws.com.evil.com/abc", "https://user@storage.googleapis.com/abc",
 		"https://storage.googleapis.com:8443/abc", "https://storage.googleapis.com/abc/def", "https://abc.s3.us-east-1.amazonaws.com/def", "ftp://127.0.0.1:1/abc", "https://%zz",
 		"https://s3.cn-north-1.amazonaws.com/abc", "https://s3.us-east-1.amazonaws.com.cn/abc", "https://storage.googleapis.com/abc?x=1", "https://storage.googleapis.com/abc#x",

@@ -119,7 +119,7 @@ func ParseURL(s string) (Locator, DialPolicy, error) {
 	path := strings.Trim(u.Path, "/")
 	if u.Scheme == "http" {
 		at, err := netip.ParseAddrPort(u.Host)
-		if err != nil || !at.Addr().IsLoopback() {
+		if err != nil || at.Addr() != netip.AddrFrom4([4]byte{127, 0, 0, 1}) { // where endpoint leads
 			return Locator{}, DialPolicy{}, fmt.Errorf("%w: plain http is for 127.0.0.1:PORT only; use https", ErrLocator)
 		}
 		l, err := Local(path)

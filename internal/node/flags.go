@@ -32,7 +32,7 @@ func Flags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "p2p-peer", Usage: "peer-to-peer `MULTIADDR` to connect to (default: what the chain node names)", Category: flagGroupNetwork},
 		str(flagGroupIdentity, "keystore", "", "key `FILE` (keystore v3; sn3 wallet new makes one)"),
 		str(flagGroupIdentity, "passphrase-file", "", "`FILE` with the keystore's passphrase (default: ask on the terminal)"),
-		str(flagGroupIdentity, "bucket", "", "own bucket as `LOCATOR`: local:NAME, s3:REGION/NAME, r2:ACCOUNT/NAME, gcs:NAME, b2:REGION/NAME"),
+		str(flagGroupIdentity, "bucket", "", "own bucket as `LOCATOR`: local:NAME, s3:REGION/NAME, r2:ACCOUNT/NAME?public=ID, gcs:NAME, b2:REGION/NAME"),
 		str(flagGroupIdentity, "s3-access-key", "", "access `KEY` that may write the own bucket"),
 		str(flagGroupIdentity, "s3-secret-file", "", "`FILE` with the secret of that key (or SN3_S3_SECRET)"),
 		str(flagGroupMachine, "dir", "", "private `FOLDER` of this node"),

@@ -154,6 +154,9 @@ func ownBucket(c *cli.Context) (storage.Locator, *storage.Credential, error) {
 	if err != nil {
 		return l, nil, proc.Usage(fmt.Errorf("--bucket: %w", err))
 	}
+	if !l.Public() {
+		return l, nil, proc.Usage(fmt.Errorf("--bucket %s: nobody else could read it; add ?public=ID of its r2.dev address, or ?token=ACCESS:SECRET of a read-only token", l))
+	}
 	secret := os.Getenv("SN3_S3_SECRET")
 	if f := c.String("s3-secret-file"); f != "" {
 		b, err := os.ReadFile(f)

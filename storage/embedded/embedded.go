@@ -28,7 +28,7 @@ import (
 // Options say where the server keeps its data and listens.
 type Options struct {
 	Dir    string             // made if missing; an existing one goes on being used
-	Listen string             // loopback IP:PORT; port 0 = any free one; "" = 127.0.0.1:0
+	Listen string             // 127.0.0.1:PORT; port 0 = any free one; "" = 127.0.0.1:0
 	Root   storage.Credential // may do everything
 }
 
@@ -227,7 +227,7 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// loopback splits listen and refuses everything that others could reach.
+// loopback splits listen and refuses everything that others could reach, or that no locator names.
 func loopback(listen string) (host string, port int, err error) {
 	if listen == "" {
 		listen = "127.0.0.1:0"
@@ -236,8 +236,7 @@ func loopback(listen string) (host string, port int, err error) {
 	if err == nil {
 		port, err = strconv.Atoi(p)
 	}
-	ip := net.ParseIP(host)
-	if err != nil || port < 0 || port > 65535 || ip == nil || !ip.IsLoopback() {
+	if err != nil || port < 0 || port > 65535 || host != "127.0.0.1" { // where locators of a local network lead
 		return "", 0, fmt.Errorf("listen address %q: want 127.0.0.1:PORT; this server is for one machine only", listen)
 	}
 	return host, port, nil

@@ -193,7 +193,7 @@ func TestSweepAndRepair(t *testing.T) {
 
 func TestStartRefuses(t *testing.T) {
 	root := *credential(rootKey, rootSecret)
-	for _, listen := range []string{"0.0.0.0:0", ":0", "localhost:0", "127.0.0.1", "8.8.8.8:80", "127.0.0.1:99999"} {
+	for _, listen := range []string{"0.0.0.0:0", ":0", "localhost:0", "127.0.0.1", "8.8.8.8:80", "[::1]:0", "127.0.0.2:0", "127.0.0.1:99999"} {
 		if _, err := embedded.Start(t.Context(), embedded.Options{Dir: t.TempDir(), Listen: listen, Root: root}); err == nil || !strings.Contains(err.Error(), "127.0.0.1:PORT") {
 			t.Errorf("Start on %q: %v, want a refusal that says what to give", listen, err)
 		}

@@ -18,7 +18,7 @@ import (
 func runFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "dir", Usage: "`FOLDER` for objects; made if missing", EnvVars: []string{"SN3_DIR"}},
-		&cli.StringFlag{Name: "listen", Usage: "loopback `IP:PORT`; port 0 takes a free one", Value: "127.0.0.1:0", EnvVars: []string{"SN3_LISTEN"}},
+		&cli.StringFlag{Name: "listen", Usage: "`127.0.0.1:PORT`; port 0 takes a free one", Value: "127.0.0.1:0", EnvVars: []string{"SN3_LISTEN"}},
 		&cli.StringFlag{Name: "ready-file", Usage: "`FILE` to write {addr, port, pid} to once requests are served", EnvVars: []string{"SN3_READY_FILE"}},
 		&cli.StringFlag{Name: "accounts", Usage: "JSON `FILE` of buckets and keys, read again when it changes", EnvVars: []string{"SN3_ACCOUNTS"}},
 		&cli.StringFlag{Name: "root-access-key", Usage: "access `KEY` that may write every bucket (default: none)", EnvVars: []string{"SN3_ROOT_ACCESS_KEY"}},
