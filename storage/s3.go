@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -94,10 +95,11 @@ func newRetryer() aws.Retryer {
 }
 
 func (d *s3Driver) Put(ctx context.Context, key string, body io.ReaderAt, size int64, o PutOptions) error {
+	src := &source{r: body, size: size}
 	in := &s3.PutObjectInput{
 		Bucket:        &d.bucket,
 		Key:           &key,
-		Body:          io.NewSectionReader(body, 0, size), // seekable: signed and retried over plain HTTP too
+		Body:          io.NewSectionReader(src, 0, size), // seekable: signed and retried over plain HTTP too
 		ContentLength: &size,
 		ContentType:   aws.String("application/octet-stream"),
 	}
@@ -105,7 +107,28 @@ func (d *s3Driver) Put(ctx context.Context, key string, body io.ReaderAt, size i
 		in.IfNoneMatch = aws.String("*")
 	}
 	_, err := d.api.PutObject(ctx, in)
+	if own := src.failed.Load(); err != nil && own != nil {
+		return &localError{fmt.Errorf("read body: %w", *own)}
+	}
 	return classify(err)
+}
+
+// source is the body of an upload; it remembers when reading it failed, which is no server's fault.
+type source struct {
+	r      io.ReaderAt
+	size   int64
+	failed atomic.Pointer[error]
+}
+
+func (s *source) ReadAt(p []byte, off int64) (int, error) {
+	n, err := s.r.ReadAt(p, off)
+	if err == io.EOF && off+int64(n) < s.size {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil && err != io.EOF {
+		s.failed.Store(&err)
+	}
+	return n, err
 }
 
 func (d *s3Driver) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {

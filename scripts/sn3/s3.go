@@ -82,9 +82,11 @@ func check(ctx context.Context, e storage.Endpoint, access, secretFile string) e
 	if err != nil {
 		return proc.Usage(err)
 	}
-	public, err := storage.OpenEndpoint(e, nil)
-	if err != nil {
-		return proc.Usage(err)
+	var public *storage.Bucket // R2's S3 interface has no anonymous readers: its checks are skipped
+	if e.Provider != storage.ProviderR2 {
+		if public, err = storage.OpenEndpoint(e, nil); err != nil {
+			return proc.Usage(err)
+		}
 	}
 	tag := make([]byte, 4)
 	if _, err := rand.Read(tag); err != nil {

@@ -18,6 +18,7 @@ func Checks() []Check {
 		{Name: "put and get", Run: putAndGet},
 		{Name: "empty object", Run: emptyObject},
 		{Name: "overwrite", Run: overwrite},
+		{Name: "body shorter than said", Run: shortBody},
 		{Name: "missing object", Run: missing},
 		{Name: "read cap", Run: readCap},
 		{Name: "ranges", Run: ranges},
@@ -115,6 +116,17 @@ func overwrite(ctx context.Context, t Target) error {
 		}
 	}
 	return nil
+}
+
+// shortBody is an upload that cannot be finished because of this side: it is not stored, and the server is not blamed.
+func shortBody(ctx context.Context, t Target) error {
+	key := t.key("short")
+	err := t.Owner.PutReader(ctx, key, bytes.NewReader(pattern(1000, 1)), 1001)
+	if err == nil || errors.Is(err, storage.ErrUnavailable) {
+		return fmt.Errorf("put of 1000 bytes said to be 1001: want an error that blames this side, got: %v", err)
+	}
+	_, get := t.Owner.Get(ctx, key, 2000)
+	return want("get", get, storage.ErrNotFound)
 }
 
 func missing(ctx context.Context, t Target) error {
