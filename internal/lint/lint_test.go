@@ -207,21 +207,3 @@ func TestNoExitBelowMain(t *testing.T) {
 		})
 	}
 }
-
-// Pins that matter: lowering one breaks the build, the start or a measured property (notes in LOG.md).
-func TestPins(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join("..", "..", "go.mod"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for module, pin := range map[string]string{
-		"github.com/cometbft/cometbft": "v0.40.0", "github.com/aws/aws-sdk-go-v2/service/s3": "v1.114.8", "github.com/versity/versitygw": "v1.8.0",
-		"github.com/libp2p/go-libp2p": "v0.51.0", "gonum.org/v1/gonum": "v0.17.0", "github.com/ebitengine/purego": "v0.11.3",
-		"github.com/ethereum/go-ethereum": "v1.17.10", "github.com/urfave/cli/v2": "v2.27.7", "go.etcd.io/bbolt": "v1.5.0",
-		"gorgonia.org/gorgonia": "v0.9.18", "go4.org/unsafe/assume-no-moving-gc": "v0.0.0-20231121144256-b99613f794b6",
-	} {
-		if !strings.Contains(string(raw), "\t"+module+" "+pin) {
-			t.Errorf("go.mod does not hold %s %s", module, pin)
-		}
-	}
-}

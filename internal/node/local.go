@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"sn3/chain"
-	"sn3/chain/local"
 	"sn3/internal/proc"
 )
 
@@ -44,7 +43,7 @@ func killAt(name string) func(string) {
 
 // registered remembers who has a seat, refreshed at most every few seconds.
 type registered struct {
-	client *local.Client
+	client chainHead
 	mu     sync.Mutex
 	at     time.Time
 	seats  map[chain.Hotkey]bool
@@ -57,12 +56,10 @@ func (r *registered) has(h chain.Hotkey) bool {
 		r.at = time.Now() // also when the chain does not answer: announcements must not wait for it one by one
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
-		if status, err := r.client.Status(ctx); err == nil {
-			if s, err := r.client.Snapshot(ctx, status.Height); err == nil {
-				r.seats = map[chain.Hotkey]bool{}
-				for _, n := range s.Neurons {
-					r.seats[n.Hotkey] = true
-				}
+		if s, err := Head(ctx, r.client); err == nil {
+			r.seats = map[chain.Hotkey]bool{}
+			for _, n := range s.Neurons {
+				r.seats[n.Hotkey] = true
 			}
 		}
 	}

@@ -2,9 +2,11 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"sn3/chain"
+	"sn3/chain/local"
 	"sn3/internal/proc"
 )
 
@@ -27,11 +29,7 @@ func (n *Node) Permitted(ctx context.Context) error {
 }
 
 func (n *Node) seat(ctx context.Context) (chain.Neuron, error) {
-	status, err := n.Client.Status(ctx)
-	if err != nil {
-		return chain.Neuron{}, fmt.Errorf("ask the chain for this hotkey's seat: %w", err)
-	}
-	s, err := n.Client.Snapshot(ctx, status.Height)
+	s, err := Head(ctx, n.Client)
 	if err != nil {
 		return chain.Neuron{}, fmt.Errorf("ask the chain for this hotkey's seat: %w", err)
 	}
@@ -40,4 +38,28 @@ func (n *Node) seat(ctx context.Context) (chain.Neuron, error) {
 		return chain.Neuron{}, proc.Refused(fmt.Errorf("hotkey %s: %w; register it first: sn3 register --keystore FILE --chain HOST:PORT", n.Hotkey.Short(), chain.ErrNotRegistered))
 	}
 	return seat, nil
+}
+
+// headTries bounds how often Head asks again: each time a block came between two questions.
+const headTries = 10
+
+// chainHead is what Head asks.
+type chainHead interface {
+	Status(ctx context.Context) (local.Status, error)
+	Snapshot(ctx context.Context, b chain.Block) (*chain.Snapshot, error)
+}
+
+// Head is the metagraph as of the newest block. The chain keeps the newest block and phase blocks only, so the block of a
+// status may be gone a moment later.
+func Head(ctx context.Context, c chainHead) (*chain.Snapshot, error) {
+	for i := 1; ; i++ {
+		status, err := c.Status(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s, err := c.Snapshot(ctx, status.Height)
+		if err == nil || i == headTries || !errors.Is(err, chain.ErrPruned) && !errors.Is(err, chain.ErrNotYet) {
+			return s, err
+		}
+	}
 }

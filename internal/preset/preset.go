@@ -11,8 +11,8 @@ import (
 // Names lists the presets in the order of the help text.
 func Names() []string { return []string{"local", "wire"} }
 
-// Run returns the descriptor of a preset for a network that is planned to run for windows windows (0 = until stopped,
-// which plans the learning rate for 67).
+// Run returns the descriptor of a preset for a network that is planned to run for windows windows (0 or less = until
+// stopped, which plans the learning rate for 67).
 //
 // Figures: notes/local-preset.md. The schedule is filled with the shortest legal one; the launcher replaces it by what it
 // measured.
@@ -30,7 +30,7 @@ func Run(name string, windows int) (*chain.Run, error) {
 }
 
 func local(windows int) *chain.Run {
-	if windows == 0 {
+	if windows <= 0 {
 		windows = 67
 	}
 	const innerSteps = 10

@@ -113,10 +113,11 @@ func Main(name string, err error) int {
 		slog.Error(name+" ends", "reason", err, "exit", code)
 		return code
 	}
-	fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+	hint := ""
 	if code == ExitUsage {
-		fmt.Fprintf(os.Stderr, "Run %s --help for every flag.\n", name)
+		hint = fmt.Sprintf(" (%s --help has every flag)", name)
 	}
+	fmt.Fprintf(os.Stderr, "%s: %v%s\n", name, err, hint) // one line: it is what the launcher shows of a log
 	return code
 }
 

@@ -109,6 +109,8 @@ func status(c *cli.Context) error {
 	lock, err := d.Lock()
 	state, running := "stopped", errors.Is(err, netdir.ErrRunning)
 	switch {
+	case running && !netdir.Alive(d.Holder()):
+		state = "ending: its launcher was killed"
 	case running && rt.PID == d.Holder():
 		state = "running"
 	case running:

@@ -8,7 +8,7 @@ import (
 )
 
 // processMemory is what a node takes, in bytes, measured with the local preset.
-const processMemory = 110 << 20
+const processMemory = 180 << 20
 
 // crowded warns if so many processes need more memory than is free. It says nothing where that cannot be known.
 func crowded(processes int) string {

@@ -92,20 +92,31 @@ func line(p *plot.Plot, name string, pts plotter.XYs, i int, dashed bool) error 
 		return err
 	}
 	l.Color, l.Width = palette[i%len(palette)], vg.Points(1.5)
-	if dashed {
-		l.Dashes = []vg.Length{vg.Points(5), vg.Points(4)}
+	if round := i / len(palette); dashed || round > 0 { // colours again, with other dashes
+		l.Dashes = []vg.Length{vg.Points(5), vg.Points(4) * vg.Length(1+round)}
 	}
 	p.Add(l)
-	p.Legend.Add(name, l)
+	if i < maxLegend {
+		p.Legend.Add(name, l)
+	}
 	return nil
 }
 
-func lossPlot(path string, s *Summary) error {
+// maxLegend is how many names fit into the legend.
+const maxLegend = 24
+
+// frame is an empty plot with its legend inside the upper right corner.
+func frame(title, x, y string) *plot.Plot {
 	p := plot.New()
-	p.Title.Text = "Held-out loss of " + s.Network
-	p.X.Label.Text, p.Y.Label.Text = "window", "nats per byte"
-	p.Legend.Top = true
+	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, x, y
+	p.Legend.Top, p.Legend.XOffs, p.Legend.YOffs, p.Legend.Padding = true, -vg.Points(6), -vg.Points(6), vg.Points(2)
+	p.X.Padding = vg.Points(6)
 	p.Add(plotter.NewGrid())
+	return p
+}
+
+func lossPlot(path string, s *Summary) error {
+	p := frame("Held-out loss of "+s.Network, "window", "nats per byte")
 	var pts plotter.XYs
 	for _, w := range s.Windows {
 		if w.Loss > 0 {
@@ -133,11 +144,7 @@ func lossPlot(path string, s *Summary) error {
 }
 
 func scorePlot(path string, s *Summary) error {
-	p := plot.New()
-	p.Title.Text = "Score per miner"
-	p.X.Label.Text, p.Y.Label.Text = "window", "held-out gain of the trial step, nats per token"
-	p.Legend.Top = true
-	p.Add(plotter.NewGrid())
+	p := frame("Score per miner", "window", "held-out gain of the trial step, nats per token")
 	series := map[string]plotter.XYs{}
 	for _, w := range s.Windows {
 		for name, v := range w.Scores {

@@ -13,6 +13,7 @@ import (
 
 	"sn3/chain"
 	"sn3/internal/events"
+	"sn3/internal/node"
 	"sn3/internal/proc"
 	"sn3/internal/replica"
 	"sn3/model/data"
@@ -74,6 +75,11 @@ type HotkeySummary struct {
 	Balance   chain.Amount `json:"balance"`
 }
 
+func newSummary(n *network) *Summary {
+	return &Summary{Version: proc.Version, Network: n.set.Network, Settings: n.set, Run: n.run, Platform: runtime.GOOS + "/" + runtime.GOARCH,
+		Windows: []WindowSummary{}, Hotkeys: []HotkeySummary{}, Samples: map[string]string{}, Failures: []string{}}
+}
+
 // finite replaces what JSON cannot hold: a model that went astray has a loss of NaN, and the summary must say so.
 func (s *Summary) finite() {
 	if math.IsNaN(s.FinalLoss) || math.IsInf(s.FinalLoss, 0) {
@@ -87,8 +93,7 @@ var ErrVerdict = errors.New("the network did not do what it should")
 
 // summarise writes summary.json and the pictures, prints the summary, and says whether the run was good.
 func (n *network) summarise(ctx context.Context, ended error) (verdict, err error) {
-	s := &Summary{Version: proc.Version, Network: n.set.Network, Settings: n.set, Run: n.run, Platform: runtime.GOOS + "/" + runtime.GOARCH,
-		Windows: []WindowSummary{}, Hotkeys: []HotkeySummary{}, Samples: map[string]string{}, Failures: []string{}}
+	s := newSummary(n)
 	w := newWatch(n)
 	w.out, w.next = voice{json: slog.New(slog.DiscardHandler)}, 0 // everything was said when it happened
 	if err := w.read(); err != nil {
@@ -189,11 +194,7 @@ func (n *network) hotkeysInto(ctx context.Context, s *Summary, srv *netdir.Serve
 	if err != nil {
 		return err
 	}
-	st, err := client.Status(ctx)
-	if err != nil {
-		return err
-	}
-	meta, err := client.Snapshot(ctx, st.Height)
+	meta, err := node.Head(ctx, client)
 	if err != nil {
 		return err
 	}

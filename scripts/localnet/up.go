@@ -14,6 +14,7 @@ import (
 
 	"sn3/chain"
 	"sn3/chain/local"
+	"sn3/internal/node"
 	"sn3/internal/proc"
 	"sn3/model/data"
 	"sn3/scripts/localnet/netdir"
@@ -201,11 +202,11 @@ func (n *network) start(ctx context.Context, packed *data.Packed) error {
 	if err := n.span(ctx); err != nil {
 		return err
 	}
-	for _, node := range n.set.Nodes {
-		if node.Role == "idle" {
+	for _, x := range n.set.Nodes {
+		if x.Role == "idle" {
 			continue
 		}
-		m, err := n.member(node)
+		m, err := n.member(x)
 		if err != nil {
 			return err
 		}
@@ -222,16 +223,12 @@ func (n *network) start(ctx context.Context, packed *data.Packed) error {
 
 // span decides which windows this run covers and says how long it will take.
 func (n *network) span(ctx context.Context) error {
-	st, err := n.client.Status(ctx)
+	meta, err := node.Head(ctx, n.client)
 	if err != nil {
-		return err
+		return fmt.Errorf("ask the chain where it stands: %w", err)
 	}
-	if w, ok := n.sched.Training(st.Height); ok {
+	if w, ok := n.sched.Training(meta.Block); ok {
 		n.from = w
-	}
-	meta, err := n.client.Snapshot(ctx, st.Height)
-	if err != nil {
-		return err
 	}
 	n.earned = map[chain.Hotkey]chain.Amount{}
 	for _, x := range meta.Neurons {
@@ -248,7 +245,7 @@ func (n *network) span(ctx context.Context) error {
 	if err := n.dir.SaveSettings(n.set); err != nil {
 		return err
 	}
-	left := time.Duration(n.sched.At(n.until-1, chain.PhaseApply)-st.Height) * n.blockTime()
+	left := time.Duration(n.sched.At(n.until-1, chain.PhaseApply)-meta.Block) * n.blockTime()
 	n.out.say("duration", "%d windows, about %s", n.until-n.from, left.Round(10*time.Second))
 	return nil
 }
@@ -279,20 +276,20 @@ func (n *network) upload(ctx context.Context, packed *data.Packed) error {
 }
 
 // member says how a node's process is started. Its peer-to-peer port moves if something else took it.
-func (n *network) member(node netdir.Node) (*member, error) {
-	bin, err := netdir.Bin(node.Role)
+func (n *network) member(x netdir.Node) (*member, error) {
+	bin, err := netdir.Bin(x.Role)
 	if err != nil {
 		return nil, err
 	}
-	port, err := netdir.FreePort(node.P2P)
+	port, err := netdir.FreePort(x.P2P)
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"--chain", n.rt.Chain, "--keystore", n.dir.NodePath(node.Name, "key.json"),
-		"--passphrase-file", n.dir.NodePath(node.Name, "passphrase"), "--bucket", "local:" + node.Name, "--s3-access-key", "key-" + node.Name,
-		"--s3-secret-file", n.dir.NodePath(node.Name, "s3.secret"), "--dir", n.dir.NodePath(node.Name, "data"), "--threads", "1",
+	args := []string{"--chain", n.rt.Chain, "--keystore", n.dir.NodePath(x.Name, "key.json"),
+		"--passphrase-file", n.dir.NodePath(x.Name, "passphrase"), "--bucket", "local:" + x.Name, "--s3-access-key", "key-" + x.Name,
+		"--s3-secret-file", n.dir.NodePath(x.Name, "s3.secret"), "--dir", n.dir.NodePath(x.Name, "data"), "--threads", "1",
 		"--p2p-listen", fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", port)}
-	if node.Role == "miner" { // validators have a deadline to meet: they neither queue for a core nor yield it
+	if x.Role == "miner" { // validators have a deadline to meet: they neither queue for a core nor yield it
 		args = append(args, "--gap", n.set.Gap, "--compute-lock", n.dir.Path("compute"))
 	}
 	if n.noP2P {
@@ -301,8 +298,8 @@ func (n *network) member(node netdir.Node) (*member, error) {
 	if n.out.json != nil {
 		args = append(args, "--log-format", "json")
 	}
-	return &member{Node: node, spec: netdir.Spec{Name: node.Name, Bin: bin, Args: args, Log: n.dir.NodePath(node.Name, "log"),
-		Nice: node.Role == "miner", Env: []string{"GOMAXPROCS=2"}, Hold: n.lock}}, nil
+	return &member{Node: x, spec: netdir.Spec{Name: x.Name, Bin: bin, Args: args, Log: n.dir.NodePath(x.Name, "log"),
+		Nice: x.Role == "miner", Env: []string{"GOMAXPROCS=2"}, Hold: n.lock}}, nil
 }
 
 // stop ends everything that runs: miners, then validators, which publish a last checkpoint, then chain and S3.

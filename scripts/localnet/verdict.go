@@ -76,7 +76,7 @@ func (n *network) print(s *Summary) {
 		sn3 = display(netdir.Dir(p))
 	}
 	dir := display(n.dir)
-	fmt.Printf("\n%s has summary.json, loss.png and scores.png. Try:\n", dir)
+	fmt.Printf("\n%s has %s. Try:\n", dir, strings.Join(written(n.dir), ", "))
 	for _, c := range []string{"pull", "eval", "generate", "status", "why miner-1"} {
 		fmt.Printf("  %s --local %s %s\n", sn3, dir, c)
 	}
@@ -94,6 +94,16 @@ func display(d netdir.Dir) string {
 		p = "'" + strings.ReplaceAll(p, "'", `'\''`) + "'"
 	}
 	return p
+}
+
+// written are the files of the summary that are there: without a window there is nothing to draw.
+func written(d netdir.Dir) (names []string) {
+	for _, f := range []string{"summary.json", "loss.png", "scores.png"} {
+		if _, err := os.Stat(d.Path(f)); err == nil {
+			names = append(names, f)
+		}
+	}
+	return names
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -13,6 +13,7 @@ import (
 
 	"sn3/chain"
 	"sn3/chain/local"
+	"sn3/internal/node"
 	"sn3/internal/proc"
 	"sn3/scripts/localnet/netdir"
 	"sn3/storage"
@@ -139,12 +140,7 @@ func (n *network) bucket(locator []byte) (*storage.Bucket, error) {
 
 // head is the metagraph as of the newest block.
 func (n *network) head(ctx context.Context) (*chain.Snapshot, error) {
-	s, err := n.client.Snapshot(ctx, n.status.Height)
-	if errors.Is(err, chain.ErrPruned) || errors.Is(err, chain.ErrNotYet) { // the chain moved on since
-		if n.status, err = n.client.Status(ctx); err == nil {
-			s, err = n.client.Snapshot(ctx, n.status.Height)
-		}
-	}
+	s, err := node.Head(ctx, n.client)
 	if err != nil {
 		return nil, fmt.Errorf("read metagraph: %w", err)
 	}
