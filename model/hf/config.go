@@ -166,8 +166,11 @@ func (f float) MarshalJSON() ([]byte, error) {
 	return []byte(s), nil
 }
 
-// Config writes config.json so that transformers 4 and 5 both read it.
-func Config(c model.Config) []byte {
+// torchTypes are torch's names of the element types.
+var torchTypes = map[DType]string{F32: "float32", BF16: "bfloat16"}
+
+// Config writes config.json for weights of the given type so that transformers 4 and 5 both read it.
+func Config(c model.Config, dtype DType) []byte {
 	params := map[string]any{"rope_theta": float(c.RopeTheta), "rope_type": "default"}
 	var scaling any
 	if s := c.Rope; s != nil {
@@ -186,7 +189,7 @@ func Config(c model.Config) []byte {
 		"intermediate_size": c.FFN, "max_position_embeddings": c.Seq, "tie_word_embeddings": c.Tied, "rope_theta": float(c.RopeTheta),
 		"rope_scaling": scaling, "rope_parameters": params, "rms_norm_eps": float(c.NormEps), "hidden_act": "silu", "attention_bias": false,
 		"mlp_bias": false, "attention_dropout": float(0), "initializer_range": 0.02, "pretraining_tp": 1, "use_cache": true,
-		"bos_token_id": nil, "eos_token_id": nil, "pad_token_id": nil, "torch_dtype": "float32", "dtype": "float32",
+		"bos_token_id": nil, "eos_token_id": nil, "pad_token_id": nil, "torch_dtype": torchTypes[dtype], "dtype": torchTypes[dtype],
 	}, "", "  ")
 	if err != nil { // numbers, strings and booleans always encode
 		return nil

@@ -17,7 +17,7 @@ import (
 func change(t *testing.T, keys map[string]any) []byte {
 	t.Helper()
 	m := map[string]any{}
-	if err := json.Unmarshal(Config(small()), &m); err != nil {
+	if err := json.Unmarshal(Config(small(), F32), &m); err != nil {
 		t.Fatal(err)
 	}
 	for k, v := range keys {
@@ -97,7 +97,7 @@ func TestParseConfigRefuses(t *testing.T) {
 // Every key that a version of transformers asks for is there, with the value that this model has.
 func TestConfigKeys(t *testing.T) {
 	m := map[string]any{}
-	if err := json.Unmarshal(Config(small()), &m); err != nil {
+	if err := json.Unmarshal(Config(small(), F32), &m); err != nil {
 		t.Fatal(err)
 	}
 	for k, want := range (keys{"architectures": []any{"LlamaForCausalLM"}, "model_type": "llama", "rope_theta": 5e5, "hidden_act": "silu", "attention_bias": false,
@@ -113,7 +113,7 @@ func TestConfigKeys(t *testing.T) {
 func TestConfigFractionsHaveAPoint(t *testing.T) {
 	c := small()
 	c.RopeTheta, c.NormEps, c.Rope = 1e25, 1, &model.RopeScaling{Type: "llama3", Factor: 8, LowFreq: 1, HighFreq: 4, Original: 64}
-	text := string(Config(c))
+	text := string(Config(c, F32))
 	for _, want := range []string{`"factor": 8.0,`, `"low_freq_factor": 1.0,`, `"high_freq_factor": 4.0,`, `"rope_theta": 1e+25,`, `"rms_norm_eps": 1.0,`,
 		`"attention_dropout": 0.0,`, `"original_max_position_embeddings": 64,`} {
 		if !strings.Contains(text, want) {
@@ -138,7 +138,7 @@ func TestConfigGolden(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 			continue
 		}
-		if again, err := ParseConfig(Config(c)); err != nil || !reflect.DeepEqual(again, c) {
+		if again, err := ParseConfig(Config(c, F32)); err != nil || !reflect.DeepEqual(again, c) {
 			t.Errorf("%s: %+v became %+v, %v", path, c, again, err)
 		}
 		if scaled := strings.Contains(path, "llama3"); scaled != (c.Rope != nil) {
@@ -149,16 +149,29 @@ func TestConfigGolden(t *testing.T) {
 
 func FuzzParseConfig(f *testing.F) {
 	c := small()
-	f.Add(Config(c))
+	f.Add(Config(c, F32))
 	c.Rope = &model.RopeScaling{Type: "llama3", Factor: 8, LowFreq: 1, HighFreq: 4, Original: 64}
-	f.Add(Config(c))
+	f.Add(Config(c, F32))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := ParseConfig(b)
 		if err != nil {
 			return
 		}
-		if again, err := ParseConfig(Config(c)); err != nil || !reflect.DeepEqual(again, c) {
+		if again, err := ParseConfig(Config(c, F32)); err != nil || !reflect.DeepEqual(again, c) {
 			t.Fatalf("%+v became %+v, %v", c, again, err)
 		}
 	})
+}
+
+// transformers loads weights in the type that config.json names.
+func TestConfigNamesTheType(t *testing.T) {
+	for dtype, want := range map[DType]string{F32: "float32", BF16: "bfloat16"} {
+		var m map[string]any
+		if err := json.Unmarshal(Config(small(), dtype), &m); err != nil {
+			t.Fatal(err)
+		}
+		if m["dtype"] != want || m["torch_dtype"] != want {
+			t.Errorf("%s: dtype %v, torch_dtype %v", dtype, m["dtype"], m["torch_dtype"])
+		}
+	}
 }

@@ -32,7 +32,7 @@ func TestRoundTrip(t *testing.T) {
 	if err := WriteModel(&b, w, F32, map[string]string{"format": "pt"}); err != nil {
 		t.Fatal(err)
 	}
-	for name, raw := range map[string][]byte{"model.safetensors": b.Bytes(), "config.json": Config(small())} {
+	for name, raw := range map[string][]byte{"model.safetensors": b.Bytes(), "config.json": Config(small(), F32)} {
 		if err := os.WriteFile(filepath.Join(dir, name), raw, 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -36,7 +36,7 @@ func TestExportGolden(t *testing.T) {
 	if err := WriteModel(h, initial(t, small()), F32, map[string]string{"format": "pt", "sn3.window": "7", "a": "b"}); err != nil {
 		t.Fatal(err)
 	}
-	h.Write(Config(small()))
+	h.Write(Config(small(), F32))
 	if got, want := hex.EncodeToString(h.Sum(nil)), "f76a85f982907b3060718654993eb37fb4186d6af01071f4a6129e54464f1ba2"; got != want {
 		t.Errorf("the export hashes to %s, it was %s", got, want)
 	}

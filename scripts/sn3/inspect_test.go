@@ -112,7 +112,7 @@ func (w *workshop) model() {
 	w.ok(hf.WriteModel(st, a, hf.F32, map[string]string{"format": "pt"}))
 	w.ok(st.Close())
 	w.add("model.safetensors", nil, "safetensors", "model.embed_tokens.weight", `"format": "pt"`)
-	w.add("config.json", hf.Config(cfg), "model configuration of a checkpoint", `"hidden_size": 128`)
+	w.add("config.json", hf.Config(cfg, hf.F32), "model configuration of a checkpoint", `"hidden_size": 128`)
 }
 
 // published makes what validators publish and what lies on chain.

@@ -195,7 +195,7 @@ func (cp *checkpoint) save(ctx context.Context, dir string, dtype hf.DType) erro
 		if err := hf.WriteModel(&b, weights, hf.BF16, map[string]string{"format": "pt"}); err != nil {
 			return err
 		}
-		files[modelFile] = b.Bytes()
+		files[modelFile], files["config.json"] = b.Bytes(), hf.Config(weights.Layout().Config(), hf.BF16)
 	}
 	raw, err := json.MarshalIndent(cp.manifest, "", "  ")
 	if err != nil {
