@@ -85,21 +85,28 @@ func TestOriginals(t *testing.T) {
 	}
 }
 
-// Of equal payloads in one block the one whose assigned data it fits stays: the author.
+// Of equal payloads in one block the one whose assigned data it fits stays, or where that is not clear the better rated.
 func TestAuthors(t *testing.T) {
 	with := func(x *trial, z float64, status string) *trial { x.verdict.Z, x.verdict.Status = z, status; return x }
 	for name, c := range map[string]struct {
 		trials []*trial
+		rated  chain.UID // has a rating; 0: nobody
 		kept   []chain.UID
 	}{
-		"nothing to tell apart": {[]*trial{with(sub(1, 1, 9), 0, ""), with(sub(2, 2, 9), 5, "")}, []chain.UID{1, 2}},
-		"the higher z":          {[]*trial{with(sub(1, 1, 9), 0.3, ""), with(sub(2, 1, 9), 4, ""), with(sub(3, 1, 9), -1, "")}, []chain.UID{2}},
-		"also when negative":    {[]*trial{with(sub(1, 1, 9), -2, ""), with(sub(2, 1, 9), -1, "")}, []chain.UID{2}},
-		"equal: the lower uid":  {[]*trial{with(sub(1, 1, 9), 1, ""), with(sub(2, 1, 9), 1, "")}, []chain.UID{1}},
-		"not measured":          {[]*trial{with(sub(1, 1, 9), 0, "unscored"), with(sub(2, 1, 9), -1, "")}, []chain.UID{2}},
-		"none measured":         {[]*trial{with(sub(1, 1, 9), 0, "unscored"), with(sub(2, 1, 9), 0, "unscored")}, []chain.UID{1}},
+		"nothing to tell apart":   {[]*trial{with(sub(1, 1, 9), 0, ""), with(sub(2, 2, 9), 5, "")}, 0, []chain.UID{1, 2}},
+		"the clearly higher z":    {[]*trial{with(sub(1, 1, 9), 0.3, ""), with(sub(2, 1, 9), 4, ""), with(sub(3, 1, 9), -1, "")}, 1, []chain.UID{2}},
+		"also when negative":      {[]*trial{with(sub(1, 1, 9), -4, ""), with(sub(2, 1, 9), -1, "")}, 1, []chain.UID{2}},
+		"not clear: the rated":    {[]*trial{with(sub(1, 1, 9), 1.5, ""), with(sub(2, 1, 9), 0, "")}, 2, []chain.UID{2}},
+		"not clear, nobody rated": {[]*trial{with(sub(1, 1, 9), 0, ""), with(sub(2, 1, 9), 1.5, "")}, 0, []chain.UID{1}},
+		"rated, but another's":    {[]*trial{with(sub(1, 1, 9), 0, ""), with(sub(2, 1, 9), 1.5, ""), with(sub(3, 1, 9), 3, "")}, 1, []chain.UID{2}},
+		"not measured":            {[]*trial{with(sub(1, 1, 9), 0, "unscored"), with(sub(2, 1, 9), -1, "")}, 1, []chain.UID{2}},
+		"none measured":           {[]*trial{with(sub(1, 1, 9), 0, "unscored"), with(sub(2, 1, 9), 0, "unscored")}, 2, []chain.UID{2}},
 	} {
-		kept, copies := judgeOnly(t).authors(7, c.trials)
+		v := judgeOnly(t)
+		if c.rated > 0 {
+			v.cfg.Book.Entries[hot(byte(c.rated))] = Entry{Rating: 1}
+		}
+		kept, copies := v.authors(7, c.trials)
 		if !slices.Equal(uids(kept), c.kept) || len(copies) != len(c.trials)-len(c.kept) {
 			t.Errorf("%s: kept %v, want %v; copies %+v", name, uids(kept), c.kept, copies)
 		}

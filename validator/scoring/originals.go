@@ -2,6 +2,7 @@ package scoring
 
 import (
 	"fmt"
+	"math"
 
 	"sn3/chain"
 	"sn3/internal/replica"
@@ -33,19 +34,21 @@ func (v *Validator) originals(w chain.Window, trials []*trial) (kept []*trial, c
 	return kept, copies
 }
 
-// authors leaves one of those that sent the same payload in the same block: the one to whose assigned data it fits best. The
-// payload was made from one assignment only, and who copies it cannot choose another; keeping none, the lower hotkey or the
-// older seat would let a copier remove an honest miner.
+// fitsClearly is by how much one z must exceed another before a payload fits one assignment better than the other.
+const fitsClearly = 2.0
+
+// authors leaves one of those that sent the same payload in the same block: the one to whose assigned data it fits clearly
+// better, for it was made from one assignment only and who copies it cannot choose another; where that is not clear, the one
+// with the better rating, which a copier does not earn by copying; then the lower uid, which is the older seat. Keeping none
+// would let any copier remove an honest miner.
 func (v *Validator) authors(w chain.Window, trials []*trial) (kept []*trial, copies []Verdict) {
-	author := map[chain.Hash]*trial{}
+	same := map[chain.Hash][]*trial{}
 	for _, t := range trials {
-		if a := author[t.Manifest.Payload]; a == nil || fits(t, a) {
-			author[t.Manifest.Payload] = t
-		}
+		same[t.Manifest.Payload] = append(same[t.Manifest.Payload], t)
 	}
 	for _, t := range trials {
-		if a := author[t.Manifest.Payload]; a != t {
-			copies = append(copies, v.copied(w, t, "%s sent the same payload in the same block, and it fits the data assigned to that one better", a.Hotkey.Short()))
+		if a := v.author(same[t.Manifest.Payload]); a != t {
+			copies = append(copies, v.copied(w, t, "%s sent the same payload in the same block, and is taken for its author by the data it fits or by rating", a.Hotkey.Short()))
 			continue
 		}
 		kept = append(kept, t)
@@ -53,13 +56,25 @@ func (v *Validator) authors(w chain.Window, trials []*trial) (kept []*trial, cop
 	return kept, copies
 }
 
-// fits says whether a payload shows more of t's assigned data than of o's. What was not measured shows nothing; equals go
-// by uid, which trials ascend in.
-func fits(t, o *trial) bool {
-	if t.verdict.Status != "" || o.verdict.Status != "" {
-		return t.verdict.Status == "" && o.verdict.Status != ""
+// author picks one of trials, which ascend by uid. What was not measured fits nothing.
+func (v *Validator) author(trials []*trial) *trial {
+	fit := func(t *trial) float64 {
+		if t.verdict.Status != "" {
+			return math.Inf(-1)
+		}
+		return t.verdict.Z
 	}
-	return t.verdict.Z > o.verdict.Z
+	best := math.Inf(-1)
+	for _, t := range trials {
+		best = math.Max(best, fit(t))
+	}
+	var author *trial
+	for _, t := range trials {
+		if fit(t) >= best-fitsClearly && (author == nil || v.cfg.Book.Entries[t.Hotkey].Rating > v.cfg.Book.Entries[author.Hotkey].Rating) {
+			author = t
+		}
+	}
+	return author
 }
 
 func (v *Validator) copied(w chain.Window, t *trial, format string, args ...any) Verdict {
