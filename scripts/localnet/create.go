@@ -108,18 +108,20 @@ func schedule(r *chain.Run, speed float64, cores, miners, validators int) chain.
 		record    = 3
 		forward   = 3 // a forward pass is this much faster than a training step
 		evalSet   = 128
+		perNode   = 0.1 // seconds of a core to fetch, decode, aggregate and save, each node each window; measured with 20 miners
 	)
 	T, all := float64(r.Model.Seq), speed*float64(cores)
 	train := float64(miners*r.Train.InnerSteps*r.Train.Batch) * T / all
 	sequences := miners*(r.Score.HeldOut+3*r.Score.Own) + r.Score.HeldOut + r.Score.Own
 	score := float64(validators*sequences) * T / (forward * all)
 	eval := float64(validators*evalSet) * T / (forward * all)
+	apply := perNode * float64(miners+validators) / float64(cores)
 	blocks := func(seconds float64) chain.Block { return chain.Block(math.Ceil(seconds / blockTime.Seconds())) }
 	p := chain.ScheduleParams{First: 28, Lead: 2, Deadline: record}
 	p.ScoreBy = p.Deadline + 1 + max(4, blocks(1.2*score)+1) + record
 	p.Select = p.ScoreBy + 1
-	p.Apply = p.Select + 2
-	p.Length = max(p.Apply+2, blocks(1.3*(train+score+eval)))
+	p.Apply = p.Select + max(2, blocks(apply))
+	p.Length = max(p.Apply+2, blocks(1.3*(train+score+eval+apply)))
 	limit := max(p.Apply+2, chain.Block(maxWindow/blockTime))
 	p.Length = min(p.Length, limit)
 	return p

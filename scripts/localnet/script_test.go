@@ -50,24 +50,34 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-// Every machine gets a legal schedule, slow ones longer windows, none longer than a minute unless the phases need it.
+// Every machine gets a legal schedule, slow ones longer windows, none longer than a minute unless the phases need it; many
+// nodes get time to apply what was selected.
 func TestSchedule(t *testing.T) {
 	r, err := preset.Run("local", 24)
 	if err != nil {
 		t.Fatal(err)
 	}
-	last := chain.Block(0)
-	for _, speed := range []float64{200_000, 10_000, 2_000, 300} {
-		p := schedule(r, speed, 2, 4, 2)
-		if err := p.Validate(); err != nil {
-			t.Errorf("%v tokens/s: %v", speed, err)
+	for _, nodes := range []struct{ miners, validators int }{{1, 1}, {4, 2}, {20, 2}, {200, 32}} {
+		last := chain.Block(0)
+		for _, speed := range []float64{200_000, 10_000, 2_000, 300, 1} {
+			p := schedule(r, speed, 2, nodes.miners, nodes.validators)
+			if err := p.Validate(); err != nil {
+				t.Errorf("%v, %v tokens/s: %v", nodes, speed, err)
+			}
+			if p.Length < last {
+				t.Errorf("%v, %v tokens/s: %d blocks, a faster machine has %d", nodes, speed, p.Length, last)
+			}
+			last = p.Length
+			if w := plannedWindows(p); w < 24 || w > 67 {
+				t.Errorf("%v, %v tokens/s: %d windows", nodes, speed, w)
+			}
 		}
-		if p.Length < last {
-			t.Errorf("%v tokens/s: %d blocks, a faster machine has %d", speed, p.Length, last)
-		}
-		last = p.Length
-		if w := plannedWindows(p); w < 24 || w > 67 {
-			t.Errorf("%v tokens/s: %d windows", speed, w)
-		}
+	}
+	few, many := schedule(r, 20_000, 2, 4, 2), schedule(r, 20_000, 2, 20, 2)
+	if few.Length > 20 {
+		t.Errorf("windows of %d blocks on a usual machine", few.Length)
+	}
+	if a, b := few.Apply-few.Select, many.Apply-many.Select; b <= a || many.Length <= few.Length {
+		t.Errorf("20 miners have %d blocks to apply and %d in all, 4 have %d and %d", b, many.Length, a, few.Length)
 	}
 }

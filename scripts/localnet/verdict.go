@@ -77,7 +77,11 @@ func (n *network) print(s *Summary) {
 	}
 	dir := display(n.dir)
 	fmt.Printf("\n%s has %s. Try:\n", dir, strings.Join(written(n.dir), ", "))
-	for _, c := range []string{"pull", "eval", "generate", "status", "why miner-1"} {
+	next := []string{"pull", "eval", "generate", "status", "why miner-1"}
+	if len(s.Windows) == 0 { // nothing to pull yet
+		next = []string{"status"}
+	}
+	for _, c := range next {
 		fmt.Printf("  %s --local %s %s\n", sn3, dir, c)
 	}
 }
