@@ -30,6 +30,11 @@ up: build ## start (or continue) a whole network and watch it train
 	  $(if $(VALIDATORS),--validators $(VALIDATORS)) $(if $(MODEL),--model $(MODEL)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(TEXT),--text '$(TEXT)') $(if $(GAP),--gap $(GAP))
 
+bin/localnet:
+	@$(MAKE) --no-print-directory build
+
+down status logs clean-localnet: | bin/localnet
+
 down: ## stop the running network
 	@bin/localnet down --dir '$(DIR)'
 
