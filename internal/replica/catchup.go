@@ -103,21 +103,16 @@ func (r *Replica) jump(ctx context.Context, w chain.Window) error {
 	return nil
 }
 
-// resync replaces a diverged state: it says so, replays from the newest earlier checkpoint (or from the start) to the same
-// window, and puts the result in its place. Readers of the wrong state keep their snapshot until they release it.
-func (r *Replica) resync(ctx context.Context, cur *state, want chain.Hash) error {
+// resync replaces a diverged state: it says so, replays from an earlier checkpoint (or from the start) to the same window,
+// and puts the result in its place. Readers of the wrong state keep their snapshot until they release it.
+func (r *Replica) resync(ctx context.Context, cur *state, want chain.Hash, sure chain.Window) error {
 	r.cfg.Log.Error("THIS NODE'S MODEL DIFFERS FROM THE NETWORK'S; starting over from a checkpoint",
 		"window", cur.window, "ours", cur.root.Short(), "theirs", want.Short())
 	r.emit(events.Event{Kind: events.Diverged, Window: cur.window, Root: &cur.root, Majority: &want})
 	var s *state
 	err := r.persist(ctx, "a checkpoint to start over from", func(ctx context.Context) error {
-		err := errNoCheckpoint
-		if cur.window != chain.NoWindow {
-			s, err = r.checkpoint(ctx, 0, cur.window)
-		}
-		if errors.Is(err, errNoCheckpoint) {
-			s, err = r.initial()
-		}
+		var err error
+		s, err = r.before(ctx, cur.window, sure)
 		return err
 	})
 	if err != nil {
@@ -147,6 +142,24 @@ func (r *Replica) resync(ctx context.Context, cur *state, want chain.Hash) error
 	r.mu.Unlock()
 	r.emit(events.Event{Kind: events.Resync, Window: s.window, Root: &s.root, Reason: "replayed after divergence"})
 	return nil
+}
+
+// before finds a state to start over from: for a miner the newest checkpoint, for a validator the newest that is no later than
+// the window it was sure of, because what it signed since must be made again; else the initial model.
+func (r *Replica) before(ctx context.Context, w, sure chain.Window) (*state, error) {
+	if w == chain.NoWindow {
+		return r.initial()
+	}
+	if r.cfg.Validator && sure != chain.NoWindow && sure < w {
+		if s, err := r.checkpoint(ctx, 0, sure); !errors.Is(err, errNoCheckpoint) {
+			return s, err
+		}
+	}
+	s, err := r.checkpoint(ctx, 0, w)
+	if errors.Is(err, errNoCheckpoint) {
+		return r.initial()
+	}
+	return s, err
 }
 
 // replay makes the step of the window after s. A validator queues the window file again: what it signed while its state was

@@ -37,7 +37,7 @@ func (r *Replica) Follow(ctx context.Context) error {
 	if err := r.begin(ctx); err != nil { // 1
 		return err
 	}
-	resyncs := 0
+	resyncs, sure := 0, r.current().window // sure: newest window whose root the majority has confirmed
 	for {
 		cur := r.current()
 		w := cur.next()
@@ -51,15 +51,19 @@ func (r *Replica) Follow(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if want := expected(sel, file); want != (chain.Hash{}) && want != cur.root { // 3
+		want := expected(sel, file)
+		if want != (chain.Hash{}) && want != cur.root { // 3
 			if resyncs++; resyncs > maxResyncs {
 				return fmt.Errorf("%w: ours %s, theirs %s before window %d, after %d fresh starts; check this machine's memory and that its release is the network's",
 					ErrDiverged, cur.root.Short(), want.Short(), w, maxResyncs)
 			}
-			if err := r.resync(ctx, cur, want); err != nil {
+			if err := r.resync(ctx, cur, want, sure); err != nil {
 				return err
 			}
 			continue
+		}
+		if want != (chain.Hash{}) {
+			sure = cur.window
 		}
 		resyncs = 0
 		parts, err := r.winners(ctx, w, sel) // 4
