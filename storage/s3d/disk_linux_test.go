@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"sn3/internal/proc"
 	"sn3/storage"
 )
 
@@ -80,7 +81,7 @@ func TestStartOnFullDisk(t *testing.T) {
 	cmd := command("run", "--dir", filepath.Join(disk, "s3"))
 	onDisk(cmd, disk, "nr_inodes=2")
 	out, err := cmd.CombinedOutput()
-	if err == nil || cmd.ProcessState.ExitCode() != exitFailure || !strings.Contains(string(out), "choose a folder that this user may write, on a disk with room") {
+	if err == nil || cmd.ProcessState.ExitCode() != proc.ExitFailure || !strings.Contains(string(out), "choose a folder that this user may write, on a disk with room") {
 		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -17,12 +17,6 @@ import (
 	"sn3/internal/proc"
 )
 
-// Exit codes, shared with the other programs.
-const (
-	exitFailure = 1
-	exitUsage   = 2
-)
-
 func main() { os.Exit(execute(os.Args, os.Stdout, os.Stderr)) }
 
 // usageError is a mistake in flags or their values.
@@ -39,11 +33,13 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	case err == nil:
 		return 0
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "s3d: %v\nRun s3d run --help for every flag.\n", err)
-		return exitUsage
+		fmt.Fprintf(stderr, "s3d: %v (s3d run --help has every flag)\n", err)
+		return proc.ExitUsage
+	case errors.Is(err, proc.ErrInterrupted):
+		return proc.ExitInterrupted
 	}
 	fmt.Fprintf(stderr, "s3d: %v\n", err)
-	return exitFailure
+	return proc.ExitFailure
 }
 
 func app(stdout, stderr io.Writer) *cli.App {
@@ -78,17 +74,37 @@ func app(stdout, stderr io.Writer) *cli.App {
 				if err != nil {
 					return &usageError{err}
 				}
-				ctx, stop := signal.NotifyContext(c.Context, syscall.SIGINT, syscall.SIGTERM)
-				defer stop()
-				ctx, cancel := context.WithCancel(ctx)
-				defer cancel()
-				if cfg.parentFD > 0 {
-					go awaitParent(cfg.parentFD, cancel)
-				}
-				return serve(ctx, cfg)
+				return run(c.Context, cfg)
 			},
 		}},
 	}
+}
+
+// run serves until a signal or the parent's end; Ctrl-C is an error of its own, as in the other programs.
+func run(ctx context.Context, cfg *config) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	sig := make(chan os.Signal, 1)
+	signal.Notify(sig, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(sig)
+	go func() {
+		select {
+		case s := <-sig:
+			if s == syscall.SIGINT {
+				cancel(proc.ErrInterrupted)
+			}
+			cancel(nil)
+		case <-ctx.Done():
+		}
+	}()
+	if cfg.parentFD > 0 {
+		go awaitParent(cfg.parentFD, func() { cancel(nil) })
+	}
+	err := serve(ctx, cfg)
+	if err == nil && errors.Is(context.Cause(ctx), proc.ErrInterrupted) {
+		return proc.ErrInterrupted
+	}
+	return err
 }
 
 // suggest adds the nearest flag to the error about an unknown one, which package flag marks by its text only.
