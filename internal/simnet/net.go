@@ -2,6 +2,7 @@ package simnet
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"fmt"
@@ -46,7 +47,8 @@ type Options struct {
 	Noise      bool // text without anything to learn but itself
 	Change     func(*chain.Run)
 	KeepChain  int // windows that the chain remembers; 0: as many as a real one
-	// Bucket opens a bucket of its own kind, for writing with its owner's credential; nil: in memory.
+	// Bucket opens buckets of another kind, for writing with the owner's credential; the data then lies in bucket "data".
+	// nil: in memory.
 	Bucket func(name string, writable bool) (*storage.Bucket, error)
 }
 
@@ -113,8 +115,41 @@ func New(t testing.TB, o Options) *Net {
 		t.Fatal(err)
 	}
 	n.Run = run
+	if err := n.upload(); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(n.stopAll)
 	return n
+}
+
+// upload puts the dataset into its bucket, if buckets are of another kind.
+func (n *Net) upload() error {
+	if n.other == nil {
+		return nil
+	}
+	b, err := n.other("data", true)
+	if err != nil {
+		return err
+	}
+	for _, o := range n.packed.Objects {
+		if err := b.Put(context.Background(), o.Key, o.Data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dataset opens the dataset for one node.
+func (n *Net) dataset() (*data.Dataset, error) {
+	var from data.Ranger = n.packed
+	if n.other != nil {
+		b, err := n.other("data", false)
+		if err != nil {
+			return nil, err
+		}
+		from = b
+	}
+	return data.Open(context.Background(), from, n.Run.Dataset, "", n.Run.Model.Seq)
 }
 
 // text is a toy language: words of a small vocabulary in patterns, enough to learn something in a few windows.

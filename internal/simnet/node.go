@@ -60,7 +60,7 @@ func (n *Net) start(name string, validator bool, o *NodeOptions) (*Node, *data.D
 		o.Dir = n.Dir()
 	}
 	x := &Node{Name: name, Hotkey: local.AccountOf(&k.PublicKey), started: make(chan struct{}), done: make(chan struct{}), clock: n.Chain.join()}
-	d, err := data.Open(context.Background(), n.packed, n.Run.Dataset, "", n.Run.Model.Seq)
+	d, err := n.dataset()
 	if err != nil {
 		n.T.Fatal(err)
 	}
