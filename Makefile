@@ -67,9 +67,10 @@ fuzz: ## every fuzz target for FUZZTIME
 	@grep -rlE '^func Fuzz' --include='*_test.go' . | while read f; do for t in $$(grep -oE '^func Fuzz[A-Za-z0-9]+' $$f | cut -c6-); do \
 	  echo "fuzz $$t in $$(dirname $$f)"; $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) $$(dirname $$f) || exit 1; done; done
 
-soak: build ## long: 67 windows, then kill every process in turn
+soak: build ## long: a network while each of its processes is killed in turn
 	@sh scripts/soak.sh
 
 golden: ## tests against reference vectors in GOLDEN=<folder>
+	@test -d '$(GOLDEN)' || { echo "there is no folder '$(GOLDEN)': nothing was tested; give GOLDEN=<folder>"; exit 1; }
 	@out=$$(mktemp); GOLDEN=$$(cd '$(GOLDEN)' && pwd) $(GO) test -v -count=1 -run 'Golden' ./... >$$out 2>&1; status=$$?; \
 	  grep -E '^ *(---|ok|FAIL|[a-z_]+_test.go)|SKIP|no reference' $$out; rm -f $$out; exit $$status

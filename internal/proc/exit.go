@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/urfave/cli/v2"
+
 	"sn3/chain"
 )
 
@@ -52,6 +54,8 @@ func ExitCode(err error) int {
 		return ExitInterrupted
 	case errors.As(err, &e):
 		return e.code
+	case errors.As(err, new(cli.ExitCoder)): // package cli's own: no such help topic
+		return ExitUsage
 	case errors.Is(err, chain.ErrNotRegistered), errors.Is(err, chain.ErrFunds):
 		return ExitRefused
 	}

@@ -193,6 +193,7 @@ func TestFrame(t *testing.T) {
 		{"take", "", "missing: --key"}, // the flag is shared and still required
 		{"snd --key a", "", `no command "snd"; did you mean send?`},
 		{"nothing-like-it", "", "there are send, take, box"},
+		{"help nothing", "", "No help topic"},
 		{"box opne", "", "did you mean open?"},
 		{"send --kye a", "", "did you mean --key?"},
 		{"send --entirely-else a", "", "there is no flag --entirely-else"},
