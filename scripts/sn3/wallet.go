@@ -101,9 +101,6 @@ func registerCommand() *cli.Command {
 	return command("register", "burn the registration cost and take a seat", "", 0, keyFlags(), func(c *cli.Context) error {
 		return with(c, keyFrom(c), func(ctx context.Context, n *network) error {
 			uid, err := n.client.Register(ctx)
-			if errors.Is(err, chain.ErrFunds) && n.run.Loopback {
-				return fmt.Errorf("%w; on a local network: sn3 --local FOLDER faucet ACCOUNT", err)
-			}
 			if err != nil {
 				return err
 			}
