@@ -55,6 +55,9 @@ func pulled(dir string) (m replica.CheckpointManifest, err error) {
 
 // compare checks every file against the signed manifest, and the weights against its root.
 func (cp *checkpoint) compare(dir string) error {
+	if b, err := os.ReadFile(filepath.Join(dir, modelFile)); err == nil && halved(b) {
+		return proc.Refused(fmt.Errorf("%s holds bf16: the state root is over float32, only a folder pulled as f32 can be verified", modelFile))
+	}
 	for _, f := range cp.manifest.Files {
 		b, err := os.ReadFile(filepath.Join(dir, filepath.Base(f.Name)))
 		if err != nil {
@@ -62,9 +65,6 @@ func (cp *checkpoint) compare(dir string) error {
 		}
 		if int64(len(b)) == f.Size && sum(b) == f.SHA256 {
 			continue
-		}
-		if f.Name == modelFile && halved(b) {
-			return proc.Refused(fmt.Errorf("%s holds bf16: the state root is over float32, only a folder pulled as f32 can be verified", f.Name))
 		}
 		return fmt.Errorf("verify %s: it is not what the stake signed for window %d: %w", f.Name, cp.manifest.Window, replica.ErrForged)
 	}

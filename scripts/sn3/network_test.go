@@ -1,0 +1,290 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sn3/chain"
+	"sn3/chain/local"
+	"sn3/chain/local/localtest"
+	"sn3/gradients"
+	"sn3/internal/proc"
+	"sn3/internal/replica"
+	"sn3/model"
+	"sn3/model/hf"
+	"sn3/model/tokenizer"
+	"sn3/storage"
+	"sn3/storage/embedded"
+	"sn3/validator/scoring"
+)
+
+// front is a chain that tells the port of an S3 server.
+type front struct {
+	*localtest.DevChain
+	port int
+}
+
+func (f front) Query(ctx context.Context, name, arg string) (json.RawMessage, error) {
+	raw, err := f.DevChain.Query(ctx, name, arg)
+	var s local.Status
+	if err != nil || json.Unmarshal(raw, &s) != nil || s.Network == "" {
+		return raw, err
+	}
+	s.Info.S3Port = f.port
+	return json.Marshal(s)
+}
+
+// town is a network as the tool meets it: a chain, an S3 server, and two validators, boss with three fifths of the stake and
+// deputy with two, who published a checkpoint and evidence about alice.
+type town struct {
+	t       *testing.T
+	addr    string
+	port    int
+	run     *chain.Run
+	buckets map[string]*storage.Bucket
+}
+
+const window = 8
+
+func newTown(t *testing.T) *town {
+	t.Helper()
+	g, secret, err := localtest.Genesis(250, localtest.Actor{Name: "boss", Seat: true, Stake: 300 * chain.RaoPerCoin},
+		localtest.Actor{Name: "deputy", Seat: true, Stake: 200 * chain.RaoPerCoin}, localtest.Actor{Name: "alice", Seat: true, Balance: 5 * chain.RaoPerCoin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev, err := localtest.NewDevChain(g, secret, time.Unix(1000, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir()) // the server moves this process into its folder; afterwards it comes back
+	s3, err := embedded.Start(t.Context(), embedded.Options{Dir: filepath.Join(t.TempDir(), "s3"), Root: credential(t, "root")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s3.Close() })
+	srv := httptest.NewServer(local.Handler(front{dev, s3.Port()}))
+	t.Cleanup(srv.Close)
+	run, err := chain.ParseRun(g.Run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &town{t: t, addr: strings.TrimPrefix(srv.URL, "http://"), port: s3.Port(), run: run, buckets: map[string]*storage.Bucket{}}
+	for _, name := range []string{"boss", "deputy"} {
+		w.bucket(s3, name)
+		w.checkpoint(name)
+		w.record(dev, name)
+	}
+	return w
+}
+
+func credential(t *testing.T, name string) storage.Credential {
+	t.Helper()
+	c, err := storage.NewCredential("key-"+name, "secret-of-"+name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *c
+}
+
+func (w *town) ok(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *town) bucket(s3 *embedded.Server, name string) {
+	c := credential(w.t, name)
+	w.ok(s3.AddBucket(name, "key-"+name, "secret-of-"+name))
+	l, err := storage.Local(name)
+	w.ok(err)
+	w.buckets[name], err = storage.Open(l, &c, storage.DialPolicy{Loopback: true, LocalPort: w.port})
+	w.ok(err)
+}
+
+func (w *town) put(name, key string, b []byte) {
+	w.t.Helper()
+	w.ok(w.buckets[name].Put(w.t.Context(), key, b))
+}
+
+// checkpoint uploads a checkpoint that name signed.
+func (w *town) checkpoint(name string) {
+	cfg := replica.ModelConfig(w.run)
+	layout, err := model.NewLayout(cfg)
+	w.ok(err)
+	weights := model.NewFlat(layout)
+	weights.Init(3)
+	root, err := gradients.Root(weights)
+	w.ok(err)
+	var st bytes.Buffer
+	w.ok(hf.WriteModel(&st, weights, hf.F32, map[string]string{"format": "pt"}))
+	tok, err := tokenizer.New("bytes")
+	w.ok(err)
+	files := map[string][]byte{modelFile: st.Bytes(), "config.json": hf.Config(cfg, hf.F32)}
+	for n, b := range tok.Files() {
+		files[n] = b
+	}
+	m := replica.CheckpointManifest{Network: w.run.Network, Run: w.run.Hash(), Window: window, Root: root}
+	for _, n := range []string{"config.json", modelFile, "tokenizer.json", "tokenizer_config.json"} {
+		b := files[n]
+		m.Files = append(m.Files, replica.File{Name: n, Size: int64(len(b)), SHA256: sha256.Sum256(b)})
+		w.put(name, fmt.Sprintf("checkpoint/%d/%s", window, n), b)
+	}
+	w.put(name, fmt.Sprintf("checkpoint/%d/manifest.json", window), w.sign(name, "sn3/checkpoint/1", m))
+}
+
+func (w *town) sign(name, domain string, body any) []byte {
+	key, err := localtest.Key(name)
+	w.ok(err)
+	raw, err := json.Marshal(body)
+	w.ok(err)
+	sig, err := local.Signer{Key: key}.Sign(domain, sha256.Sum256(raw))
+	w.ok(err)
+	b, err := json.Marshal(replica.Envelope{Body: raw, Hotkey: local.AccountOf(&key.PublicKey), Signature: hex.EncodeToString(sig)})
+	w.ok(err)
+	return b
+}
+
+// record publishes evidence about alice and puts it on chain.
+func (w *town) record(dev *localtest.DevChain, name string) {
+	key, err := localtest.Key(name)
+	w.ok(err)
+	alice, err := localtest.Key("alice")
+	w.ok(err)
+	ev := scoring.Evidence{Window: window, Validator: local.AccountOf(&key.PublicKey),
+		Verdicts: []scoring.Verdict{{Hotkey: local.AccountOf(&alice.PublicKey), Status: "rejected", Reason: "the payload is cut"}}}
+	raw, err := ev.Encode()
+	w.ok(err)
+	digest := chain.Hash(sha256.Sum256(raw))
+	w.put(name, "evidence/"+digest.String(), raw)
+	l, err := storage.Local(name)
+	w.ok(err)
+	done := make(chan error, 1)
+	go func() {
+		_, err := local.NewClient(dev, key).Publish(w.t.Context(), chain.Record{Locator: l.Encode(), Digest: digest})
+		done <- err
+	}()
+	for {
+		select {
+		case err := <-done:
+			w.ok(err)
+			return
+		default:
+			_, err := dev.Tick()
+			w.ok(err)
+		}
+	}
+}
+
+// sn3 runs a command against the town and returns what it printed.
+func (w *town) sn3(args ...string) (string, error) {
+	w.t.Helper()
+	r, pipe, err := os.Pipe()
+	w.ok(err)
+	stdout := os.Stdout
+	os.Stdout = pipe
+	out := make(chan string, 1)
+	go func() {
+		b, _ := io.ReadAll(r) // a pipe of this process
+		out <- string(b)
+	}()
+	err = run(append([]string{"sn3", "--chain", w.addr}, args...))
+	os.Stdout = stdout
+	w.ok(pipe.Close())
+	return <-out, err
+}
+
+func (w *town) says(want string, args ...string) {
+	w.t.Helper()
+	if got, err := w.sn3(args...); err != nil || !strings.Contains(got, want) {
+		w.t.Errorf("sn3 %s: %v, printed %q, want %q", strings.Join(args, " "), err, got, want)
+	}
+}
+
+func (w *town) fails(want error, args ...string) {
+	w.t.Helper()
+	if got, err := w.sn3(args...); !errors.Is(err, want) {
+		w.t.Errorf("sn3 %s: %v, printed %q, want %v", strings.Join(args, " "), err, got, want)
+	}
+}
+
+// The tool against a network that it did not start: what it shows, pulls and refuses.
+func TestAgainstNetwork(t *testing.T) {
+	w := newTown(t)
+	dir := filepath.Join(t.TempDir(), "model")
+	w.says("network "+w.run.Network, "status")
+	w.says("rejected: the payload is cut", "why", "2")
+	w.says("signed by 100% of the permitted stake", "pull", "--out", dir)
+	w.says("ok: window 8", "verify", dir)
+	w.says("func", "generate", "--tokens", "3", "--prompt", "func")
+	if _, _, err := hf.OpenDir(dir); err != nil {
+		t.Error(err)
+	}
+	half := dir + "-bf16"
+	w.says("opens with transformers", "pull", "--dtype", "bf16", "--out", half)
+	if _, err := w.sn3("verify", half); proc.ExitCode(err) != proc.ExitRefused {
+		t.Errorf("verify a bf16 folder: %v", err)
+	}
+	w.says("alone: ask a chain node", "pull", "--out", dir+"-url", fmt.Sprintf("http://127.0.0.1:%d/deputy", w.port))
+
+	for _, name := range []string{"config.json", modelFile, "tokenizer.json", "tokenizer_config.json"} {
+		path := filepath.Join(dir, name)
+		whole := read(t, path)
+		bad := bytes.Clone(whole)
+		bad[len(bad)/2] ^= 1
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.fails(replica.ErrForged, "verify", dir)
+		if err := os.WriteFile(path, whole, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.says("ok: window 8", "verify", dir)
+
+	precious := t.TempDir()
+	if err := os.WriteFile(filepath.Join(precious, "thesis"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.sn3("pull", "--out", precious); proc.ExitCode(err) != proc.ExitRefused {
+		t.Errorf("pull into a folder of something else: %v", err)
+	}
+}
+
+// A signer that withholds or spoils files costs nobody the checkpoint while another has them; without a majority of the stake
+// there is none.
+func TestSpoiledCheckpoint(t *testing.T) {
+	w := newTown(t)
+	dir := filepath.Join(t.TempDir(), "model")
+	w.put("boss", "checkpoint/8/config.json", []byte("{}"))
+	w.ok(w.buckets["boss"].Delete(t.Context(), "checkpoint/8/"+modelFile))
+	w.says("signed by 100%", "pull", "--out", dir)
+	w.says("ok: window 8", "verify", dir)
+	w.put("deputy", "checkpoint/8/"+modelFile, []byte("short"))
+	w.fails(storage.ErrNotFound, "pull", "--out", dir)
+
+	w.checkpoint("boss")
+	w.put("deputy", "checkpoint/8/manifest.json", w.sign("alice", "sn3/checkpoint/1", replica.CheckpointManifest{Network: w.run.Network, Run: w.run.Hash(), Window: window}))
+	w.says("signed by 60%", "pull", "--out", dir)
+	w.checkpoint("deputy")
+	w.put("boss", "checkpoint/8/manifest.json", []byte("{}"))
+	if _, err := w.sn3("pull", "--out", dir); err == nil || !strings.Contains(err.Error(), "no checkpoint is signed by more than half") {
+		t.Errorf("two fifths of the stake: %v", err)
+	}
+	if _, err := w.sn3("pull", "--window", "3", "--out", dir); err == nil || !strings.Contains(err.Error(), "no checkpoint of window 3") {
+		t.Errorf("a window without a checkpoint: %v", err)
+	}
+}
