@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"sn3/internal/proc"
+	"sn3/storage/embedded"
 )
 
 func main() { os.Exit(execute(os.Args, os.Stdout, os.Stderr)) }
@@ -39,6 +40,9 @@ func execute(args []string, stdout, stderr io.Writer) int {
 		return proc.ExitInterrupted
 	}
 	fmt.Fprintf(stderr, "s3d: %v\n", err)
+	if errors.Is(err, embedded.ErrFolderBusy) {
+		return proc.ExitRefused
+	}
 	return proc.ExitFailure
 }
 
