@@ -71,7 +71,7 @@ func (f *flipped) Trained() model.Weights {
 
 // Twenty miners, one of them sign-flipped: at most 15 are selected, the flipped one never.
 func TestTwentyMiners(t *testing.T) {
-	n, nodes := start(t, Options{Miners: 20}, func(i int) NodeOptions {
+	n, nodes := start(t, Options{Miners: 20, Learn: true}, func(i int) NodeOptions {
 		if i == 7 {
 			return NodeOptions{Trainer: func(tr model.Trainer, _ *replica.Clock) model.Trainer { return &flipped{Trainer: tr} }}
 		}
@@ -101,7 +101,7 @@ func TestTwentyMiners(t *testing.T) {
 
 // A miner that makes half the steps is rated below all others within 8 windows.
 func TestHalfTheStepsIsRatedBelow(t *testing.T) {
-	n, nodes := start(t, Options{Miners: 5}, func(i int) NodeOptions {
+	n, nodes := start(t, Options{Miners: 5, Learn: true}, func(i int) NodeOptions {
 		if i == 2 {
 			return NodeOptions{MaxSteps: 5}
 		}
@@ -119,7 +119,7 @@ func TestHalfTheStepsIsRatedBelow(t *testing.T) {
 
 // A miner that trains on data not assigned to it is told from the others by its own-minus-unseen gain.
 func TestUnassignedDataShows(t *testing.T) {
-	n, nodes := start(t, Options{Miners: 5, Noise: true, Change: func(r *chain.Run) { r.Score.Own = 40 }}, func(i int) NodeOptions {
+	n, nodes := start(t, Options{Miners: 5, Learn: true, Noise: true, Change: func(r *chain.Run) { r.Score.Own = 40 }}, func(i int) NodeOptions {
 		if i != 3 {
 			return NodeOptions{}
 		}

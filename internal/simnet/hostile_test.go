@@ -250,7 +250,7 @@ func TestReplaysAndCopies(t *testing.T) {
 				r.Schedule = chain.ScheduleParams{First: 4, Length: 12, Lead: 2, Deadline: 5, ScoreBy: 8, Select: 9, Apply: 10}
 				r.Score.Own = 40
 			}
-			n, nodes, thief := robbed(t, Options{Noise: c.noise, Change: change}, last, c.lag, c.late)
+			n, nodes, thief := robbed(t, Options{Learn: true, Noise: c.noise, Change: change}, last, c.lag, c.late)
 			agree(t, last, nodes...)
 			if won, _ := nodes[0].wins(thief); won != 0 {
 				t.Errorf("the copier was selected %d times", won)

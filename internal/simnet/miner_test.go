@@ -173,7 +173,7 @@ func TestMinerWithoutDataSkips(t *testing.T) {
 			if windows++; windows == 2 {
 				return without{}
 			}
-			return d.Batches(a, 4)
+			return d.Batches(a, 2)
 		}}
 	})
 	n.To(3)

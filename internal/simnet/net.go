@@ -44,6 +44,7 @@ type Options struct {
 	Validators []chain.Amount // stakes
 	Miners     int
 	Spare      int  // seats without a process
+	Learn      bool // a model and scoring large enough to tell who learned what; without, everything is as small as it can be
 	Noise      bool // text without anything to learn but itself
 	Change     func(*chain.Run)
 	KeepChain  int // windows that the chain remembers; 0: as many as a real one
@@ -80,6 +81,9 @@ func New(t testing.TB, o Options) *Net {
 	run.Model = chain.ModelSpec{Vocab: 256, Width: 32, Layers: 2, Heads: 2, KVHeads: 1, HeadDim: 16, FFN: 64, Seq: 32, Tied: true, RopeTheta: 1e4, NormEps: 1e-5}
 	run.Train.Warmup, run.Train.LR = 20, 4e-3
 	run.Payload.K = []chain.KStep{{From: 0, K: 512}}
+	if !o.Learn {
+		run.Model.Layers, run.Train.Batch, run.Score.HeldOut, run.Score.Own = 1, 2, 16, 4
+	}
 	if o.Change != nil {
 		o.Change(run)
 	}
