@@ -164,7 +164,9 @@ func (r *Replica) selection(ctx context.Context, w chain.Window) (chain.Selectio
 	var sel chain.Selection
 	err := r.persist(ctx, "the chain", func(ctx context.Context) error {
 		var err error
-		sel, err = r.selectHere(ctx, w)
+		if sel, err = r.selectHere(ctx, w); errors.Is(err, chain.ErrPruned) {
+			sel, err = r.longAgo(ctx, w)
+		}
 		return err
 	}, chain.ErrPruned, ErrSelection)
 	if !errors.Is(err, chain.ErrPruned) {
@@ -175,6 +177,16 @@ func (r *Replica) selection(ctx context.Context, w chain.Window) (chain.Selectio
 		return chain.Selection{}, nil, err
 	}
 	return file.Selection, file, nil
+}
+
+// longAgo asks the chain for the selection of a window whose snapshots are pruned. It still knows the newest windows in which
+// something happened and that nothing did since: without this a network could not go on after a long time without validators.
+func (r *Replica) longAgo(ctx context.Context, w chain.Window) (chain.Selection, error) {
+	s, ok := r.cfg.Chain.(chain.Selector)
+	if !ok {
+		return chain.Selection{}, chain.ErrPruned
+	}
+	return s.Selection(ctx, w)
 }
 
 // selectHere computes the selection and compares it with the chain's where the chain offers one.

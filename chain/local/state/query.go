@@ -26,13 +26,17 @@ func (s *State) Snapshot(b chain.Block) (*chain.Snapshot, error) {
 	return nil, fmt.Errorf("snapshot of block %d at height %d: %w", b, s.meta.Height, chain.ErrPruned)
 }
 
-// Selection is the selection of window w.
+// Selection is the selection of window w. Of windows long ago the empty ones are still known, back to the oldest kept one
+// that is not empty.
 func (s *State) Selection(w chain.Window) (chain.Selection, error) {
 	if x, ok := s.selections[w]; ok {
 		return x, nil
 	}
 	if newest, any := s.sched.Selected(s.meta.Height); !any || w > newest { // not At, which wraps for a w beyond any use
 		return chain.Selection{}, fmt.Errorf("selection of window %d: %w", w, chain.ErrNotYet)
+	}
+	if kept := s.outcomes(); len(kept) < s.gen.Params.KeepWindows || w > kept[0] {
+		return chain.Selection{Window: w}, nil
 	}
 	return chain.Selection{}, fmt.Errorf("selection of window %d: %w", w, chain.ErrPruned)
 }

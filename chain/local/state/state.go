@@ -258,13 +258,31 @@ func (s *State) prune() {
 			s.touch(roundKey(r))
 		}
 	}
-	for w := range s.selections { // any order: what is deleted is a set
-		if s.sched.At(w, chain.PhaseSelect) < limit {
+	outcomes := s.outcomes()
+	for w, x := range s.selections { // any order: what is deleted is a set
+		old := uneventful(x) || len(outcomes) > s.gen.Params.KeepWindows && w < outcomes[len(outcomes)-s.gen.Params.KeepWindows]
+		if old && s.sched.At(w, chain.PhaseSelect) < limit {
 			delete(s.selections, w)
 			s.touch(windowKey(w))
 		}
 	}
 }
+
+// outcomes are the kept windows whose selection is not empty, ascending. The newest KeepWindows of them stay however long
+// ago they were, so that a network without validators for a long time can go on from where it was.
+func (s *State) outcomes() []chain.Window {
+	var out []chain.Window
+	for w, x := range s.selections { // any order: sorted below
+		if !uneventful(x) {
+			out = append(out, w)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// uneventful says whether a window had neither winners nor a majority's root: nobody needs to be told what happened in it.
+func uneventful(x chain.Selection) bool { return len(x.Winners) == 0 && x.Root == chain.Hash{} }
 
 // flush turns what was touched into sorted entries and chains their hash: H(previous ‖ every key and value).
 func (s *State) flush() []KV {

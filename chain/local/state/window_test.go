@@ -100,9 +100,6 @@ func TestWhatIsKept(t *testing.T) {
 	if _, err := s.Snapshot(h - recentBlocks - 1); !errors.Is(err, chain.ErrPruned) && s.snapshots[h-recentBlocks-1] == nil {
 		t.Errorf("a block between phases: %v", err)
 	}
-	if _, err := s.Selection(0); !errors.Is(err, chain.ErrPruned) {
-		t.Errorf("the first selection: %v", err)
-	}
 	for _, w := range []chain.Window{chain.NoWindow, chain.NoWindow - 1, 1 << 63, 1 << 61} { // their blocks wrap around
 		if _, err := s.Selection(w); !errors.Is(err, chain.ErrNotYet) {
 			t.Errorf("window %d: %v", w, err)
@@ -136,5 +133,44 @@ func TestBeacon(t *testing.T) {
 	s.Finalize(Block{Height: 4, Beacon: make([]byte, 48)})
 	if len(s.beacons) != 2 {
 		t.Errorf("%d beacons", len(s.beacons))
+	}
+}
+
+// A network without validators for longer than anything is kept: the windows in which nothing happened are known to be empty,
+// and the newest in which something did are still there. Only what lies before those is pruned.
+func TestSelectionsOfAQuietChain(t *testing.T) {
+	s := machine(t)
+	keep := chain.Window(s.gen.Params.KeepWindows)
+	nonce := uint64(0)
+	voted := func(w chain.Window) { // the larger validator votes alone: that is a majority's root
+		until(s, s.sched.At(w, chain.PhaseScoreBy)-1)
+		next(s, tx(t, 0, nonce, vote(t, w)))
+		nonce++
+		until(s, s.sched.At(w, chain.PhaseSelect))
+	}
+	for w := range keep + 3 {
+		voted(w)
+	}
+	last := keep + 2
+	until(s, s.sched.At(last+3*keep, chain.PhaseSelect))
+	for w := range last + 3*keep + 1 {
+		got, err := s.Selection(w)
+		switch {
+		case w < 3:
+			if !errors.Is(err, chain.ErrPruned) {
+				t.Errorf("window %d, of which more than %d others were kept: %+v, %v", w, keep, got, err)
+			}
+		case err != nil || got.Window != w || len(got.Winners) != 0 || (got.Root == chain.Hash{1}) != (w <= last):
+			t.Errorf("window %d: %+v, %v", w, got, err)
+		}
+	}
+	if _, err := s.Snapshot(s.sched.At(last, chain.PhaseScoreBy)); !errors.Is(err, chain.ErrPruned) {
+		t.Errorf("the snapshots are not kept that long: %v", err)
+	}
+	if got := len(s.selections); got > 2*int(keep)+1 {
+		t.Errorf("%d selections are kept", got)
+	}
+	if _, err := s.Selection(last + 3*keep + 1); !errors.Is(err, chain.ErrNotYet) {
+		t.Errorf("a window to come: %v", err)
 	}
 }
