@@ -101,6 +101,9 @@ func TestTwentyMiners(t *testing.T) {
 
 // A miner that makes half the steps is rated below all others within 8 windows.
 func TestHalfTheStepsIsRatedBelow(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long")
+	}
 	n, nodes := start(t, Options{Miners: 5, Learn: true}, func(i int) NodeOptions {
 		if i == 2 {
 			return NodeOptions{MaxSteps: 5}

@@ -9,6 +9,9 @@ import (
 
 // Four miners and two validators: everybody agrees on every root, the model gets better, miners earn, an idle seat does not.
 func TestNetworkTrains(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long")
+	}
 	n := New(t, Options{Validators: []chain.Amount{300, 200}, Miners: 4, Spare: 1, Learn: true})
 	var nodes []*Node
 	for i := range 2 {
