@@ -115,8 +115,10 @@ func (n *Net) run(x *Node, f func(ctx context.Context) error) *Node {
 	ctx, cancel := context.WithCancel(context.Background())
 	x.cancel = cancel
 	close(x.started)
+	n.Load.Add(1)
 	go func() {
 		defer close(x.done)
+		defer n.Load.Add(-1)
 		x.err = f(ctx)
 	}()
 	return x

@@ -111,7 +111,8 @@ func New(cfg Config) (*Miner, error) {
 // Run follows the network and works until ctx ends or something needs the operator.
 func (m *Miner) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	m.clock.Load().Add(2)
+	m.clock.Load().Add(1) // two loops, and the caller only waits
+	defer m.clock.Load().Add(1)
 	g.Go(func() error { defer m.clock.Load().Add(-1); return m.cfg.Replica.Follow(ctx) })
 	g.Go(func() error { defer m.clock.Load().Add(-1); return m.loop(ctx) })
 	return g.Wait()

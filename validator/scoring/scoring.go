@@ -69,7 +69,8 @@ func New(cfg Config) *Validator {
 // Run follows the network and judges until ctx ends or something needs the operator.
 func (v *Validator) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	v.clock.Load().Add(2)
+	v.clock.Load().Add(1) // two loops, and the caller only waits
+	defer v.clock.Load().Add(1)
 	g.Go(func() error { defer v.clock.Load().Add(-1); return v.cfg.Replica.Follow(ctx) })
 	g.Go(func() error { defer v.clock.Load().Add(-1); return v.loop(ctx) })
 	return g.Wait()
