@@ -332,6 +332,23 @@ func TestOutboxPrunes(t *testing.T) {
 	}
 }
 
+// What a former life queued and this one uploads is pruned like the rest.
+func TestOutboxPrunesWhatARestartUploaded(t *testing.T) {
+	f, _, _ := boxed(t, "")
+	mustAdd(t, f.outbox, 1, "window/1", "one")
+	again, _, load := boxed(t, f.dir)
+	again.running(t)
+	again.outbox.finish(t, load)
+	if got := again.keys(t, "val-1", ""); len(got) != 1 {
+		t.Fatalf("uploaded %v", got)
+	}
+	again.outbox.forget(2)
+	again.outbox.finish(t, load)
+	if got := again.keys(t, "val-1", ""); len(got) != 0 {
+		t.Errorf("left are %v", got)
+	}
+}
+
 // A key that names its content is sent once, and lives as long as its newest use; others are replaced.
 func TestOutboxSendsContentOnce(t *testing.T) {
 	f, g, load := boxed(t, "")
