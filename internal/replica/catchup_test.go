@@ -40,19 +40,20 @@ func quorumFix(t *testing.T) (*fixture, context.Context) {
 	return f, ctx
 }
 
-// A window file counts only as more than half of the stake signed it; a tampered, foreign or minority one is refused and
-// named.
-func TestWindowFileNeedsAQuorum(t *testing.T) {
+// signedCase is what validators have in their buckets for window 4, and what becomes of it.
+type signedCase struct {
+	files   func(t *testing.T, f *fixture)
+	want    byte   // After of the file that is taken; 0: none is
+	refused string // who is named
+}
+
+func signedCases() map[string]signedCase {
 	after := func(x byte) func(*WindowFile) { return func(w *WindowFile) { w.After = chain.Hash{x} } }
 	tampered := func(t *testing.T, f *fixture, v string) {
 		b := f.get(t, v, windowKey(4))
 		f.put(t, v, windowKey(4), bytes.Replace(b, []byte(`"window":4`), []byte(`"window":5`), 1))
 	}
-	for name, c := range map[string]struct {
-		files   func(t *testing.T, f *fixture)
-		want    byte // After; 0: none
-		refused string
-	}{
+	return map[string]signedCase{
 		"all three": {func(t *testing.T, f *fixture) {
 			for _, v := range []string{"val-1", "val-2", "val-3"} {
 				f.signedWindow(t, v, 4, after(9))
@@ -108,7 +109,13 @@ func TestWindowFileNeedsAQuorum(t *testing.T) {
 			f.signedWindow(t, "miner-1", 4, after(9))
 			f.signedWindow(t, "val-1", 4, after(9))
 		}, 0, ""},
-	} {
+	}
+}
+
+// A window file counts only as more than half of the stake signed it; a tampered, foreign or minority one is refused and
+// named.
+func TestWindowFileNeedsAQuorum(t *testing.T) {
+	for name, c := range signedCases() {
 		t.Run(name, func(t *testing.T) {
 			f, ctx := quorumFix(t)
 			c.files(t, f)

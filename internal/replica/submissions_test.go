@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,27 +63,19 @@ func (f *fixture) outcome(ctx context.Context) (got map[chain.Hotkey]Submission,
 	return got, refused, failed()
 }
 
-// Every way to submit something wrong removes its sender, with a reason, and nobody else.
-func TestBadSubmissionRemovesOnlyItsSender(t *testing.T) {
-	type bad struct {
-		manifest func(*gradients.Manifest)
-		object   func(f *fixture, c *chain.Candidate, m gradients.Manifest, raw []byte) // after the honest objects are there
-		reason   Reason
-		detail   string
-	}
-	flip := func(b []byte) []byte { b = bytes.Clone(b); b[len(b)/2] ^= 1; return b }
-	// rename stores other bytes as the payload under their own hash.
-	rename := func(f *fixture, c *chain.Candidate, m gradients.Manifest, raw []byte) {
-		m.Payload, m.Length = sha256.Sum256(raw), int64(len(raw))
-		m.Sealed = m.Payload
-		c.Digest = sha256.Sum256(m.Encode())
-		f.put(t, "miner-1", payloadKey(m.Payload), raw)
-		f.put(t, "miner-1", manifestKey(c.Digest), m.Encode())
-	}
+// bad is one way to submit something wrong; with no reason it is right.
+type bad struct {
+	manifest func(*gradients.Manifest)
+	object   func(f *fixture, c *chain.Candidate, m gradients.Manifest, raw []byte) // after the honest objects are there
+	reason   Reason
+	detail   string
+}
+
+func badManifests() map[string]bad {
 	steps := func(n, consumed, rebase uint32) func(*gradients.Manifest) {
 		return func(m *gradients.Manifest) { m.Steps, m.Consumed, m.RebaseStep = n, consumed, rebase }
 	}
-	for name, c := range map[string]bad{
+	return map[string]bad{
 		"honest":         {},
 		"fewer steps":    {manifest: steps(1, 4, 1)},
 		"another run":    {manifest: func(m *gradients.Manifest) { m.Run[0]++ }, reason: BadManifest, detail: "for run"},
@@ -95,6 +88,20 @@ func TestBadSubmissionRemovesOnlyItsSender(t *testing.T) {
 		"too many steps": {manifest: steps(11, 44, 0), reason: BadManifest, detail: "11 steps"},
 		"more data":      {manifest: steps(10, 41, 0), reason: BadManifest, detail: "41 samples"},
 		"late rebase":    {manifest: steps(10, 40, 11), reason: BadManifest, detail: "rebase at 11"},
+	}
+}
+
+func badObjects(t *testing.T) map[string]bad {
+	flip := func(b []byte) []byte { b = bytes.Clone(b); b[len(b)/2] ^= 1; return b }
+	// rename stores other bytes as the payload under their own hash.
+	rename := func(f *fixture, c *chain.Candidate, m gradients.Manifest, raw []byte) {
+		m.Payload, m.Length = sha256.Sum256(raw), int64(len(raw))
+		m.Sealed = m.Payload
+		c.Digest = sha256.Sum256(m.Encode())
+		f.put(t, "miner-1", payloadKey(m.Payload), raw)
+		f.put(t, "miner-1", manifestKey(c.Digest), m.Encode())
+	}
+	return map[string]bad{
 		"another's record": {object: func(f *fixture, c *chain.Candidate, _ gradients.Manifest, _ []byte) {
 			p, _ := f.chain.snap.Record(hotkey(t, "miner-2"))
 			c.Digest, c.Locator = p.Record.Digest, p.Record.Locator
@@ -137,7 +144,14 @@ func TestBadSubmissionRemovesOnlyItsSender(t *testing.T) {
 		"another bucket": {object: func(_ *fixture, c *chain.Candidate, _ gradients.Manifest, _ []byte) {
 			c.Locator = locatorOf(t, "nobodys-bucket")
 		}, reason: Unavailable, detail: "not found"},
-	} {
+	}
+}
+
+// Every way to submit something wrong removes its sender, with a reason, and nobody else.
+func TestBadSubmissionRemovesOnlyItsSender(t *testing.T) {
+	cases := badManifests()
+	maps.Copy(cases, badObjects(t))
+	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			f := fix(t, nil)
 			bind := f.window0(t)
