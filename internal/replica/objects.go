@@ -22,8 +22,10 @@ const (
 	maxWindowFile = 1 << 20
 	maxBuckets    = 1024 // buckets kept open; locators are free to change every window
 	fetchTimeout  = 20 * time.Second
-	// hedge is the start that one source of a winner has before the next is asked as well.
-	hedge = 500 * time.Millisecond
+	// hedge is the start that one source of a winner has before the next is asked as well; for payloads it is longer by
+	// their length at hedgeRate, so that large ones do not travel twice.
+	hedge     = 500 * time.Millisecond
+	hedgeRate = 4 << 20 // bytes per second
 )
 
 // Keys of objects in buckets (DESIGN §11).
@@ -181,71 +183,79 @@ func (o *objects) payload(ctx context.Context, m gradients.Manifest, from *stora
 	return p, nil
 }
 
-// answer is a manifest and its payload, or why a source does not have them.
-type answer struct {
-	source int
-	m      gradients.Manifest
-	p      *gradients.Payload
-	err    error
+// anywhere fetches the manifest and then the payload of a submission from the origin or a mirror. Whose answer it is does not
+// matter: the hashes say what it must be.
+func (o *objects) anywhere(ctx context.Context, c chain.Candidate, w chain.Window, mirrors [][]byte) (gradients.Manifest, *gradients.Payload, error) {
+	sources := append([][]byte{c.Locator}, mirrors...)
+	m, err := race(ctx, o, sources, hedge, func(ctx context.Context, b *storage.Bucket) (gradients.Manifest, error) {
+		return o.manifest(ctx, w, c.Digest, b)
+	})
+	if err != nil {
+		return m, nil, err
+	}
+	start := hedge + time.Duration(max(m.Length, 0)/hedgeRate)*time.Second
+	p, err := race(ctx, o, sources, start, func(ctx context.Context, b *storage.Bucket) (*gradients.Payload, error) {
+		return o.payload(ctx, m, b)
+	})
+	return m, p, err
 }
 
-// anywhere asks the origin, then the mirrors: the next one when one has failed or has not answered within hedge, so that a
-// source that hangs costs little; while one hangs, those that failed are asked again, for a mirror may be on its way. The
-// first answer counts, whose it is does not matter: the hashes say what it must be. It returns the last error when all
-// have failed.
-func (o *objects) anywhere(ctx context.Context, c chain.Candidate, w chain.Window, mirrors [][]byte) (gradients.Manifest, *gradients.Payload, error) {
+// race asks one source after another, the next when one has failed or has not answered within start, so that a source that
+// hangs costs little; while one hangs, those that failed are asked again, for a mirror may be on its way. The first answer
+// counts. It returns the last error when all have failed.
+func race[T any](ctx context.Context, o *objects, sources [][]byte, start time.Duration, ask func(context.Context, *storage.Bucket) (T, error)) (none T, err error) {
+	type answer struct {
+		source int
+		is     T
+		err    error
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	sources := append([][]byte{c.Locator}, mirrors...)
-	var ask []int
-	for i := range sources {
-		ask = append(ask, i)
-	}
 	answers := make(chan answer)
+	try := func(i int) {
+		a := answer{source: i}
+		var b *storage.Bucket
+		if b, a.err = o.bucket(sources[i]); a.err == nil {
+			a.is, a.err = ask(ctx, b)
+		}
+		select {
+		case answers <- a:
+		case <-ctx.Done(): // another was first
+		}
+	}
 	next := time.NewTimer(0)
 	defer next.Stop()
+	var again []int // failed, to be asked again
 	for asked, open := 0, 0; ; {
 		wake := next.C
-		if len(ask) == 0 {
+		if asked == len(sources) && len(again) == 0 {
 			wake = nil
 		}
 		select {
 		case <-ctx.Done():
-			return gradients.Manifest{}, nil, ctx.Err()
+			return none, ctx.Err()
 		case <-wake:
-			go o.ask(ctx, ask[0], sources[ask[0]], c.Digest, w, answers)
-			ask = ask[1:]
-			asked, open = asked+1, open+1
-			next.Reset(hedge)
+			i := asked
+			if asked < len(sources) {
+				asked++
+			} else {
+				i, again = again[0], again[1:]
+			}
+			go try(i)
+			open++
+			next.Reset(start)
 		case a := <-answers:
 			if a.err == nil {
-				return a.m, a.p, nil
+				return a.is, nil
 			}
-			if open--; open == 0 && asked >= len(sources) {
-				return gradients.Manifest{}, nil, a.err
+			if open--; open == 0 && asked == len(sources) {
+				return none, a.err
 			}
 			if asked < len(sources) {
 				next.Reset(0)
 			}
-			ask = append(ask, a.source)
+			again = append(again, a.source)
 		}
-	}
-}
-
-// ask fetches from one source; nobody may be there any more to hear the answer.
-func (o *objects) ask(ctx context.Context, source int, locator []byte, digest chain.Hash, w chain.Window, answers chan<- answer) {
-	a := answer{source: source}
-	b, err := o.bucket(locator)
-	if err == nil {
-		a.m, err = o.manifest(ctx, w, digest, b)
-	}
-	if err == nil {
-		a.p, err = o.payload(ctx, a.m, b)
-	}
-	a.err = err
-	select {
-	case answers <- a:
-	case <-ctx.Done():
 	}
 }
 

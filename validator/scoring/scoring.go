@@ -299,8 +299,10 @@ func (v *Validator) unweighed(ctx context.Context, err error) error {
 	return nil
 }
 
-// eval measures θ_w on the fixed held-out set, for the curve that people look at.
+// eval measures θ_w on the fixed held-out set, for the curve that people look at. It must not cost the next vote.
 func (v *Validator) eval(ctx context.Context, w chain.Window) error {
+	ctx, cancel := v.clock.Until(ctx, v.sched.At(w+1, chain.PhaseDeadline))
+	defer cancel()
 	s, err := v.cfg.Replica.At(ctx, w)
 	if err != nil {
 		return err
