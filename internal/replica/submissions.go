@@ -111,7 +111,7 @@ func (r *Replica) Samples() int { return r.samples() }
 // until ScoreBy for scoring the others.
 func (r *Replica) fetchBy(w chain.Window) chain.Block {
 	from, to := r.sched.At(w, chain.PhaseDeadline), r.sched.At(w, chain.PhaseScoreBy)
-	return from + max(1, (to-from)/4)
+	return from + max(1, (to-from)/3)
 }
 
 // Submissions streams what was submitted for w as of Deadline(w): each either checked or rejected, in no particular order.

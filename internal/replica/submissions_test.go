@@ -243,9 +243,9 @@ func TestHangingBucketsCostNobodyElse(t *testing.T) {
 		done = true
 	})
 	load.Idle()
-	by := f.sched.At(0, chain.PhaseDeadline) + 10
+	by := f.sched.At(0, chain.PhaseDeadline) + 13
 	if f.fetchBy(0) != by {
-		t.Fatalf("fetching ends at %d, want a quarter of the way: %d", f.fetchBy(0), by)
+		t.Fatalf("fetching ends at %d, want a third of the way: %d", f.fetchBy(0), by)
 	}
 	f.clock.Advance(chain.Head{Block: by - 1})
 	load.Idle()
