@@ -115,7 +115,10 @@ func Open(ctx context.Context, c *cli.Context, validator bool) (n *Node, err err
 			}
 		}
 	}
-	if n.Replica, err = replica.New(cfg); err != nil {
+	if n.Replica, err = replica.New(cfg); errors.Is(err, replica.ErrOtherRun) {
+		err = proc.Refused(err)
+	}
+	if err != nil {
 		return n, err
 	}
 	n.open.Store(n.Replica)
