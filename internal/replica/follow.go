@@ -133,10 +133,12 @@ func (r *Replica) finish(ctx context.Context, sel chain.Selection, cur, next *st
 		if err := r.queueWindowFile(ctx, sel, cur, next); err != nil {
 			return err
 		}
+		r.cfg.Failpoint("queued")
 	}
 	if err := r.saveState(next); err != nil {
 		return fmt.Errorf("save model of window %d (is the disk full?): %w", next.window, err)
 	}
+	r.cfg.Failpoint("saved")
 	r.publishState(next)
 	winners := make([]chain.Hotkey, len(sel.Winners))
 	for i, w := range sel.Winners {

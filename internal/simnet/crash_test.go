@@ -20,7 +20,10 @@ func TestCrashAtNamedPoints(t *testing.T) {
 		{"recorded", MinerName(1)},        // record final, feedback not confirmed
 		{"step", MinerName(1)},            // in the middle of the outer step
 		{"step", ValidatorName(2)},        // the same in a validator
-		{"evidence", ValidatorName(2)},    // evidence uploaded, no vote
+		{"queued", ValidatorName(1)},      // window file queued, θ not saved
+		{"saved", ValidatorName(1)},       // θ saved, a checkpoint due and not queued
+		{"saved", MinerName(1)},           // the same in a miner
+		{"evidence", ValidatorName(2)},    // evidence queued, no vote
 		{"voted", ValidatorName(2)},       // vote final
 		{"book", ValidatorName(2)},        // ratings saved, vote not sent
 		{"uploaded", MinerName(2) + "/2"}, // twice in a row
@@ -52,7 +55,7 @@ func crash(t *testing.T, point, name string, twice bool) {
 	}
 	for _, who := range []string{ValidatorName(1), ValidatorName(2), MinerName(1), MinerName(2)} {
 		if who == name {
-			launch(who, NodeOptions{Dir: dir, Failpoint: n.killAt(name, point, 3)})
+			launch(who, NodeOptions{Dir: dir, Failpoint: n.killAt(name, point, 4)})
 		} else {
 			launch(who, NodeOptions{})
 		}
@@ -77,7 +80,11 @@ func crash(t *testing.T, point, name string, twice bool) {
 		}
 		launch(name, o)
 	}
-	w, _ := all[ValidatorName(1)].Replica.Applied()
+	other := ValidatorName(1)
+	if name == other {
+		other = ValidatorName(2)
+	}
+	w, _ := all[other].Replica.Applied()
 	last := w + 5
 	n.To(last)
 	var nodes []*Node
@@ -85,6 +92,9 @@ func crash(t *testing.T, point, name string, twice bool) {
 		nodes = append(nodes, x)
 	}
 	agree(t, last, nodes...)
+	for w := range last {
+		n.sameFiles(t, w, []*Node{all[ValidatorName(1)], all[ValidatorName(2)]})
+	}
 	works := false
 	for _, k := range []events.Kind{events.Submit, events.Scored} {
 		for _, e := range all[name].Events(k) {
