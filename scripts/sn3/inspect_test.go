@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -232,7 +231,7 @@ func TestInspect(t *testing.T) {
 			t.Errorf("%s is %q, %v; want %q", name, what, err, o.what)
 			continue
 		}
-		shown := fmt.Sprintf("%s", mustJSON(t, v))
+		shown := string(mustJSON(t, v))
 		for _, s := range o.says {
 			if !strings.Contains(shown, s) {
 				t.Errorf("%s does not show %s: %.600s", name, s, shown)
