@@ -35,7 +35,7 @@ func Flags() []cli.Flag {
 		str(flagGroupIdentity, "bucket", "", "own bucket as `LOCATOR`: local:NAME, s3:REGION/NAME, r2:ACCOUNT/NAME?public=ID, gcs:NAME, b2:REGION/NAME"),
 		str(flagGroupIdentity, "s3-access-key", "", "access `KEY` that may write the own bucket"),
 		str(flagGroupIdentity, "s3-secret-file", "", "`FILE` with the secret of that key (or SN3_S3_SECRET)"),
-		str(flagGroupMachine, "dir", "", "private `FOLDER` of this node"),
+		str(flagGroupMachine, "dir", "", "private `FOLDER` of this node (default: sn3-miner-HOTKEY or sn3-validator-HOTKEY here)"),
 		str(flagGroupMachine, "engine", "cpu", "training `ENGINE`: cpu or gorgonia (slow, for checking)"),
 		str(flagGroupMachine, "kernels", "", "force CPU `KERNELS`: portable or avx512 (default: the best this CPU has)"),
 		&cli.IntFlag{Name: "threads", Value: runtime.NumCPU(), Usage: "compute with `N` threads", Category: flagGroupMachine},
@@ -70,7 +70,7 @@ func App(name, usage, description string, flags []cli.Flag, first, action cli.Ac
 					return err
 				}
 			}
-			return proc.Missing(c, "chain", "keystore", "bucket", "s3-access-key", "dir")
+			return proc.Missing(c, "chain", "keystore", "bucket", "s3-access-key")
 		},
 	})
 }

@@ -66,15 +66,18 @@ func Open(ctx context.Context, c *cli.Context, validator bool) (n *Node, err err
 	if n.Log, err = proc.Logger(c.String("log-format"), c.Bool("verbose")); err != nil {
 		return n, err
 	}
-	if err := n.folder(); err != nil {
-		return n, err
-	}
 	n.Failpoint = killAt(c.String("failpoint"))
 	key, err := Key(c.String("keystore"), c.String("passphrase-file"))
 	if err != nil {
 		return n, err
 	}
 	n.Hotkey = local.AccountOf(&key.PublicKey)
+	if n.Dir == "" {
+		n.Dir = defaultDir(c.App.Name, n.Hotkey)
+	}
+	if err := n.folder(); err != nil {
+		return n, err
+	}
 	locator, credential, err := ownBucket(c)
 	if err != nil {
 		return n, err
@@ -127,6 +130,9 @@ func Open(ctx context.Context, c *cli.Context, validator bool) (n *Node, err err
 	}
 	return n, nil
 }
+
+// defaultDir is the folder of who names none: below the working directory, one for each key and program.
+func defaultDir(program string, h chain.Hotkey) string { return "sn3-" + program + "-" + h.Short() }
 
 // folder makes the node's folder and its diary, and refuses a folder that another process uses.
 func (n *Node) folder() error {

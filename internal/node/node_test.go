@@ -76,7 +76,7 @@ func TestPrecedence(t *testing.T) {
 
 func TestRefusedFlags(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
-		{"", "missing: --chain, --keystore, --bucket, --s3-access-key, --dir"},
+		{"", "missing: --chain, --keystore, --bucket, --s3-access-key"},
 		{"--chain x --dir d", "missing: --keystore, --bucket, --s3-access-key"},
 		{"--threads 0", "--threads 0: at least 1"},
 		{"--threads few", `invalid value "few"`},
