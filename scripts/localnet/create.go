@@ -101,7 +101,8 @@ type constant struct{ b model.Batch }
 func (c constant) Next(context.Context) (model.Batch, error) { return c.b, nil }
 
 // schedule turns the machine's speed into blocks: enough for all validators to score and all miners to train on the cores
-// there are, at least what the phases need, at most maxWindow. A record takes about two blocks to be final, the beacon one.
+// there are, each of them on one, at least what the phases need, at most maxWindow. A record takes about two blocks to be
+// final, the beacon one.
 func schedule(r *chain.Run, speed float64, cores, miners, validators int) chain.ScheduleParams {
 	const (
 		maxWindow = 60 * time.Second
@@ -110,11 +111,12 @@ func schedule(r *chain.Run, speed float64, cores, miners, validators int) chain.
 		evalSet   = 128
 		perNode   = 0.1 // seconds of a core to fetch, decode, aggregate and save, each node each window; measured with 20 miners
 	)
-	T, all := float64(r.Model.Seq), speed*float64(cores)
-	train := float64(miners*r.Train.InnerSteps*r.Train.Batch) * T / all
+	T := float64(r.Model.Seq)
+	trainers, judges := speed*float64(min(cores, miners)), forward*speed*float64(min(cores, validators))
+	train := float64(miners*r.Train.InnerSteps*r.Train.Batch) * T / trainers
 	sequences := miners*(r.Score.HeldOut+3*r.Score.Own) + r.Score.HeldOut + r.Score.Own
-	score := float64(validators*sequences) * T / (forward * all)
-	eval := float64(validators*evalSet) * T / (forward * all)
+	score := float64(validators*sequences) * T / judges
+	eval := float64(validators*evalSet) * T / judges
 	apply := perNode * float64(miners+validators) / float64(cores)
 	blocks := func(seconds float64) chain.Block { return chain.Block(math.Ceil(seconds / blockTime.Seconds())) }
 	p := chain.ScheduleParams{First: 28, Lead: 2, Deadline: record}

@@ -81,3 +81,25 @@ func TestSchedule(t *testing.T) {
 		t.Errorf("20 miners have %d blocks to apply and %d in all, 4 have %d and %d", b, many.Length, a, few.Length)
 	}
 }
+
+// However many cores there are, a validator scores on one: between the first block after the deadline and the last in which
+// its vote can leave there is time for all submissions. (On 16 cores it once had time for one of four.)
+func TestScheduleLeavesTimeToScore(t *testing.T) {
+	r, err := preset.Run("local", 24)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cores := range []int{1, 2, 16, 64} {
+		for _, n := range []struct{ miners, validators int }{{1, 1}, {4, 2}, {20, 2}, {20, 8}} {
+			for _, speed := range []float64{50_000, 7_000, 500} {
+				p := schedule(r, speed, cores, n.miners, n.validators)
+				forward := n.miners*(r.Score.HeldOut+3*r.Score.Own) + r.Score.HeldOut + r.Score.Own
+				alone := float64(forward*r.Model.Seq) / (3 * speed)
+				share := float64(n.validators) / float64(min(cores, n.validators))
+				if have := float64(p.ScoreBy-p.Deadline-1-3) * blockTime.Seconds(); have < alone*share {
+					t.Errorf("%d cores, %v, %v tokens/s: %.2f s to score what takes %.2f s", cores, n, speed, have, alone*share)
+				}
+			}
+		}
+	}
+}

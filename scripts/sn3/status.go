@@ -126,6 +126,10 @@ func printVerdict(n *network, v chain.Neuron, ev scoring.Evidence, who chain.Neu
 		if d.Reason != "" {
 			fmt.Printf(": %s", d.Reason)
 		}
+		if d.Status != "scored" && d.GainErr == 0 { // nothing was measured
+			fmt.Printf("\n  %d inner steps, %d bytes; rating %.3f\n", d.Steps, d.Bytes, d.Rating)
+			return
+		}
 		fmt.Printf("\n  score %d: held-out gain %.5f ± %.5f nats per token (trial step %.3f)\n", d.Score, d.Gain, d.GainErr, ev.Trial)
 		fmt.Printf("  own data %.4f against unseen %.4f: z %.1f, accumulated %.1f\n", d.Own, d.Unseen, d.Z, d.Proof)
 		fmt.Printf("  %d inner steps, %d bytes, norm %.3g (clip %.2f); rating %.3f\n", d.Steps, d.Bytes, d.Norm, d.Clip, d.Rating)
