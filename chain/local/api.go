@@ -30,6 +30,7 @@ type Status struct {
 const (
 	QueryStatus    = "status"    // []
 	QueryAccount   = "account"   // [account in hex] -> AccountInfo
+	QueryBalance   = "balance"   // [account in hex@block] -> chain.Amount
 	QueryTx        = "tx"        // [hash] -> TxInfo
 	QuerySnapshot  = "snapshot"  // [block] -> chain.Snapshot
 	QuerySelection = "selection" // [window] -> chain.Selection

@@ -69,6 +69,11 @@ func (c *Client) Balance(ctx context.Context, k chain.Coldkey) (chain.Amount, er
 	return a.Balance, err
 }
 
+// BalanceAt is what an account held as of block b, as long as the chain keeps it.
+func (c *Client) BalanceAt(ctx context.Context, k chain.Coldkey, b chain.Block) (chain.Amount, error) {
+	return query[chain.Amount](ctx, c, QueryBalance, k.String()+"@"+number(b))
+}
+
 // Snapshot implements chain.Reader.
 func (c *Client) Snapshot(ctx context.Context, b chain.Block) (*chain.Snapshot, error) {
 	s, err := query[*chain.Snapshot](ctx, c, QuerySnapshot, number(b))

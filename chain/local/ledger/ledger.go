@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -247,6 +248,8 @@ func (l *Ledger) answer(name, arg string) (any, error) {
 		}
 		balance, nonce := l.st.Account(k)
 		return local.AccountInfo{Balance: balance, Nonce: nonce}, nil
+	case local.QueryBalance:
+		return l.balance(arg)
 	case local.QueryTx:
 		var h chain.Hash
 		if err := h.UnmarshalText([]byte(arg)); err != nil {
@@ -259,6 +262,17 @@ func (l *Ledger) answer(name, arg string) (any, error) {
 		return info, nil
 	}
 	return l.numbered(name, arg)
+}
+
+// balance answers account@block.
+func (l *Ledger) balance(arg string) (any, error) {
+	account, block, _ := strings.Cut(arg, "@")
+	var k chain.Coldkey
+	n, err := strconv.ParseUint(block, 10, 64)
+	if err := errors.Join(err, k.UnmarshalText([]byte(account))); err != nil {
+		return nil, fmt.Errorf("%w: balance: %v", ErrQuery, err)
+	}
+	return l.st.BalanceAt(k, chain.Block(n))
 }
 
 // numbered answers the queries whose argument is a number.

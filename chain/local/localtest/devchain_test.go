@@ -113,6 +113,12 @@ func TestPruned(t *testing.T) {
 		if old, err := c.Selection(ctx, 0); err != nil || len(old.Winners) != 0 { // nobody ever voted: known to be empty
 			t.Errorf("%s: old selection: %+v, %v", name, old, err)
 		}
+		if _, err := c.BalanceAt(ctx, chain.Coldkey{}, 2); !errors.Is(err, chain.ErrPruned) {
+			t.Errorf("%s: old balance: %v", name, err)
+		}
+		if _, err := c.BalanceAt(ctx, chain.Coldkey{}, 1000); !errors.Is(err, chain.ErrNotYet) {
+			t.Errorf("%s: balance to come: %v", name, err)
+		}
 		if _, err := c.Beacon(ctx, 2); !errors.Is(err, chain.ErrPruned) {
 			t.Errorf("%s: old beacon: %v", name, err)
 		}

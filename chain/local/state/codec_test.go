@@ -60,6 +60,12 @@ func TestStoredFormsRoundTrip(t *testing.T) {
 		a := account{chain.Amount(u64.Draw(t, "balance")), u64.Draw(t, "nonce")}
 		gotAccount, err := decodeAccount(encodeAccount(a))
 		same("account", a, gotAccount, err)
+		var hist []balance
+		for i := range rapid.IntRange(2, 5).Draw(t, "balances") {
+			hist = append(hist, balance{chain.Block(100*i + rapid.IntRange(0, 99).Draw(t, "from")), chain.Amount(u64.Draw(t, "amount"))})
+		}
+		gotHist, err := decodeHistory(encodeHistory(hist))
+		same("history", hist, gotHist, err)
 		p := drawPublished(t, drawID(t))
 		gotPublished, err := decodePublished(p.Hotkey, appendPublished(nil, p))
 		same("record", p, gotPublished, err)
@@ -99,6 +105,9 @@ func recode(kind byte, v []byte) (again []byte, err error) {
 	case 'a':
 		x, err := decodeAccount(v)
 		return encodeAccount(x), err
+	case 'c':
+		x, err := decodeHistory(v)
+		return encodeHistory(x), err
 	case 'r':
 		x, err := decodePublished(chain.Hotkey{}, v)
 		return appendPublished(nil, x), err
@@ -124,6 +133,7 @@ func FuzzDecodeStored(f *testing.F) {
 	rec := chain.Published{Hotkey: chain.Hotkey{1}, Record: chain.Record{Locator: []byte("here"), Body: []byte{1, 2}}}
 	f.Add(byte('m'), encodeMeta(meta{Height: 3}))
 	f.Add(byte('a'), encodeAccount(account{1, 2}))
+	f.Add(byte('c'), encodeHistory([]balance{{1, 2}, {3, 4}}))
 	f.Add(byte('r'), appendPublished(nil, rec))
 	f.Add(byte('s'), encodeSeat(seat{Neuron: neuron, Weights: []yuma.Entry{{UID: 1, Value: 2}}}))
 	f.Add(byte('p'), encodeSnapshot(&chain.Snapshot{Neurons: []chain.Neuron{neuron}, Records: []chain.Published{rec, {Hotkey: chain.Hotkey{2}}}}))
@@ -161,12 +171,12 @@ func TestStoredFormsArePinned(t *testing.T) {
 	p := chain.Published{Hotkey: chain.Hotkey{13}, At: 14, Record: chain.Record{Locator: []byte{15}, Digest: chain.Hash{16}, Body: []byte{17}}}
 	w := chain.Winner{Candidate: chain.Candidate{UID: 18, Hotkey: chain.Hotkey{19}, Shard: 20, Locator: []byte{21}, Digest: chain.Hash{22}}, Score: 23}
 	h := sha256.New()
-	for _, b := range [][]byte{encodeMeta(meta{Height: 24, Issued: 25, Burned: 26}), encodeAccount(account{27, 28}), appendPublished(nil, p),
+	for _, b := range [][]byte{encodeMeta(meta{Height: 24, Issued: 25, Burned: 26}), encodeAccount(account{27, 28}), encodeHistory([]balance{{34, 35}, {36, 37}}), appendPublished(nil, p),
 		encodeSeat(seat{n, []yuma.Entry{{UID: 29, Value: 30}}, []yuma.Entry{{UID: 31, Value: 32}}}),
 		encodeSnapshot(&chain.Snapshot{Neurons: []chain.Neuron{n}, Records: []chain.Published{p}}), encodeSelection(chain.Selection{Root: chain.Hash{33}, Winners: []chain.Winner{w}})} {
 		h.Write(b)
 	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != "5b5fe31eebf5a705923b845e8f99601acfd611db6a9bbe09ef7d0fb72b3f89d4" || stateVersion != 1 {
+	if got := hex.EncodeToString(h.Sum(nil)); got != "5f9839c5851638dbac81af4bc8b306729e82c6b5cd89823bdf0f756f369b56fd" || stateVersion != 2 {
 		t.Errorf("stored forms of version %d hash to %s", stateVersion, got)
 	}
 }

@@ -122,6 +122,7 @@ func (s *State) register(h chain.Hotkey, c chain.Coldkey) {
 }
 
 func (s *State) setAccount(k chain.Coldkey, a account) {
+	s.changed(k, s.accounts[k].Balance, a.Balance)
 	s.accounts[k] = a
 	s.touch(accountKey(k))
 }

@@ -66,7 +66,8 @@ type State struct {
 
 	meta       meta
 	accounts   map[chain.Coldkey]account
-	seats      []seat // index = uid
+	history    map[chain.Coldkey][]balance // of accounts whose balance changed lately
+	seats      []seat                      // index = uid
 	byHotkey   map[chain.Hotkey]int
 	records    map[chain.Hotkey]chain.Published
 	snapshots  map[chain.Block]*chain.Snapshot
@@ -110,7 +111,7 @@ func empty(g *Genesis) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &State{gen: g, run: run, sched: sched, accounts: map[chain.Coldkey]account{}, byHotkey: map[chain.Hotkey]int{},
+	return &State{gen: g, run: run, sched: sched, accounts: map[chain.Coldkey]account{}, history: map[chain.Coldkey][]balance{}, byHotkey: map[chain.Hotkey]int{},
 		records: map[chain.Hotkey]chain.Published{}, snapshots: map[chain.Block]*chain.Snapshot{},
 		selections: map[chain.Window]chain.Selection{}, beacons: map[chain.Round][]byte{}, dirty: map[string]bool{}}, nil
 }
@@ -258,6 +259,7 @@ func (s *State) prune() {
 			s.touch(roundKey(r))
 		}
 	}
+	s.pruneHistory(limit)
 	outcomes := s.outcomes()
 	for w, x := range s.selections { // any order: what is deleted is a set
 		old := uneventful(x) || len(outcomes) > s.gen.Params.KeepWindows && w < outcomes[len(outcomes)-s.gen.Params.KeepWindows]

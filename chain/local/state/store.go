@@ -29,6 +29,7 @@ var (
 func (s *State) touch(key string) { s.dirty[key] = true }
 
 func accountKey(k chain.Coldkey) string { return "a" + string(k[:]) }
+func historyKey(k chain.Coldkey) string { return "c" + string(k[:]) }
 func recordKey(h chain.Hotkey) string   { return "r" + string(h[:]) }
 func seatKey(uid int) string            { return "s" + number(uint64(uid)) }
 func snapshotKey(b chain.Block) string  { return "p" + number(uint64(b)) }
@@ -50,6 +51,10 @@ func (s *State) value(key string) []byte {
 		return encodeMeta(s.meta)
 	case 'a':
 		return encodeAccount(s.accounts[chain.Coldkey([]byte(key[1:]))])
+	case 'c':
+		if h := s.history[chain.Coldkey([]byte(key[1:]))]; len(h) > 0 {
+			return encodeHistory(h)
+		}
 	case 'r':
 		return appendPublished(nil, s.records[chain.Hotkey([]byte(key[1:]))])
 	case 's':
@@ -130,6 +135,9 @@ func (s *State) load(key string, v []byte, seats map[int]seat) (err error) {
 	case named && key[0] == 'a':
 		id := chain.Coldkey([]byte(key[1:]))
 		s.accounts[id], err = decodeAccount(v)
+	case named && key[0] == 'c':
+		id := chain.Coldkey([]byte(key[1:]))
+		s.history[id], err = decodeHistory(v)
 	case named && key[0] == 'r':
 		id := chain.Hotkey([]byte(key[1:]))
 		s.records[id], err = decodePublished(id, v)
