@@ -11,8 +11,12 @@ import (
 // Names lists the presets in the order of the help text.
 func Names() []string { return []string{"local", "wire"} }
 
+// LeastWindows is for how many windows the learning rate is planned at least: a network that was made for fewer goes on with
+// the next make up, and would then stand at its floor before it has learned anything.
+const LeastWindows = 24
+
 // Run returns the descriptor of a preset for a network that is planned to run for windows windows (0 or less = until
-// stopped, which plans the learning rate for 67).
+// stopped, which plans the learning rate for 67; fewer than LeastWindows plan for so many).
 //
 // Figures: notes/local-preset.md. The schedule is filled with the shortest legal one; the launcher replaces it by what it
 // measured.
@@ -33,6 +37,7 @@ func local(windows int) *chain.Run {
 	if windows <= 0 {
 		windows = 67
 	}
+	windows = max(windows, LeastWindows)
 	const innerSteps = 10
 	return &chain.Run{
 		Version:   chain.RunVersion,

@@ -12,7 +12,7 @@ import (
 // k and learning rate are defined for every window, and encoding gives it back.
 func TestPresets(t *testing.T) {
 	for _, name := range Names() {
-		for _, windows := range []int{-1, 0, 1, 24, 67, 1000} {
+		for _, windows := range []int{-1, 0, 1, 23, 24, 67, 1000} {
 			r, err := Run(name, windows)
 			if err != nil {
 				t.Fatal(err)
@@ -24,7 +24,7 @@ func TestPresets(t *testing.T) {
 			if err := r.Schedule.Validate(); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
-			if want := max(windows, 0); want == 0 && r.Train.Total != 670 || want > 0 && r.Train.Total != want*r.Train.InnerSteps {
+			if want := max(windows, 0); want == 0 && r.Train.Total != 670 || want > 0 && r.Train.Total != max(want, LeastWindows)*r.Train.InnerSteps {
 				t.Errorf("%s, %d windows: learning rate planned for %d steps", name, windows, r.Train.Total)
 			}
 			if r.Tempo != 2*r.Schedule.Length {
