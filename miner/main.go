@@ -14,6 +14,7 @@ import (
 	"sn3/internal/proc"
 	"sn3/internal/replica"
 	"sn3/miner/mining"
+	"sn3/model"
 	"sn3/model/cpu"
 	"sn3/model/graph"
 )
@@ -54,7 +55,7 @@ func mine(c *cli.Context) error {
 	if err := n.Registered(ctx); err != nil {
 		return proc.Ended(ctx, err)
 	}
-	trainer, err := engine.NewTrainer(replica.ModelConfig(n.Run), replica.Optimizer(n.Run), c.Int("threads"))
+	trainer, err := engine.NewTrainer(replica.ModelConfig(n.Run), replica.Optimizer(n.Run), model.Options{Threads: c.Int("threads")})
 	if err != nil {
 		return fmt.Errorf("make trainer: %w", err)
 	}

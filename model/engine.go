@@ -89,36 +89,42 @@ type Forwarder interface {
 	Logits(dst []float32, x []int32, B, T int) error
 }
 
-// Optimizer is AdamW with its schedule: warm-up, flat, linear down to LR·MinLR over the last Decay of Total global steps.
-// Norms and the embedding are not decayed.
-type Optimizer struct {
-	LR, MinLR, Decay  float64
-	Warmup, Total     int
-	Beta1, Beta2, Eps float64
-	WeightDecay, Clip float64             // Clip 0 = none
-	Decays            func(t Tensor) bool // which tensors are decayed; nil: matrices other than the embedding
+// Decoder continues one sequence with a cache of keys and values, so that a token costs one row. Not safe for concurrent use.
+type Decoder interface {
+	// Reset replaces the parameters and empties the sequence.
+	Reset(ctx context.Context, w Weights) error
+	// Next appends the tokens x to the sequence and writes the logits after the last of them, (V), to dst. It fails, and
+	// changes nothing, if the sequence would grow beyond the decoder's length.
+	Next(dst []float32, x []int32) error
+	// Rewind shortens the sequence to n tokens.
+	Rewind(n int)
 }
 
-// Rate is the learning rate of global step s (0-based).
-func (o Optimizer) Rate(s uint64) float64 {
-	total, warm := float64(o.Total), float64(o.Warmup)
-	x := float64(s)
-	if x < warm {
-		return o.LR * (x + 1) / warm
-	}
-	from := total * (1 - o.Decay)
-	if x <= from || o.Decay == 0 {
-		return o.LR
-	}
-	if x >= total {
-		return o.LR * o.MinLR
-	}
-	return o.LR * (1 - (1-o.MinLR)*(x-from)/(total-from))
+// Precision is what the operands of matrix products are rounded to. Sums, norms, softmax, losses, gradients, moments and
+// master parameters are float32 in both.
+type Precision string
+
+// The precisions. BF16 rounds to nearest even; it trains in the same time steps to nearly the same loss (LOG.md).
+const (
+	F32  Precision = "f32"
+	BF16 Precision = "bf16"
+)
+
+// Options say how an engine runs; the zero value is float32 on one thread with whole batches.
+type Options struct {
+	Threads    int       // compute threads of an engine on the CPU; below 1 is 1
+	Precision  Precision // "" is F32
+	MicroBatch int       // sequences in the model at once; a batch's gradients are summed over its parts in order. 0: all
 }
 
-// Engine makes trainers and judges for one configuration; threads is the number of compute threads it may use.
+// Engine makes trainers and judges for one configuration.
 type Engine interface {
 	Name() string
-	NewTrainer(c Config, o Optimizer, threads int) (Trainer, error)
-	NewJudge(c Config, threads int) (Judge, error)
+	NewTrainer(c Config, o Optimizer, opt Options) (Trainer, error)
+	NewJudge(c Config, opt Options) (Judge, error)
+}
+
+// Generator is an Engine that can also decode; seq is the most tokens of a sequence.
+type Generator interface {
+	NewDecoder(c Config, seq int, opt Options) (Decoder, error)
 }

@@ -15,6 +15,7 @@ import (
 	"sn3/internal/node"
 	"sn3/internal/proc"
 	"sn3/internal/replica"
+	"sn3/model"
 	"sn3/model/cpu"
 	"sn3/model/graph"
 	"sn3/validator/scoring"
@@ -44,7 +45,7 @@ func validate(c *cli.Context) error {
 	if err := n.Permitted(ctx); err != nil {
 		return proc.Ended(ctx, err)
 	}
-	judge, err := engine.NewJudge(replica.ModelConfig(n.Run), c.Int("threads"))
+	judge, err := engine.NewJudge(replica.ModelConfig(n.Run), model.Options{Threads: c.Int("threads")})
 	if err != nil {
 		return fmt.Errorf("make judge: %w", err)
 	}

@@ -128,7 +128,7 @@ func (n *Net) run(x *Node, f func(ctx context.Context) error) *Node {
 func (n *Net) StartMiner(name string, o NodeOptions) *Node {
 	n.T.Helper()
 	x, d := n.start(name, false, &o)
-	tr, err := cpu.New("").NewTrainer(replica.ModelConfig(n.Run), replica.Optimizer(n.Run), 1)
+	tr, err := cpu.New("").NewTrainer(replica.ModelConfig(n.Run), replica.Optimizer(n.Run), model.Options{})
 	if err != nil {
 		n.T.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func (n *Net) StartMiner(name string, o NodeOptions) *Node {
 func (n *Net) StartValidator(name string, o NodeOptions) *Node {
 	n.T.Helper()
 	x, d := n.start(name, true, &o)
-	j, err := cpu.New("").NewJudge(replica.ModelConfig(n.Run), 1)
+	j, err := cpu.New("").NewJudge(replica.ModelConfig(n.Run), model.Options{})
 	if err != nil {
 		n.T.Fatal(err)
 	}

@@ -32,7 +32,7 @@ func config(t *testing.T, dir string, change func(*chain.Run)) Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr, err := cpu.New("").NewTrainer(replica.ModelConfig(run), replica.Optimizer(run), 1)
+	tr, err := cpu.New("").NewTrainer(replica.ModelConfig(run), replica.Optimizer(run), model.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package cpu
 import (
 	"fmt"
 	"math"
+	"sn3/model"
 	"strings"
 	"testing"
 )
@@ -88,10 +89,10 @@ func TestEngineRefuses(t *testing.T) {
 	bad := c
 	bad.HeadDim = 5
 	for name, e := range map[string]func() error{
-		"trainer, kernels": func() error { _, err := New("gpu").NewTrainer(c, usual(), 1); return err },
-		"judge, kernels":   func() error { _, err := New("gpu").NewJudge(c, 1); return err },
-		"trainer, shape":   func() error { _, err := New("").NewTrainer(bad, usual(), 1); return err },
-		"judge, shape":     func() error { _, err := New("").NewJudge(bad, 1); return err },
+		"trainer, kernels": func() error { _, err := New("gpu").NewTrainer(c, usual(), model.Options{}); return err },
+		"judge, kernels":   func() error { _, err := New("gpu").NewJudge(c, model.Options{}); return err },
+		"trainer, shape":   func() error { _, err := New("").NewTrainer(bad, usual(), model.Options{}); return err },
+		"judge, shape":     func() error { _, err := New("").NewJudge(bad, model.Options{}); return err },
 		"full disk": func() error {
 			tr, _ := randomTrainer(t, "", c, 1, usual())
 			return tr.Save(brokenReader{})

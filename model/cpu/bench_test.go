@@ -30,7 +30,7 @@ func BenchmarkTrainStep(b *testing.B) {
 	for _, k := range []string{"", "portable"} {
 		b.Run("local/kernels="+k, func(b *testing.B) {
 			c := localConfig()
-			tr, err := New(k).NewTrainer(c, model.Optimizer{LR: 1e-3, Warmup: 1, Total: 1000, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1}, 1)
+			tr, err := New(k).NewTrainer(c, model.Optimizer{LR: 1e-3, Warmup: 1, Total: 1000, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1}, model.Options{})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -57,7 +57,7 @@ func BenchmarkTrainStep(b *testing.B) {
 }
 
 func BenchmarkJudge(b *testing.B) {
-	j, err := New("").NewJudge(localConfig(), 1)
+	j, err := New("").NewJudge(localConfig(), model.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -25,12 +25,12 @@ func New(kernels string) Engine { return Engine{kernels} }
 func (Engine) Name() string { return "cpu" }
 
 // NewTrainer implements model.Engine. The trainer starts with zero parameters: call Reset first.
-func (e Engine) NewTrainer(c model.Config, o model.Optimizer, threads int) (model.Trainer, error) {
+func (e Engine) NewTrainer(c model.Config, o model.Optimizer, opt model.Options) (model.Trainer, error) {
 	k, err := kern.Select(e.kernels)
 	if err != nil {
 		return nil, err
 	}
-	n, err := newNet(c, k, threads, true)
+	n, err := newNet(c, k, opt.Threads, true)
 	if err != nil {
 		return nil, err
 	}
@@ -48,12 +48,12 @@ func (e Engine) NewTrainer(c model.Config, o model.Optimizer, threads int) (mode
 }
 
 // NewJudge implements model.Engine.
-func (e Engine) NewJudge(c model.Config, threads int) (model.Judge, error) {
+func (e Engine) NewJudge(c model.Config, opt model.Options) (model.Judge, error) {
 	k, err := kern.Select(e.kernels)
 	if err != nil {
 		return nil, err
 	}
-	n, err := newNet(c, k, threads, false)
+	n, err := newNet(c, k, opt.Threads, false)
 	if err != nil {
 		return nil, err
 	}

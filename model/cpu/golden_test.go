@@ -98,7 +98,7 @@ func checkGolden(t *testing.T, dir, kernels string) {
 		t.Fatal(err)
 	}
 	ctx, b := context.Background(), g.batch()
-	j, err := New(kernels).NewJudge(c, 1)
+	j, err := New(kernels).NewJudge(c, model.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func goldenTrainer(t *testing.T, c model.Config, g goldenCase, kernels string) *
 	if g.AdamW.Clip != nil {
 		o.Clip = *g.AdamW.Clip
 	}
-	tr, err := New(kernels).NewTrainer(c, o, 1)
+	tr, err := New(kernels).NewTrainer(c, o, model.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -91,7 +91,7 @@ func (g *goldenTrain) run(t *testing.T, dir, kernels string, stream []int32) {
 	}
 	o := model.Optimizer{Total: g.Steps, Beta1: g.AdamW.Betas[0], Beta2: g.AdamW.Betas[1], Eps: g.AdamW.Eps, WeightDecay: g.AdamW.Decay, Clip: g.AdamW.Clip,
 		Decays: func(model.Tensor) bool { return true }}
-	x, err := New(kernels).NewTrainer(c, o, 2)
+	x, err := New(kernels).NewTrainer(c, o, model.Options{Threads: 2})
 	if err == nil {
 		err = x.Reset(context.Background(), w)
 	}

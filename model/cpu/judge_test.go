@@ -38,7 +38,7 @@ func randomDelta(l *model.Layout, seed uint64) (s sparse) {
 
 func newJudge(t *testing.T, c model.Config, w model.Weights) *Judge {
 	t.Helper()
-	x, err := New("").NewJudge(c, 2)
+	x, err := New("").NewJudge(c, model.Options{Threads: 2})
 	if err == nil {
 		err = x.Reset(context.Background(), w)
 	}

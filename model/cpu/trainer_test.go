@@ -17,7 +17,7 @@ import (
 // randomTrainer has weights far from special values: norms away from 1, nothing tiny. rows are they, row-major.
 func randomTrainer(t testing.TB, kernels string, c model.Config, threads int, o model.Optimizer) (tr *Trainer, rows []float32) {
 	t.Helper()
-	x, err := New(kernels).NewTrainer(c, o, threads)
+	x, err := New(kernels).NewTrainer(c, o, model.Options{Threads: threads})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestBitsDoNotDependOnThreads(t *testing.T) {
 			for i := range uint64(3) {
 				train(t, tr, i, tokens(i, 5, 50, c.Vocab))
 			}
-			j, err := New(kernels).NewJudge(c, threads)
+			j, err := New(kernels).NewJudge(c, model.Options{Threads: threads})
 			if err != nil || j.Reset(context.Background(), tr.Trained()) != nil {
 				t.Fatal(err)
 			}

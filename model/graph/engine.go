@@ -21,8 +21,8 @@ func New() Engine { return Engine{} }
 // Name implements model.Engine.
 func (Engine) Name() string { return "gorgonia" }
 
-// NewTrainer implements model.Engine; threads is not used.
-func (Engine) NewTrainer(c model.Config, o model.Optimizer, _ int) (model.Trainer, error) {
+// NewTrainer implements model.Engine; options are not used.
+func (Engine) NewTrainer(c model.Config, o model.Optimizer, _ model.Options) (model.Trainer, error) {
 	l, err := model.NewLayout(c)
 	if err != nil {
 		return nil, err
@@ -31,8 +31,8 @@ func (Engine) NewTrainer(c model.Config, o model.Optimizer, _ int) (model.Traine
 	return &Trainer{weights: weights{l, make([]float32, p)}, opt: o, grad: make([]float32, p), m: make([]float32, p), v: make([]float32, p)}, nil
 }
 
-// NewJudge implements model.Engine; threads is not used.
-func (Engine) NewJudge(c model.Config, _ int) (model.Judge, error) {
+// NewJudge implements model.Engine; options are not used.
+func (Engine) NewJudge(c model.Config, _ model.Options) (model.Judge, error) {
 	l, err := model.NewLayout(c)
 	if err != nil {
 		return nil, err

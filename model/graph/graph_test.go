@@ -52,11 +52,11 @@ func TestCPUGradientsAgainstGorgonia(t *testing.T) {
 	ctx := context.Background()
 	for name, c := range configs() {
 		w, b := start(t, c, 7), batch(r, c)
-		g, err := New().NewTrainer(c, model.Optimizer{}, 1)
+		g, err := New().NewTrainer(c, model.Optimizer{}, model.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		h, err := cpu.New("").NewTrainer(c, model.Optimizer{}, 1)
+		h, err := cpu.New("").NewTrainer(c, model.Optimizer{}, model.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,7 +102,7 @@ func TestEnginesTrainAlike(t *testing.T) {
 	o := model.Optimizer{LR: 3e-3, Total: 100, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Clip: 1}
 	var losses [2][]float64
 	for i, e := range []model.Engine{New(), cpu.New("")} {
-		tr, err := e.NewTrainer(c, o, 1)
+		tr, err := e.NewTrainer(c, o, model.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +118,7 @@ func TestEnginesTrainAlike(t *testing.T) {
 		if _, err := tr.Train(ctx, repeated{b}, model.Budget{First: 4, Steps: 2}); err != nil {
 			t.Fatal(err)
 		}
-		j, err := e.NewJudge(c, 1)
+		j, err := e.NewJudge(c, model.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -32,7 +32,7 @@ func l2(a, b []float32) float64 {
 
 func trainer(t testing.TB, e model.Engine, c model.Config, o model.Optimizer, w model.Weights) model.Trainer {
 	t.Helper()
-	tr, err := e.NewTrainer(c, o, 1)
+	tr, err := e.NewTrainer(c, o, model.Options{})
 	if err == nil {
 		err = tr.Reset(context.Background(), w)
 	}

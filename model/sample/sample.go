@@ -26,7 +26,7 @@ type Sampler struct {
 
 // New loads weights into the CPU engine.
 func New(c model.Config, w model.Weights) (*Sampler, error) {
-	j, err := cpu.New("").NewJudge(c, 1)
+	j, err := cpu.New("").NewJudge(c, model.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -114,7 +114,7 @@ func (t *trial) hire(dir string) error {
 	for i := range n {
 		m := &miner{e: make([]float32, t.layout.Params())}
 		var err error
-		if m.trainer, err = cpu.New("").NewTrainer(t.cfg, replica.Optimizer(t.run), t.threads); err != nil {
+		if m.trainer, err = cpu.New("").NewTrainer(t.cfg, replica.Optimizer(t.run), model.Options{Threads: t.threads}); err != nil {
 			return err
 		}
 		if t.arm.twoBit {

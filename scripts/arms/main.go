@@ -131,7 +131,7 @@ func newLab(ctx context.Context, c *cli.Context) (*lab, error) {
 	if l.layout, err = model.NewLayout(l.cfg); err != nil {
 		return nil, err
 	}
-	if l.judge, err = cpu.New("").NewJudge(l.cfg, l.threads); err != nil {
+	if l.judge, err = cpu.New("").NewJudge(l.cfg, model.Options{Threads: l.threads}); err != nil {
 		return nil, err
 	}
 	return l, l.openText(ctx, c.String("text"), c.Int("held-out"))

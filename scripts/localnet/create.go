@@ -65,7 +65,7 @@ func corpusDir(ctx context.Context, text string) (string, error) {
 // measure trains the preset's model for about two seconds on one core, with the kernels that the nodes will be told to use.
 func measure(ctx context.Context, r *chain.Run) (tokensPerSecond float64, err error) {
 	c := replica.ModelConfig(r)
-	t, err := cpu.New(os.Getenv("SN3_KERNELS")).NewTrainer(c, replica.Optimizer(r), 1)
+	t, err := cpu.New(os.Getenv("SN3_KERNELS")).NewTrainer(c, replica.Optimizer(r), model.Options{})
 	if err != nil {
 		return 0, err
 	}

@@ -52,7 +52,7 @@ func heldOut(ctx context.Context, d *data.Dataset, c model.Config, w *model.Flat
 	if err != nil {
 		return 0, err
 	}
-	j, err := cpu.New("").NewJudge(c, 2)
+	j, err := cpu.New("").NewJudge(c, model.Options{Threads: 2})
 	if err != nil {
 		return 0, err
 	}

@@ -92,7 +92,7 @@ func (w *workshop) model() {
 	m := gradients.Manifest{Run: w.run.Hash(), Window: 3, Base: root, Payload: p.Sum(), Sealed: p.Sum(), Length: p.Size(), Steps: 10}
 	w.add("manifest/"+chain.Hash(sha256.Sum256(m.Encode())).String(), m.Encode(), "manifest of a submission", `"Window": 3`, p.Sum().String())
 
-	trainer, err := cpu.New("").NewTrainer(cfg, replica.Optimizer(w.run), 1)
+	trainer, err := cpu.New("").NewTrainer(cfg, replica.Optimizer(w.run), model.Options{})
 	w.ok(err)
 	var moments strings.Builder
 	moments.Write(binary.BigEndian.AppendUint64(nil, 7))

@@ -66,7 +66,7 @@ func evalCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			judge, err := cpu.New("").NewJudge(cfg, runtime.NumCPU())
+			judge, err := cpu.New("").NewJudge(cfg, model.Options{Threads: runtime.NumCPU()})
 			if err != nil {
 				return err
 			}
