@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
+	"strings"
 )
 
 // RunVersion is the version of the descriptor and of the rules it implies.
-const RunVersion = 1
+const RunVersion = 2
 
 // Run is the run descriptor: everything a node needs to know to take part. Its canonical bytes are Go's encoding/json of
 // this struct; the network pins their SHA-256. A change takes effect only at a window boundary announced ahead.
@@ -21,7 +23,7 @@ type Run struct {
 	Loopback   bool           `json:"loopback"` // a local network: buckets and peers live on 127.0.0.1
 	Seed       uint64         `json:"seed"`     // of the initial model
 	Model      ModelSpec      `json:"model"`
-	Tokenizer  string         `json:"tokenizer"` // "bytes"
+	Tokenizer  string         `json:"tokenizer"` // "bytes", or the SHA-256 in hex of a tokenizer.json, the object data/<it>
 	Dataset    DatasetSpec    `json:"dataset"`
 	Schedule   ScheduleParams `json:"schedule"`
 	Rules      Rules          `json:"rules"`
@@ -47,6 +49,17 @@ type ModelSpec struct {
 	Tied      bool    `json:"tied"`
 	RopeTheta float64 `json:"rope_theta"`
 	NormEps   float64 `json:"norm_eps"`
+
+	Rope *RopeSpec `json:"rope,omitempty"` // scaling of the rotary frequencies; absent: none
+}
+
+// RopeSpec is model.RopeScaling.
+type RopeSpec struct {
+	Type     string  `json:"type"` // "linear" or "llama3"
+	Factor   float64 `json:"factor"`
+	LowFreq  float64 `json:"low_freq,omitempty"`
+	HighFreq float64 `json:"high_freq,omitempty"`
+	Original int     `json:"original,omitempty"` // context before scaling
 }
 
 // DatasetSpec pins the training and held-out text.
@@ -54,6 +67,8 @@ type DatasetSpec struct {
 	Locator  []byte `json:"locator"`  // of the data bucket, as in Record
 	Manifest Hash   `json:"manifest"` // SHA-256 of the object data/<manifest>
 	Root     Hash   `json:"root"`     // Merkle root over the pages
+
+	Mirrors [][]byte `json:"mirrors,omitempty"` // locators of buckets with the same objects, tried in order
 }
 
 // TrainSpec are the inner steps.
@@ -61,10 +76,11 @@ type TrainSpec struct {
 	InnerSteps  int     `json:"inner_steps"` // H
 	Batch       int     `json:"batch"`       // B, sequences per inner step
 	LR          float64 `json:"lr"`
-	MinLR       float64 `json:"min_lr"` // floor, as a fraction of LR
-	Warmup      int     `json:"warmup"` // global steps w·H + i
-	Total       int     `json:"total"`  // global steps; after it LR stays at its floor
-	Decay       float64 `json:"decay"`  // last fraction of Total that goes down linearly
+	MinLR       float64 `json:"min_lr"`   // floor, as a fraction of LR
+	Warmup      int     `json:"warmup"`   // global steps w·H + i
+	Total       int     `json:"total"`    // global steps; after it LR stays at its floor
+	Schedule    string  `json:"schedule"` // "wsd": warm-up, flat, linear decay; "cosine": warm-up, half a cosine
+	Decay       float64 `json:"decay"`    // wsd: last fraction of Total that goes down
 	Beta1       float64 `json:"beta1"`
 	Beta2       float64 `json:"beta2"`
 	Eps         float64 `json:"eps"`
@@ -97,6 +113,14 @@ type ScoreSpec struct {
 	HeldOut int     `json:"held_out"`         // sequences of held-out data per window
 	Own     int     `json:"own"`              // sequences of the miner's own consumed batches, and as many unseen ones
 	EMA     float64 `json:"ema"`              // weight of a new window in a rating
+}
+
+// MaxMirrors bounds the mirrors of a dataset.
+const MaxMirrors = 8
+
+// isHash says whether s is 64 lower-case hex digits.
+func isHash(s string) bool {
+	return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == ""
 }
 
 // Encode returns the canonical bytes.
@@ -148,8 +172,14 @@ func (r *Run) Validate() error {
 	switch {
 	case r.Network == "" || len(r.Network) > 64:
 		return fmt.Errorf("run descriptor: network name %q", r.Network)
-	case r.Tokenizer != "bytes":
-		return fmt.Errorf("run descriptor: unknown tokenizer %q", r.Tokenizer)
+	case r.Tokenizer != "bytes" && !isHash(r.Tokenizer):
+		return fmt.Errorf("run descriptor: tokenizer %q is neither \"bytes\" nor the SHA-256 of a tokenizer.json", r.Tokenizer)
+	case r.Train.Schedule != "wsd" && r.Train.Schedule != "cosine":
+		return fmt.Errorf("run descriptor: learning-rate schedule %q; this build knows wsd and cosine", r.Train.Schedule)
+	case len(r.Dataset.Mirrors) > MaxMirrors:
+		return fmt.Errorf("run descriptor: %d mirrors of the dataset, at most %d", len(r.Dataset.Mirrors), MaxMirrors)
+	case slices.ContainsFunc(r.Dataset.Mirrors, func(l []byte) bool { return len(l) == 0 || len(l) > MaxLocator }):
+		return fmt.Errorf("run descriptor: a mirror's locator must have 1 to %d bytes", MaxLocator)
 	case len(r.Dataset.Locator) > MaxLocator:
 		return fmt.Errorf("run descriptor: dataset locator of %d bytes", len(r.Dataset.Locator))
 	case r.Train.InnerSteps < 1 || r.Train.Batch < 1 || r.Train.Total < 1:

@@ -10,7 +10,7 @@ import (
 func goodRun() *Run {
 	return &Run{Version: RunVersion, Network: "test", Seed: 1, Model: ModelSpec{Vocab: 256, Width: 8, RopeTheta: 1e4, NormEps: 1e-5}, Tokenizer: "bytes",
 		Schedule: ScheduleParams{First: 4, Length: 8, Lead: 2, Deadline: 2, ScoreBy: 4, Select: 5, Apply: 6}, Rules: Rules{Gather: 15, Shards: 1},
-		Train:   TrainSpec{InnerSteps: 10, Batch: 4, LR: 2e-3, Total: 10, Beta1: 0.9},
+		Train:   TrainSpec{Schedule: "wsd", InnerSteps: 10, Batch: 4, LR: 2e-3, Total: 10, Beta1: 0.9},
 		Payload: PayloadSpec{K: []KStep{{0, 1024}, {10, 512}}, Beta: 0.95}, Outer: OuterSpec{Alpha: 1, MinDivisor: 2, RootEvery: 1},
 		Score: ScoreSpec{Winners: 4, HeldOut: 32, Own: 16, EMA: 0.25}, Checkpoint: 4, Keep: 16, Tempo: 16}
 }

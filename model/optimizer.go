@@ -1,11 +1,13 @@
 package model
 
-// Optimizer is AdamW with its schedule: warm-up, flat, linear down to LR·MinLR over the last Decay of Total global steps.
+// Optimizer is AdamW with its schedule. "wsd", the default: warm-up, flat, linear down to LR·MinLR over the last Decay of Total
+// global steps.
 // Norms and the embedding are not decayed.
 type Optimizer struct {
 	LR, MinLR, Decay  float64
 	Warmup, Total     int
 	Beta1, Beta2, Eps float64
+	Schedule          string              // "", "wsd" or "cosine"
 	WeightDecay, Clip float64             // Clip 0 = none
 	Decays            func(t Tensor) bool // which tensors are decayed; nil: matrices other than the embedding
 }

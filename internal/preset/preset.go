@@ -46,7 +46,7 @@ func local(windows int) *chain.Run {
 		Tokenizer: "bytes",
 		Schedule:  chain.ScheduleParams{First: 4, Length: 8, Lead: 2, Deadline: 2, ScoreBy: 4, Select: 5, Apply: 6},
 		Rules:     chain.Rules{Gather: 15, Shards: 1},
-		Train: chain.TrainSpec{InnerSteps: innerSteps, Batch: 4, LR: 2e-3, MinLR: 0.1, Warmup: 50, Total: windows * innerSteps,
+		Train: chain.TrainSpec{Schedule: "wsd", InnerSteps: innerSteps, Batch: 4, LR: 2e-3, MinLR: 0.1, Warmup: 50, Total: windows * innerSteps,
 			Decay: 0.3, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Clip: 1},
 		Payload:    chain.PayloadSpec{K: []chain.KStep{{From: 0, K: 1024}, {From: 10, K: 512}}, Beta: 0.95},
 		Outer:      chain.OuterSpec{Alpha: 1, MinDivisor: 2, RootEvery: 1},

@@ -2,7 +2,7 @@ package kern
 
 // whole is the part of n that the assembly takes.
 func (k *Kernels) whole(n int) int {
-	if k.simd {
+	if k.level == avx512 {
 		return n &^ 15
 	}
 	return 0
@@ -54,7 +54,7 @@ func (k *Kernels) Add(d, s []float32) {
 // Rope rotates the pairs (a[i], b[i]) by the angles whose cosine and sine are given; sign -1 rotates back.
 func (k *Kernels) Rope(a, b, cos, sin []float32, sign float32) {
 	n := len(a)
-	if k.simd && n%16 == 0 && n > 0 && &a[0] != &b[0] && adjacent(a, b) {
+	if k.level == avx512 && n%16 == 0 && n > 0 && &a[0] != &b[0] && adjacent(a, b) {
 		ropeA(&a[0], &cos[0], &sin[0], n, 1, sign)
 		return
 	}

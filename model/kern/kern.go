@@ -18,8 +18,17 @@ type Kernels struct {
 	// Why says why it was chosen.
 	Why string
 
-	simd bool
+	level level
 }
+
+// level is the instruction set of the float32 code.
+type level uint8
+
+const (
+	portable level = iota
+	avx2           // AVX2 and FMA
+	avx512         // AVX-512 F, DQ, VL, BW
+)
 
 // Names lists the sets in order of preference.
 func Names() []string { return []string{"avx512", "portable"} }
@@ -31,13 +40,13 @@ func Select(name string) (*Kernels, error) {
 	case name == "portable":
 		return &Kernels{Name: name, Why: "forced"}, nil
 	case name == "avx512" && ok:
-		return &Kernels{Name: name, Why: "forced", simd: true}, nil
+		return &Kernels{Name: name, Why: "forced", level: avx512}, nil
 	case name == "avx512":
 		return nil, fmt.Errorf("kernels avx512 cannot run here: %s", missing)
 	case name != "":
 		return nil, fmt.Errorf("unknown kernels %q; use one of %v", name, Names())
 	case ok:
-		return &Kernels{Name: "avx512", Why: "this CPU has AVX-512 F, DQ and VL", simd: true}, nil
+		return &Kernels{Name: "avx512", Why: "this CPU has AVX-512 F, DQ and VL", level: avx512}, nil
 	}
 	return &Kernels{Name: "portable", Why: missing}, nil
 }
@@ -75,7 +84,7 @@ func (k *Kernels) Gemm(threads int, tA, tB bool, m, n, kk int, a []float32, lda 
 		}
 		return
 	}
-	if k.simd {
+	if k.level == avx512 {
 		gemm512(threads, tA, tB, m, n, kk, a, lda, b, ldb, c, ldc, acc)
 		return
 	}
