@@ -171,12 +171,12 @@ func TestLoadRefuses(t *testing.T) {
 		bad[fmt.Sprintf("byte %d", i)] = x
 	}
 	for name, x := range bad {
-		if err := tr.Load(bytes.NewReader(x)); !errors.Is(err, ErrFormat) || tr.state() != want {
+		if err := tr.Load(bytes.NewReader(x)); !errors.Is(err, model.ErrMoments) || tr.state() != want {
 			t.Errorf("%s: %v, state changed: %v", name, err, tr.state() != want)
 		}
 	}
 	other, _ := randomTrainer(t, "", shape(13, 4, 2, 6), 1, usual())
-	if err := other.Load(bytes.NewReader(good)); !errors.Is(err, ErrFormat) {
+	if err := other.Load(bytes.NewReader(good)); !errors.Is(err, model.ErrMoments) {
 		t.Errorf("another model: %v", err)
 	}
 	broken := io.MultiReader(bytes.NewReader(good[:50]), brokenReader{})

@@ -203,7 +203,7 @@ func TestSaveLoad(t *testing.T) {
 		bad := slices.Clone(saved.Bytes())
 		bad[i] ^= 4
 		tr := trainer(t, New(), c, o, at).(*Trainer)
-		if err := tr.Load(bytes.NewReader(bad)); !errors.Is(err, ErrFormat) || tr.step != 0 {
+		if err := tr.Load(bytes.NewReader(bad)); !errors.Is(err, model.ErrMoments) || tr.step != 0 {
 			t.Fatalf("byte %d: %v, step %d", i, err, tr.step)
 		}
 	}

@@ -1,0 +1,121 @@
+package model
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+)
+
+// ErrMoments: the bytes are not saved moments of this model and version.
+var ErrMoments = errors.New("model: not a saved optimizer of this model")
+
+// momentsMagic starts saved moments: magic, layout hash, step u64 BE, m and v as little-endian f32 row-major in tensor order,
+// SHA-256 of all (FORMAT.md, "Files of a node"). Every engine that keeps float32 moments writes these bytes, so that a miner
+// may change its engine; one that keeps others takes a magic of its own, which this one refuses.
+const momentsMagic = "sn3adam1"
+
+// momentsHead is the length of what comes before m.
+const momentsHead = len(momentsMagic) + sha256.Size + 8
+
+// momentsPiece is how many values are converted at a time.
+const momentsPiece = 16 << 10
+
+// SaveMoments writes AdamW's moments m and v, row-major in tensor order, and the number of steps made.
+func SaveMoments(w io.Writer, l *Layout, step uint64, m, v []float32) error {
+	if len(m) != l.Params() || len(v) != l.Params() {
+		return fmt.Errorf("save optimizer: %d and %d moments of %d parameters", len(m), len(v), l.Params())
+	}
+	sum := sha256.New()
+	out := io.MultiWriter(w, sum)
+	h := l.Hash()
+	b := append(make([]byte, 0, 4*momentsPiece), momentsMagic...)
+	b = binary.BigEndian.AppendUint64(append(b, h[:]...), step)
+	_, err := out.Write(b)
+	for _, s := range [][]float32{m, v} {
+		for err == nil && len(s) > 0 {
+			n := min(momentsPiece, len(s))
+			b = b[:0]
+			for _, x := range s[:n] {
+				b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
+			}
+			_, err = out.Write(b)
+			s = s[n:]
+		}
+	}
+	if err == nil {
+		_, err = w.Write(sum.Sum(nil))
+	}
+	if err != nil {
+		return fmt.Errorf("save optimizer: %w", err)
+	}
+	return nil
+}
+
+// LoadMoments reads what SaveMoments wrote, to the end of r; on an error m and v are what they were. A *bytes.Reader is read in
+// place, what any other reader has is kept in memory until its checksum is known.
+func LoadMoments(r io.Reader, l *Layout, m, v []float32) (step uint64, err error) {
+	if len(m) != l.Params() || len(v) != l.Params() {
+		return 0, fmt.Errorf("load optimizer: %d and %d moments of %d parameters", len(m), len(v), l.Params())
+	}
+	size := momentsHead + 8*l.Params() + sha256.Size
+	src, ok := r.(*bytes.Reader)
+	if !ok {
+		b, err := io.ReadAll(io.LimitReader(r, int64(size)+1))
+		if err != nil {
+			return 0, fmt.Errorf("load optimizer: %w", err)
+		}
+		src = bytes.NewReader(b)
+	}
+	if step, err = checkMoments(src, l, size); err != nil {
+		return 0, err
+	}
+	b := make([]byte, 4*momentsPiece)
+	for _, s := range [][]float32{m, v} {
+		for len(s) > 0 {
+			n := min(momentsPiece, len(s))
+			if _, err := io.ReadFull(src, b[:4*n]); err != nil {
+				return 0, fmt.Errorf("load optimizer: %w", err)
+			}
+			for i := range n {
+				s[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+			}
+			s = s[n:]
+		}
+	}
+	_, err = src.Seek(sha256.Size, io.SeekCurrent)
+	return step, err
+}
+
+// checkMoments refuses what is not exactly size bytes of saved moments of l, and leaves src after the head.
+func checkMoments(src *bytes.Reader, l *Layout, size int) (step uint64, err error) {
+	start := src.Size() - int64(src.Len())
+	if src.Len() != size {
+		return 0, fmt.Errorf("%w: %d bytes, want %d", ErrMoments, src.Len(), size)
+	}
+	sum, want, head := sha256.New(), [sha256.Size]byte{}, [momentsHead]byte{}
+	if _, err = io.ReadFull(src, head[:]); err == nil {
+		sum.Write(head[:])
+		if _, err = io.CopyN(sum, src, int64(size-momentsHead-sha256.Size)); err == nil {
+			_, err = io.ReadFull(src, want[:])
+		}
+	}
+	if err == nil {
+		_, err = src.Seek(start+int64(momentsHead), io.SeekStart)
+	}
+	h := l.Hash()
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("load optimizer: %w", err)
+	case string(head[:len(momentsMagic)]) != momentsMagic:
+		return 0, fmt.Errorf("%w: unknown format %q", ErrMoments, head[:len(momentsMagic)])
+	case !bytes.Equal(head[len(momentsMagic):][:len(h)], h[:]):
+		return 0, fmt.Errorf("%w: made for another layout", ErrMoments)
+	case !bytes.Equal(sum.Sum(nil), want[:]):
+		return 0, fmt.Errorf("%w: checksum differs", ErrMoments)
+	}
+	return binary.BigEndian.Uint64(head[len(momentsMagic)+len(h):]), nil
+}
