@@ -38,7 +38,9 @@ var rules = []rule{
 	{"gradients", "the codec knows layouts and identifiers", []string{"sn3/model", "sn3/chain"}, nil},
 	{"miner/mining", "a loop reaches storage only through the replica", nil, []string{"sn3/storage", "sn3/validator"}},
 	{"validator/scoring", "a loop reaches storage only through the replica", nil, []string{"sn3/storage", "sn3/miner"}},
-	{"internal/replica", "below the loops", []string{"sn3/chain", "sn3/storage", "sn3/model", "sn3/gradients", "sn3/internal/events"}, nil},
+	{"internal/replica", "below the loops", []string{"sn3/chain", "sn3/storage", "sn3/model", "sn3/gradients", "sn3/internal/events", "sn3/internal/spec"}, nil},
+	{"internal/spec", "what chain and model say of each other", []string{"sn3/chain", "sn3/model"}, nil},
+	{"internal/preset", "a descriptor in a file", []string{"sn3/chain", "sn3/internal/spec"}, nil},
 }
 
 // exclusive are libraries that only some packages may link.

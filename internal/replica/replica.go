@@ -14,6 +14,7 @@ import (
 
 	"sn3/chain"
 	"sn3/internal/events"
+	"sn3/internal/spec"
 	"sn3/model"
 	"sn3/model/data"
 	"sn3/storage"
@@ -80,22 +81,10 @@ func (c *Config) validate() error {
 }
 
 // ModelConfig is the shape that a run descriptor describes.
-func ModelConfig(r *chain.Run) model.Config {
-	m := r.Model
-	c := model.Config{Vocab: m.Vocab, Width: m.Width, Layers: m.Layers, Heads: m.Heads, KVHeads: m.KVHeads, HeadDim: m.HeadDim,
-		FFN: m.FFN, Seq: m.Seq, Tied: m.Tied, RopeTheta: m.RopeTheta, NormEps: m.NormEps}
-	if s := m.Rope; s != nil {
-		c.Rope = &model.RopeScaling{Type: s.Type, Factor: s.Factor, LowFreq: s.LowFreq, HighFreq: s.HighFreq, Original: s.Original}
-	}
-	return c
-}
+func ModelConfig(r *chain.Run) model.Config { return spec.Config(r.Model) }
 
 // Optimizer is the inner optimizer that a run descriptor describes.
-func Optimizer(r *chain.Run) model.Optimizer {
-	t := r.Train
-	return model.Optimizer{LR: t.LR, MinLR: t.MinLR, Decay: t.Decay, Warmup: t.Warmup, Total: t.Total, Beta1: t.Beta1, Beta2: t.Beta2,
-		Eps: t.Eps, WeightDecay: t.WeightDecay, Clip: t.Clip, Schedule: t.Schedule}
-}
+func Optimizer(r *chain.Run) model.Optimizer { return spec.Optimizer(r.Train) }
 
 // state is θ after a window. It is immutable once published in Replica.states.
 type state struct {
