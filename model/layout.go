@@ -57,7 +57,7 @@ func NewLayout(c Config) (*Layout, error) {
 			}
 		}
 	}
-	l.hash = l.digest()
+	l.hash = hashOf(l.tensors)
 	return l, nil
 }
 
@@ -67,11 +67,14 @@ func (l *Layout) add(c Chunk) {
 	l.chunks = append(l.chunks, c)
 }
 
-// digest hashes "sn3/layout/1", the chunk size and every tensor's name and shape.
-func (l *Layout) digest() [32]byte {
+// LayoutHash is Layout.Hash without making the layout, whose list of chunks is long for a large model.
+func LayoutHash(c Config) [32]byte { return hashOf(c.Tensors()) }
+
+// hashOf hashes "sn3/layout/1", the chunk size and every tensor's name and shape.
+func hashOf(tensors []Tensor) [32]byte {
 	b := []byte("sn3/layout/1")
 	b = binary.BigEndian.AppendUint32(b, ChunkSize)
-	for _, t := range l.tensors {
+	for _, t := range tensors {
 		b = binary.BigEndian.AppendUint16(b, uint16(len(t.Name)))
 		b = append(b, t.Name...)
 		b = append(b, byte(len(t.Shape)))

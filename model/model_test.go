@@ -135,6 +135,9 @@ func TestFlatRead(t *testing.T) {
 func TestLayoutGolden(t *testing.T) {
 	l := layout(t, preset())
 	h := l.Hash()
+	if h != model.LayoutHash(l.Config()) {
+		t.Error("LayoutHash is another hash")
+	}
 	if l.Params() != 885888 || hex.EncodeToString(h[:]) != "4e32f27ff06610a1371949679889fe2b8b1d2930ee93532d70d225014f1103f3" {
 		t.Errorf("%d parameters, hash %x", l.Params(), h)
 	}

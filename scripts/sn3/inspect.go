@@ -28,7 +28,7 @@ import (
 const maxInspect = 1 << 30
 
 func inspectCommand() *cli.Command {
-	flags := []cli.Flag{&cli.StringFlag{Name: "model", Usage: "`PRESET` whose layout a payload is decoded with (default: the one that fits)"}}
+	flags := []cli.Flag{&cli.StringFlag{Name: "model", Usage: "`PRESET` or its file, whose layout a payload is decoded with (default: the preset that fits)"}}
 	return command("inspect", "print any object that SN3 writes, without secrets", "FILE", 1, flags, func(c *cli.Context) error {
 		path := c.Args().First()
 		st, err := os.Stat(path)
@@ -107,32 +107,35 @@ func inspect(b []byte, path, modelName string) (what string, v any, err error) {
 	return "", nil, errUnknown
 }
 
-// showPayload decodes with the layout that the payload names.
+// showPayload decodes with the layout that the payload names: that of the given preset, or of the one that has it.
 func showPayload(b []byte, modelName string) (any, error) {
+	const magic = len("SN3P") + 1
 	names := preset.Names()
 	if modelName != "" {
 		names = []string{modelName}
 	}
-	var last error
 	for _, n := range names {
 		run, err := preset.Run(n, 0)
 		if err != nil {
 			return nil, proc.Usage(err)
 		}
-		l, err := model.NewLayout(replica.ModelConfig(run))
+		cfg := replica.ModelConfig(run)
+		if hash := model.LayoutHash(cfg); modelName == "" && !bytes.HasPrefix(b[min(magic, len(b)):], hash[:]) {
+			continue
+		}
+		l, err := model.NewLayout(cfg)
 		if err != nil {
 			return nil, err
 		}
 		p, err := gradients.NewCodec(l).Open(bytes.NewReader(b), int64(len(b)))
 		if err != nil {
-			last = err
-			continue
+			return nil, err
 		}
 		st := p.Stats()
 		return fields{"k": p.K(), "values": st.Kept, "bytes": st.Bytes, "bits_per_value": st.BitsPerValue(), "norm": p.Norm(),
 			"ratio_to_f32": float64(4*l.Params()) / float64(st.Bytes), "layout": chain.Hash(l.Hash()), "sha256": sum(b)}, nil
 	}
-	return nil, last
+	return nil, fmt.Errorf("made for a model that is none of %v: give --model FILE.json, its preset", names)
 }
 
 func showDataset(b []byte, _ string) (any, error) {
