@@ -1,17 +1,5 @@
 package kern
 
-import "golang.org/x/sys/cpu"
-
-func haveAVX512() (ok bool, missing string) {
-	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL {
-		return true, ""
-	}
-	return false, "this CPU has no AVX-512"
-}
-
-//go:noescape
-func kern14x32(k int, a, b, c *float32, ldcBytes int, acc int)
-
 //go:noescape
 func expA(d *float32, n int, scale, bias float32) (sum float32)
 

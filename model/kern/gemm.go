@@ -1,167 +1,243 @@
 package kern
 
-import (
-	"sync"
-	"sync/atomic"
-)
+// Mul computes matrix products for one owner, one at a time, with its own packed memory. Set K and Threads before use.
+//
+// Both operands are packed into panels and a micro-kernel runs over blocks of C that stay in the L2 cache (Goto & van de
+// Geijn, ACM TOMS 34(3), 2008). Every element of C sums its steps in the same order, kc at a time in registers, so that the
+// result does not depend on threads or on how C is cut.
+type Mul struct {
+	K       *Kernels
+	Threads int
 
-// Blocking of the packed product (notes/engine.md §3.2): micro-kernel mr×nr, kc steps of K at a time.
+	team Team
+	pa   []float32 // packed A of the current region: panels of mr lines, by slices of kc steps
+	pb   []float32
+
+	edges []float32 // a whole tile for every block of C, for those that reach beyond it
+
+	shape
+	a, b           operand
+	values         int // of a line of op(A): k, of which a step takes one or two
+	c              []float32
+	ldc, m, n      int // ldc and the size of C
+	acc            bool
+	m0, n0, k0, kk int // region: first row and column of C, first step and steps
+	mp, np         int // panels in the region
+	bi, bj         int // blocks of C in the region
+	packing        int // 0: blocks; else: groups of panels of B that are packed before those of A, plus one
+}
+
+// operand is one factor: f or h. Along says that the lines of a step lie side by side in memory, else the steps of a line do.
+// Lines are rows of op(A) and columns of op(B).
+type operand struct {
+	f     []float32
+	h     []BF16
+	ld    int
+	along bool
+}
+
+// shape of a micro-kernel: mr×nr of C, kc steps at a time, so that a panel of B fills two thirds of the L1 cache. A step is per
+// values of k, and comes in blocks of unit.
+type shape struct {
+	mr, nr, kc int
+	per, unit  int
+	kernel     func(k int, a, b, c *float32, ldcBytes int, acc int)
+}
+
+// shape is the micro-kernel for float32, or for bfloat16 operands.
+func (k *Kernels) shape(bf16 bool) shape {
+	switch {
+	case bf16 && k.half == amx:
+		return shape{32, 32, 512, 2, 16, kernAMX}
+	case bf16:
+		return shape{14, 32, 256, 2, 1, kernBF14x32}
+	case k.level == avx512:
+		return shape{14, 32, 256, 1, 1, kern14x32}
+	}
+	return shape{6, 16, 256, 1, 1, kern6x16}
+}
+
 const (
-	mr, nr = 14, 32
-	kc     = 256
+	region  = 4 << 20 // most values of a packed operand
+	group   = 8       // panels that one goroutine packs together,
+	subRows = 16      // so many rows at a time
 )
 
-// Par runs f(0..n-1) on up to threads goroutines. With one thread it starts none.
-func Par(threads, n int, f func(i int)) {
-	threads = min(threads, n)
-	if threads <= 1 {
-		for i := range n {
-			f(i)
-		}
+// F32 computes C = op(A)·op(B), or adds to C with acc; row-major with leading dimensions. op(A) is m×k, op(B) k×n. Slices
+// that are too short are an index out of range.
+func (x *Mul) F32(tA, tB bool, m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
+	if !begin(m, n, k, c, ldc, acc) {
 		return
 	}
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	work := func() {
-		for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
-			f(int(i))
-		}
-	}
-	wg.Add(threads - 1)
-	for range threads - 1 {
-		go func() { defer wg.Done(); work() }()
-	}
-	work()
-	wg.Wait()
-}
-
-// panels is packed memory, reused between products.
-type panels struct{ a, b []float32 }
-
-var pool = sync.Pool{New: func() any { return new(panels) }}
-
-func (p *panels) grow(na, nb int) {
-	if cap(p.a) < na {
-		p.a = make([]float32, na)
-	}
-	if cap(p.b) < nb {
-		p.b = make([]float32, nb)
-	}
-	p.a, p.b = p.a[:na], p.b[:nb]
-}
-
-// job is one product; its fields are those of Gemm.
-type job struct {
-	tA, tB        bool
-	m, n, k       int
-	a, b, c       []float32
-	lda, ldb, ldc int
-	acc           bool
-	mp, np        int // panels of mr rows, nr columns
-	*panels
-}
-
-// gemm512 packs A and B into panels and runs the micro-kernel over blocks of C. Every element of C sums its k steps in the
-// same order, so the result does not depend on threads.
-func gemm512(threads int, tA, tB bool, m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
-	p := pool.Get().(*panels)
-	defer pool.Put(p)
-	j := job{tA: tA, tB: tB, m: m, n: n, k: k, a: a, b: b, c: c, lda: lda, ldb: ldb, ldc: ldc, acc: acc,
-		mp: (m + mr - 1) / mr, np: (n + nr - 1) / nr, panels: p}
-	p.grow(j.mp*mr*k, j.np*nr*k)
-	const ib, jb = 12, 16 // panels in a block of C that stays in the cache
-	ni, nj := (j.mp+ib-1)/ib, (j.np+jb-1)/jb
-	if threads <= 1 {
-		for i := range j.mp + j.np {
-			j.pack(i)
-		}
-		for t := range ni * nj {
-			j.block(t%ni*ib, min((t%ni+1)*ib, j.mp), t/ni*jb, min((t/ni+1)*jb, j.np))
-		}
+	reach(len(a), lda, m, k, tA)
+	reach(len(b), ldb, k, n, tB)
+	if x.K.level == portable {
+		gemmPortable(x.Threads, tA, tB, m, n, k, a, lda, b, ldb, c, ldc, acc)
 		return
 	}
-	Par(threads, j.mp+j.np, j.pack)
-	Par(threads, ni*nj, func(t int) {
-		j.block(t%ni*ib, min((t%ni+1)*ib, j.mp), t/ni*jb, min((t/ni+1)*jb, j.np))
-	})
+	x.shape = x.K.shape(false)
+	x.a, x.b = operand{f: a, ld: lda, along: tA}, operand{f: b, ld: ldb, along: !tB}
+	x.run(m, n, k, c, ldc, acc)
+	x.a, x.b, x.c = operand{}, operand{}, nil
 }
 
-// pack fills panel i: first the panels of B, then those of A, each in slices of kc steps.
-func (j *job) pack(i int) {
-	for k0 := 0; k0 < j.k; k0 += kc {
-		n := min(kc, j.k-k0)
-		if i < j.np {
-			packPanel(!j.tB, nr, j.b, j.ldb, k0, n, i*nr, min(nr, j.n-i*nr), j.panels.b[k0*j.np*nr+i*nr*n:])
-		} else {
-			r := i - j.np
-			packPanel(j.tA, mr, j.a, j.lda, k0, n, r*mr, min(mr, j.m-r*mr), j.panels.a[k0*j.mp*mr+r*mr*n:])
-		}
-	}
+// BF16 is F32 with operands in bfloat16; sums are float32. Only for kernels that have it: see Kernels.Half.
+func (x *Mul) BF16(tA, tB bool, m, n, k int, a []BF16, lda int, b []BF16, ldb int, c []float32, ldc int, acc bool) {
+	x.bf16(x.K.shape(true), tA, tB, m, n, k, a, lda, b, ldb, c, ldc, acc)
 }
 
-// packPanel copies w of width lines, n steps each, so that the lines of one step lie side by side; missing lines are zero.
-// along says that a step's lines are adjacent in memory already.
-func packPanel(along bool, width int, src []float32, ld, k0, n, at, w int, dst []float32) {
-	if along {
-		for k := range n {
-			d := dst[k*width : (k+1)*width]
-			copy(d, src[(k0+k)*ld+at:][:w])
-			clear(d[w:])
-		}
+func (x *Mul) bf16(s shape, tA, tB bool, m, n, k int, a []BF16, lda int, b []BF16, ldb int, c []float32, ldc int, acc bool) {
+	if !begin(m, n, k, c, ldc, acc) {
 		return
 	}
-	for i := range width {
-		if i >= w {
-			for x := i; x < n*width; x += width {
-				dst[x] = 0
+	reach(len(a), lda, m, k, tA)
+	reach(len(b), ldb, k, n, tB)
+	x.shape = s
+	x.a, x.b = operand{h: a, ld: lda, along: tA}, operand{h: b, ld: ldb, along: !tB}
+	x.run(m, n, k, c, ldc, acc)
+	x.a, x.b, x.c = operand{}, operand{}, nil
+}
+
+// begin checks C, which the assembly does not, and settles products without steps; false: nothing is left to do.
+func begin(m, n, k int, c []float32, ldc int, acc bool) bool {
+	if m == 0 || n == 0 {
+		return false
+	}
+	_ = c[(m-1)*ldc+n-1]
+	for i := 0; k == 0 && !acc && i < m; i++ {
+		clear(c[i*ldc : i*ldc+n])
+	}
+	return k > 0
+}
+
+// reach panics if a matrix of rows×cols, or its transpose, does not fit.
+func reach(have, ld, rows, cols int, transposed bool) {
+	if transposed {
+		rows, cols = cols, rows
+	}
+	_ = make([]struct{}, have)[(rows-1)*ld+cols-1]
+}
+
+// run cuts the product into regions whose packed operands are bounded, and computes them one after the other.
+func (x *Mul) run(m, n, k int, c []float32, ldc int, acc bool) {
+	x.c, x.ldc, x.m, x.n, x.values = c, ldc, m, n, k
+	steps := ceil(ceil(k, x.per), x.unit) * x.unit
+	kk := min(steps, 16*x.kc)
+	nn, mm := max(region/kk/x.nr, 1)*x.nr, max(region/kk/x.mr, 1)*x.mr
+	for x.k0 = 0; x.k0 < steps; x.k0 += kk {
+		x.kk, x.acc = min(kk, steps-x.k0), acc || x.k0 > 0
+		for x.n0 = 0; x.n0 < n; x.n0 += nn {
+			x.np = ceil(min(nn, n-x.n0), x.nr)
+			for x.m0 = 0; x.m0 < m; x.m0 += mm {
+				x.mp = ceil(min(mm, m-x.m0), x.mr)
+				x.region()
 			}
-			continue
-		}
-		x := i
-		for _, v := range src[(at+i)*ld+k0:][:n] {
-			dst[x] = v
-			x += width
 		}
 	}
 }
 
-// block computes the panels [i0,i1)×[j0,j1) of C.
-func (j *job) block(i0, i1, j0, j1 int) {
-	var edge [mr * nr]float32
-	for k0 := 0; k0 < j.k; k0 += kc {
-		n := min(kc, j.k-k0)
+func ceil(n, unit int) int { return (n + unit - 1) / unit }
+
+// region packs and computes C[m0.., n0..] over steps [k0, k0+kk).
+func (x *Mul) region() {
+	x.pa, x.pb = grow(x.pa, x.mp*x.mr*x.kk), grow(x.pb, x.np*x.nr*x.kk)
+	x.packing = 1
+	if x.m0 == 0 {
+		x.packing += ceil(x.np, group)
+	}
+	x.team.Do(x.Threads, x.packing-1+ceil(x.mp, group), x)
+	x.packing = 0
+	x.bi, x.bj = blocks(x.mp, blockRows/x.mr, x.Threads), ceil(x.np, blockCols/x.nr)
+	x.edges = grow(x.edges, x.bi*x.bj*x.mr*x.nr)
+	x.team.Do(x.Threads, x.bi*x.bj, x)
+}
+
+// A block of C and the panels it needs fit the L2 cache.
+const blockRows, blockCols = 168, 256
+
+// blocks is how many parts panels are cut into: at most size each, and as many as keep all threads busy.
+func blocks(panels, size, threads int) int {
+	n := ceil(panels, size)
+	if threads > 1 {
+		n = ceil(max(n, 4*threads), threads) * threads
+	}
+	return min(n, panels)
+}
+
+func grow(s []float32, n int) []float32 {
+	if cap(s) < n {
+		return Alloc[float32](n)
+	}
+	return s[:n]
+}
+
+// Run implements Task.
+func (x *Mul) Run(i int) {
+	switch nb := x.packing - 1; {
+	case nb < 0:
+		x.block(i%x.bi, i/x.bi)
+	case i < nb:
+		x.pack(&x.b, x.nr, x.n0, x.n, x.pb, i, x.np)
+	default:
+		x.pack(&x.a, x.mr, x.m0, x.m, x.pa, i-nb, x.mp)
+	}
+}
+
+// pack fills group i of panels of o, which has lines up to end and whose first panel starts at line.
+func (x *Mul) pack(o *operand, width, line, end int, dst []float32, i, panels int) {
+	for s := 0; s < x.kk; s += x.kc {
+		n := min(x.kc, x.kk-s)
+		sub := n
+		if o.along { // few rows at a time: their lines in the cache serve all panels of the group
+			sub = 16
+		}
+		for k := 0; k < n; k += sub {
+			for p := i * group; p < min((i+1)*group, panels); p++ {
+				at := line + p*width
+				x.slice(o, width, at, min(width, end-at), x.k0+s+k, min(sub, n-k), dst[s*panels*width+p*width*n+k*width:])
+			}
+		}
+	}
+}
+
+// block computes block (i,j) of the region.
+func (x *Mul) block(i, j int) {
+	i0, i1 := i*x.mp/x.bi, (i+1)*x.mp/x.bi
+	j0, j1 := j*x.np/x.bj, (j+1)*x.np/x.bj
+	for s := 0; s < x.kk; s += x.kc {
+		n := min(x.kc, x.kk-s)
 		acc := 0
-		if j.acc || k0 > 0 {
+		if x.acc || s > 0 {
 			acc = 1
 		}
 		for q := j0; q < j1; q++ {
-			cols := min(nr, j.n-q*nr)
-			pb := &j.panels.b[k0*j.np*nr+q*nr*n]
-			for i := i0; i < i1; i++ {
-				rows := min(mr, j.m-i*mr)
-				pa := &j.panels.a[k0*j.mp*mr+i*mr*n]
-				c := j.c[i*mr*j.ldc+q*nr:]
-				if rows == mr && cols == nr {
-					kern14x32(n, pa, pb, &c[0], j.ldc*4, acc)
-					continue
+			col := x.n0 + q*x.nr
+			pb := &x.pb[s*x.np*x.nr+q*x.nr*n]
+			for p := i0; p < i1; p++ {
+				row := x.m0 + p*x.mr
+				pa := &x.pa[s*x.mp*x.mr+p*x.mr*n]
+				c := x.c[row*x.ldc+col:]
+				if row+x.mr <= x.m && col+x.nr <= x.n {
+					x.kernel(n, pa, pb, &c[0], x.ldc*4, acc)
+				} else {
+					x.edge(n, pa, pb, c, x.edges[(j*x.bi+i)*x.mr*x.nr:], min(x.mr, x.m-row), min(x.nr, x.n-col), acc)
 				}
-				kern14x32(n, pa, pb, &edge[0], nr*4, 0)
-				j.store(c, &edge, rows, cols, acc == 1)
 			}
 		}
 	}
 }
 
-// store adds or copies the part of an edge block that exists.
-func (j *job) store(c []float32, edge *[mr * nr]float32, rows, cols int, acc bool) {
+// edge computes a tile of which only rows×cols exist, through whole.
+func (x *Mul) edge(n int, pa, pb *float32, c, whole []float32, rows, cols, acc int) {
+	x.kernel(n, pa, pb, &whole[0], x.nr*4, 0)
 	for r := range rows {
-		row := c[r*j.ldc : r*j.ldc+cols]
-		if !acc {
-			copy(row, edge[r*nr:])
+		row, from := c[r*x.ldc:r*x.ldc+cols], whole[r*x.nr:]
+		if acc == 0 {
+			copy(row, from)
 			continue
 		}
-		for x := range row {
-			row[x] += edge[r*nr+x]
+		for i := range row {
+			row[i] += from[i]
 		}
 	}
 }

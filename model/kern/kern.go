@@ -1,9 +1,9 @@
-// Package kern holds the compute kernels of the CPU engine: matrix product and element-wise code, in AVX-512 assembly
-// written by gen and in portable Go. Which set is used is a value chosen at start, not global state.
+// Package kern holds the compute kernels of the CPU engine: matrix product and element-wise code, in assembly for AVX2,
+// AVX-512 and AMX written by gen, and in portable Go. Which set is used is a value chosen at start, not global state.
 package kern
 
 import (
-	"fmt"
+	"sync"
 
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/gonum"
@@ -13,43 +13,17 @@ import (
 
 // Kernels is one complete set. All slices of a call have the length that the first one has. Safe for concurrent use.
 type Kernels struct {
-	// Name says what it is: portable or avx512.
+	// Name says what it is: one of Names.
 	Name string
 	// Why says why it was chosen.
 	Why string
 
 	level level
+	half  half
 }
 
-// level is the instruction set of the float32 code.
-type level uint8
-
-const (
-	portable level = iota
-	avx2           // AVX2 and FMA
-	avx512         // AVX-512 F, DQ, VL, BW
-)
-
-// Names lists the sets in order of preference.
-func Names() []string { return []string{"avx512", "portable"} }
-
-// Select returns the set with the given name, or with "" the best one that this CPU can run.
-func Select(name string) (*Kernels, error) {
-	ok, missing := haveAVX512()
-	switch {
-	case name == "portable":
-		return &Kernels{Name: name, Why: "forced"}, nil
-	case name == "avx512" && ok:
-		return &Kernels{Name: name, Why: "forced", level: avx512}, nil
-	case name == "avx512":
-		return nil, fmt.Errorf("kernels avx512 cannot run here: %s", missing)
-	case name != "":
-		return nil, fmt.Errorf("unknown kernels %q; use one of %v", name, Names())
-	case ok:
-		return &Kernels{Name: "avx512", Why: "this CPU has AVX-512 F, DQ and VL", level: avx512}, nil
-	}
-	return &Kernels{Name: "portable", Why: missing}, nil
-}
+// Half says whether the set multiplies bfloat16 operands faster than float32: then use Mul.BF16, else Mul.F32 on rounded values.
+func (k *Kernels) Half() bool { return k.half != rounded }
 
 // BLAS is gonum's blas.Float32 with our Sgemm: the engine's products go through it, and blas32.Use and gorgonia.Use take it.
 type BLAS struct {
@@ -71,22 +45,12 @@ func (b BLAS) Sgemm(tA, tB blas.Transpose, m, n, k int, alpha float32, a []float
 	b.K.Gemm(b.Threads, tA != blas.NoTrans, tB != blas.NoTrans, m, n, k, a, lda, bm, ldb, c, ldc, beta == 1)
 }
 
-// Gemm computes C = op(A)·op(B), or adds to C with acc, on up to threads goroutines; row-major with leading dimensions.
-// op(A) is m×k, op(B) k×n. The result does not depend on threads. Slices that are too short are an index out of range.
+// Gemm is Mul.F32 on up to threads goroutines, for those who make few products.
 func (k *Kernels) Gemm(threads int, tA, tB bool, m, n, kk int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
-	if m == 0 || n == 0 {
-		return
-	}
-	_ = c[(m-1)*ldc+n-1] // the assembly does not look
-	if kk == 0 {
-		for i := 0; i < m && !acc; i++ {
-			clear(c[i*ldc : i*ldc+n])
-		}
-		return
-	}
-	if k.level == avx512 {
-		gemm512(threads, tA, tB, m, n, kk, a, lda, b, ldb, c, ldc, acc)
-		return
-	}
-	gemmPortable(threads, tA, tB, m, n, kk, a, lda, b, ldb, c, ldc, acc)
+	x := pool.Get().(*Mul)
+	defer pool.Put(x)
+	x.K, x.Threads = k, threads
+	x.F32(tA, tB, m, n, kk, a, lda, b, ldb, c, ldc, acc)
 }
+
+var pool = sync.Pool{New: func() any { return new(Mul) }}

@@ -1,39 +1,239 @@
 package main
 
-// The micro-kernel holds a 14×32 block of C in 28 of 32 registers.
-const MR, NR = 14, 32
+import "fmt"
 
-// f32kern is C (+)= A·B on packed panels of k steps.
-func f32kern() {
-	p("// func kern14x32(k int, a, b, c *float32, ldcBytes int, acc int)")
-	p("TEXT ·kern14x32(SB), NOSPLIT, $0-48")
+// gemm writes gemm_amd64.s: micro-kernels and packing.
+func gemm() {
+	kernel512("kern14x32", func(d, a, b int) { p("\tVFMADD231PS Z%d, Z%d, Z%d", b, a, d) })
+	kernel512("kernBF14x32", vdp)
+	kernelAMX()
+	kernel2()
+	packCross16()
+	packAlong16()
+	packPairs16()
+}
+
+// raw emits instructions that Go's assembler does not know.
+func raw(b ...byte) {
+	s := "\t"
+	for i, x := range b {
+		if i > 0 {
+			s += "; "
+		}
+		s += fmt.Sprintf("BYTE $0x%02x", x)
+	}
+	p("%s", s)
+}
+
+// vdp is VDPBF16PS Zb, Za, Zd: d += a·b over pairs of bfloat16 (EVEX.512.F3.0F38.W0 52 /r).
+func vdp(d, a, b int) {
+	p0 := byte(^(d>>3)&1)<<7 | byte(^(b>>4)&1)<<6 | byte(^(b>>3)&1)<<5 | byte(^(d>>4)&1)<<4 | 2
+	p1 := byte(^a&15)<<3 | 4 | 2
+	p2 := byte(2)<<5 | byte(^(a>>4)&1)<<3
+	raw(0x62, p0, p1, p2, 0x52, 0xc0|byte(d&7)<<3|byte(b&7))
+}
+
+// A block of C is 14×32 in 28 of the 32 registers of AVX-512, 6×16 in 12 of the 16 of AVX2.
+const rows512, rows2 = 14, 6
+
+// kernel512 is C (+)= A·B on packed panels of k steps: a step is 14 lines of A and 32 of B, a line one float32 or two bfloat16.
+func kernel512(name string, mac func(d, a, b int)) {
+	p("// func %s(k int, a, b, c *float32, ldcBytes int, acc int)", name)
+	p("TEXT ·%s(SB), NOSPLIT, $0-48", name)
 	p("\tMOVQ k+0(FP), CX\n\tMOVQ a+8(FP), SI\n\tMOVQ b+16(FP), DI\n\tMOVQ c+24(FP), DX\n\tMOVQ ldcBytes+32(FP), R9\n\tMOVQ acc+40(FP), R10")
-	for i := 0; i < 28; i++ {
+	p("\tMOVQ DX, R8")
+	for i := range 2 * rows512 {
 		p("\tVPXORD Z%d, Z%d, Z%d", i, i, i)
+		if i%2 == 0 {
+			p("\tPREFETCHT0 (R8)\n\tPREFETCHT0 64(R8)\n\tADDQ R9, R8")
+		}
 	}
 	step := func(ka, kb int) {
 		p("\tVMOVUPS %d(DI), Z28\n\tVMOVUPS %d(DI), Z29", kb, kb+64)
-		for i := 0; i < MR; i++ {
+		for i := range rows512 {
 			z := 30 + i%2
-			p("\tVBROADCASTSS %d(SI), Z%d\n\tVFMADD231PS Z28, Z%d, Z%d\n\tVFMADD231PS Z29, Z%d, Z%d", ka+i*4, z, z, i, z, 14+i)
+			p("\tVBROADCASTSS %d(SI), Z%d", ka+i*4, z)
+			mac(i, z, 28)
+			mac(rows512+i, z, 29)
 		}
 	}
-	p("\tSUBQ $2, CX\n\tJL  tail")
-	p("loop:")
-	p("\tPREFETCHT0 1024(SI)\n\tPREFETCHT0 1088(SI)")
+	const unroll = 4
+	p("\tSUBQ $%d, CX\n\tJL tail\nloop:", unroll)
+	for u := range unroll {
+		p("\tPREFETCHT0 %d(SI)", 1024+64*u)
+		step(u*rows512*4, u*128)
+	}
+	p("\tADDQ $%d, SI\n\tADDQ $%d, DI\n\tSUBQ $%d, CX\n\tJGE loop", unroll*rows512*4, unroll*128, unroll)
+	p("tail:\n\tADDQ $%d, CX\n\tJZ done\nrest:", unroll)
 	step(0, 0)
-	step(MR*4, NR*4)
-	p("\tADDQ $%d, SI\n\tADDQ $%d, DI\n\tSUBQ $2, CX\n\tJGE loop", MR*8, NR*8)
-	p("tail:\n\tADDQ $2, CX\n\tJZ done")
-	step(0, 0)
-	p("done:\n\tTESTQ R10, R10\n\tJZ store")
-	p("\tMOVQ DX, R8")
-	for i := 0; i < MR; i++ {
-		p("\tVADDPS (R8), Z%d, Z%d\n\tVADDPS 64(R8), Z%d, Z%d\n\tADDQ R9, R8", i, i, 14+i, 14+i)
+	p("\tADDQ $%d, SI\n\tADDQ $128, DI\n\tDECQ CX\n\tJNZ rest", rows512*4)
+	p("done:\n\tTESTQ R10, R10\n\tJZ store\n\tMOVQ DX, R8")
+	for i := range rows512 {
+		p("\tVADDPS (R8), Z%d, Z%d\n\tVADDPS 64(R8), Z%d, Z%d\n\tADDQ R9, R8", i, i, rows512+i, rows512+i)
 	}
 	p("store:")
-	for i := 0; i < MR; i++ {
-		p("\tVMOVUPS Z%d, (DX)\n\tVMOVUPS Z%d, 64(DX)\n\tADDQ R9, DX", i, 14+i)
+	for i := range rows512 {
+		p("\tVMOVUPS Z%d, (DX)\n\tVMOVUPS Z%d, 64(DX)\n\tADDQ R9, DX", i, rows512+i)
 	}
 	p("\tVZEROUPPER\n\tRET\n")
+}
+
+// kernel2 is the same with AVX2 and FMA: a step is 6 lines of A and 16 of B.
+func kernel2() {
+	p("// func kern6x16(k int, a, b, c *float32, ldcBytes int, acc int)")
+	p("TEXT ·kern6x16(SB), NOSPLIT, $0-48")
+	p("\tMOVQ k+0(FP), CX\n\tMOVQ a+8(FP), SI\n\tMOVQ b+16(FP), DI\n\tMOVQ c+24(FP), DX\n\tMOVQ ldcBytes+32(FP), R9\n\tMOVQ acc+40(FP), R10")
+	for i := range 2 * rows2 {
+		p("\tVXORPS Y%d, Y%d, Y%d", i, i, i)
+	}
+	step := func(ka, kb int) {
+		p("\tVMOVUPS %d(DI), Y12\n\tVMOVUPS %d(DI), Y13", kb, kb+32)
+		for i := range rows2 {
+			z := 14 + i%2
+			p("\tVBROADCASTSS %d(SI), Y%d\n\tVFMADD231PS Y12, Y%d, Y%d\n\tVFMADD231PS Y13, Y%d, Y%d", ka+i*4, z, z, i, z, rows2+i)
+		}
+	}
+	const unroll = 4
+	p("\tSUBQ $%d, CX\n\tJL tail\nloop:", unroll)
+	for u := range unroll {
+		step(u*rows2*4, u*64)
+	}
+	p("\tADDQ $%d, SI\n\tADDQ $%d, DI\n\tSUBQ $%d, CX\n\tJGE loop", unroll*rows2*4, unroll*64, unroll)
+	p("tail:\n\tADDQ $%d, CX\n\tJZ done\nrest:", unroll)
+	step(0, 0)
+	p("\tADDQ $%d, SI\n\tADDQ $64, DI\n\tDECQ CX\n\tJNZ rest", rows2*4)
+	p("done:\n\tTESTQ R10, R10\n\tJZ store\n\tMOVQ DX, R8")
+	for i := range rows2 {
+		p("\tVADDPS (R8), Y%d, Y%d\n\tVADDPS 32(R8), Y%d, Y%d\n\tADDQ R9, R8", i, i, rows2+i, rows2+i)
+	}
+	p("store:")
+	for i := range rows2 {
+		p("\tVMOVUPS Y%d, (DX)\n\tVMOVUPS Y%d, 32(DX)\n\tADDQ R9, DX", i, rows2+i)
+	}
+	p("\tVZEROUPPER\n\tRET\n")
+}
+
+// kernelAMX is C (+)= A·B for 32×32 of C in four tiles of 16×16; k counts pairs, in blocks of 16 (Mul.tiles). Tiles are released
+// at the end, so that no state crosses a switch of goroutines.
+func kernelAMX() {
+	for i := range 64 { // palette 1; eight tiles of 16 rows of 64 bytes
+		v := byte(0)
+		switch {
+		case i == 0:
+			v = 1
+		case i >= 16 && i < 32 && i%2 == 0:
+			v = 64
+		case i >= 48 && i < 56:
+			v = 16
+		}
+		p("DATA ·tilecfg+%d(SB)/1, $0x%02x", i, v)
+	}
+	p("GLOBL ·tilecfg(SB), RODATA|NOPTR, $64\n")
+	p("// func kernAMX(k int, a, b, c *float32, ldcBytes int, acc int)")
+	p("TEXT ·kernAMX(SB), NOSPLIT, $0-48")
+	p("\tLEAQ ·tilecfg(SB), AX")
+	raw(0xc4, 0xe2, 0x78, 0x49, 0x00) // LDTILECFG (AX)
+	p("\tMOVQ k+0(FP), CX\n\tSHRQ $4, CX\n\tMOVQ a+8(FP), SI\n\tMOVQ b+16(FP), DI\n\tMOVQ c+24(FP), DX\n\tMOVQ ldcBytes+32(FP), R9\n\tMOVQ acc+40(FP), R13\n\tMOVQ $64, R8")
+	p("\tMOVQ R9, R10\n\tSHLQ $4, R10\n\tADDQ DX, R10\n\tTESTQ R13, R13\n\tJZ zero")
+	onC := func(op byte) { // TILELOADD (0x7b) or TILESTORED (0x7a) of the four tiles of C
+		raw(0xc4, 0xa2, op, 0x4b, 0x04, 0x0a)
+		raw(0xc4, 0xa2, op, 0x4b, 0x4c, 0x0a, 0x40)
+		raw(0xc4, 0x82, op, 0x4b, 0x14, 0x0a)
+		raw(0xc4, 0x82, op, 0x4b, 0x5c, 0x0a, 0x40)
+	}
+	onC(0x7b)
+	p("\tJMP loop\nzero:")
+	for _, m := range []byte{0xc0, 0xc8, 0xd0, 0xd8} { // TILEZERO
+		raw(0xc4, 0xe2, 0x7b, 0x49, m)
+	}
+	p("loop:")
+	raw(0xc4, 0xa2, 0x7b, 0x4b, 0x24, 0x06)                   // tmm4 = A rows 0-15
+	raw(0xc4, 0xa2, 0x7b, 0x4b, 0x34, 0x07)                   // tmm6 = B columns 0-15
+	raw(0xc4, 0xe2, 0x4a, 0x5c, 0xc4)                         // TDPBF16PS tmm0 += tmm4·tmm6
+	raw(0xc4, 0xa2, 0x7b, 0x4b, 0xbc, 0x07, 0x00, 0x04, 0, 0) // tmm7 = B columns 16-31
+	raw(0xc4, 0xe2, 0x42, 0x5c, 0xcc)                         // tmm1 += tmm4·tmm7
+	raw(0xc4, 0xa2, 0x7b, 0x4b, 0xac, 0x06, 0x00, 0x04, 0, 0) // tmm5 = A rows 16-31
+	raw(0xc4, 0xe2, 0x4a, 0x5c, 0xd5)                         // tmm2 += tmm5·tmm6
+	raw(0xc4, 0xe2, 0x42, 0x5c, 0xdd)                         // tmm3 += tmm5·tmm7
+	p("\tADDQ $2048, SI\n\tADDQ $2048, DI\n\tDECQ CX\n\tJNZ loop")
+	onC(0x7a)
+	raw(0xc4, 0xe2, 0x78, 0x49, 0xc0) // TILERELEASE
+	p("\tRET\n")
+}
+
+// transpose turns Z0..Z15, 16×16 words of 32 bits, with Z16..Z31 as scratch.
+func transpose() {
+	op := func(op string, d, a, b int) { p("\t%s Z%d, Z%d, Z%d", op, b, a, d) }
+	t := func(i int) int { return 16 + i }
+	for i := 0; i < 16; i += 2 {
+		op("VPUNPCKLDQ", t(i), i, i+1)
+		op("VPUNPCKHDQ", t(i+1), i, i+1)
+	}
+	for i := 0; i < 16; i += 4 {
+		op("VPUNPCKLQDQ", i, t(i), t(i+2))
+		op("VPUNPCKHQDQ", i+1, t(i), t(i+2))
+		op("VPUNPCKLQDQ", i+2, t(i+1), t(i+3))
+		op("VPUNPCKHQDQ", i+3, t(i+1), t(i+3))
+	}
+	sh := func(imm, d, a, b int) { p("\tVSHUFI32X4 $0x%x, Z%d, Z%d, Z%d", imm, b, a, d) }
+	for h := 0; h < 16; h += 8 {
+		for i := range 4 {
+			sh(0x88, t(h+i), h+i, h+i+4)
+			sh(0xdd, t(h+4+i), h+i, h+i+4)
+		}
+	}
+	for i := range 8 {
+		sh(0x88, i, t(i), t(i+8))
+		sh(0xdd, i+8, t(i), t(i+8))
+	}
+}
+
+// packCross16 packs up to 16 lines that each lie along memory, 16 steps at a time; missing lines become zero.
+func packCross16() {
+	p("// func packCross16(src *float32, ldBytes, lines, blocks int, dst *float32, dstBytes, mask int)")
+	p("TEXT ·packCross16(SB), NOSPLIT, $0-56")
+	p("\tMOVQ src+0(FP), SI\n\tMOVQ ldBytes+8(FP), R9\n\tMOVQ lines+16(FP), R12\n\tMOVQ blocks+24(FP), CX\n\tMOVQ dst+32(FP), DI\n\tMOVQ dstBytes+40(FP), R10\n\tMOVQ mask+48(FP), AX\n\tKMOVW AX, K1")
+	p("loop:\n\tMOVQ SI, R8")
+	for i := range 16 {
+		p("\tCMPQ R12, $%d\n\tJLE zero%d\n\tVMOVUPS (R8), Z%d\n\tADDQ R9, R8", i, i, i)
+	}
+	p("\tJMP turn")
+	for i := range 16 {
+		p("zero%d:\n\tVPXORD Z%d, Z%d, Z%d", i, i, i, i)
+	}
+	p("turn:")
+	transpose()
+	for i := range 16 {
+		p("\tVMOVUPS Z%d, K1, (DI)\n\tADDQ R10, DI", i)
+	}
+	p("\tADDQ $64, SI\n\tDECQ CX\n\tJNZ loop\n\tVZEROUPPER\n\tRET\n")
+}
+
+// masks loads two halves of a mask of 32 lines.
+func masks(name string, off, k int) {
+	p("\tMOVQ %s+%d(FP), AX\n\tKMOVW AX, K%d\n\tSHRQ $16, AX\n\tKMOVW AX, K%d", name, off, k, k+1)
+}
+
+// packAlong16 packs n steps whose lines lie side by side: up to 32 of them, by mask; lines that are stored but not loaded
+// become zero.
+func packAlong16() {
+	p("// func packAlong16(src *float32, ldBytes, n int, dst *float32, dstBytes, load, store int)")
+	p("TEXT ·packAlong16(SB), NOSPLIT, $0-56")
+	p("\tMOVQ src+0(FP), SI\n\tMOVQ ldBytes+8(FP), R9\n\tMOVQ n+16(FP), CX\n\tMOVQ dst+24(FP), DI\n\tMOVQ dstBytes+32(FP), R10")
+	masks("load", 40, 1)
+	masks("store", 48, 3)
+	p("loop:\n\tVMOVUPS.Z (SI), K1, Z0\n\tVMOVUPS.Z 64(SI), K2, Z1\n\tVMOVUPS Z0, K3, (DI)\n\tVMOVUPS Z1, K4, 64(DI)")
+	p("\tADDQ R9, SI\n\tADDQ R10, DI\n\tDECQ CX\n\tJNZ loop\n\tVZEROUPPER\n\tRET\n")
+}
+
+// packPairs16 is packAlong16 for bfloat16: rows 2i and 2i+1 become the pairs of step i.
+func packPairs16() {
+	p("// func packPairs16(src *BF16, ldBytes, n int, dst *float32, dstBytes, load, store int)")
+	p("TEXT ·packPairs16(SB), NOSPLIT, $0-56")
+	p("\tMOVQ src+0(FP), SI\n\tMOVQ ldBytes+8(FP), R9\n\tMOVQ n+16(FP), CX\n\tMOVQ dst+24(FP), DI\n\tMOVQ dstBytes+32(FP), R10")
+	masks("load", 40, 1)
+	masks("store", 48, 3)
+	p("loop:\n\tVPMOVZXWD.Z (SI), K1, Z0\n\tVPMOVZXWD.Z 32(SI), K2, Z1\n\tADDQ R9, SI\n\tVPMOVZXWD.Z (SI), K1, Z2\n\tVPMOVZXWD.Z 32(SI), K2, Z3\n\tADDQ R9, SI")
+	p("\tVPSLLD $16, Z2, Z2\n\tVPSLLD $16, Z3, Z3\n\tVPORD Z2, Z0, Z0\n\tVPORD Z3, Z1, Z1\n\tVMOVUPS Z0, K3, (DI)\n\tVMOVUPS Z1, K4, 64(DI)")
+	p("\tADDQ R10, DI\n\tDECQ CX\n\tJNZ loop\n\tVZEROUPPER\n\tRET\n")
 }

@@ -12,7 +12,7 @@ var o bytes.Buffer
 func p(f string, a ...any) { fmt.Fprintf(&o, f+"\n", a...) }
 
 func main() {
-	write("gemm_amd64.s", f32kern)
+	write("gemm_amd64.s", gemm)
 	write("elem_amd64.s", elem)
 }
 
