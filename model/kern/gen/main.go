@@ -13,7 +13,8 @@ func p(f string, a ...any) { fmt.Fprintf(&o, f+"\n", a...) }
 
 func main() {
 	write("gemm_amd64.s", gemm)
-	write("elem_amd64.s", elem)
+	write("peak_amd64.s", peak)
+	elemFiles()
 }
 
 // write makes one file.
