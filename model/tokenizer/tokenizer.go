@@ -1,89 +1,109 @@
-// Package tokenizer turns text into tokens. This version has the byte tokenizer: a token is a byte.
+// Package tokenizer turns text into tokens and back: bytes (a token is a byte), and every byte-level BPE that Hugging Face's
+// tokenizer.json describes in the way of Llama 3, GPT-2 and Qwen. What such a file asks for beyond that is refused by name
+// (UnsupportedError), so what this package reads, it reads exactly as the tokenizers library does.
 package tokenizer
 
 import (
-	"encoding/json"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 )
 
-// Tokenizer encodes and decodes text. Safe for concurrent use.
+// Tokenizer is a vocabulary with the rules that cut text into it. All methods are safe for concurrent use.
 type Tokenizer interface {
-	// Encode appends the tokens of text to dst.
+	Coder
+	Vocabulary
+	Source
+}
+
+// Coder encodes and decodes. Neither can fail.
+type Coder interface {
+	// Encode appends the ids of text to dst. Special tokens written out in text become their ids, as in the reference;
+	// what a template adds (BOS) is not added. Bytes that are not UTF-8 are encoded as they are.
 	Encode(dst []int32, text []byte) []int32
-	// Decode appends the bytes of ids to dst; an id outside the vocabulary is left out.
+	// Decode appends the bytes of ids to dst, special tokens as their text; an id outside the vocabulary is left out.
 	Decode(dst []byte, ids []int32) []byte
-	// Vocab is the number of tokens.
+}
+
+// Vocabulary says what ids there are.
+type Vocabulary interface {
+	// Vocab is the highest id + 1: the least V a model needs.
 	Vocab() int
-	// Files are what Hugging Face's AutoTokenizer needs beside the model, by name.
+	// BOS is the id that goes in front of every text; ok is false where texts begin bare (GPT-2, Qwen).
+	BOS() (id int32, ok bool)
+	// EOS is the id that ends a document; ok is false where none is known.
+	EOS() (id int32, ok bool)
+	// Special reports whether id is a control token, which readers do not want to see; false outside the vocabulary.
+	Special(id int32) bool
+}
+
+// Source says where a tokenizer comes from.
+type Source interface {
+	// Name is what a run descriptor holds: "bytes", or the SHA-256 of tokenizer.json in hex.
+	Name() string
+	// Files are what Hugging Face's AutoTokenizer needs beside the model, by name; tokenizer.json is byte for byte the one
+	// that was parsed. The map is the caller's, the bytes are shared: do not write to them.
 	Files() map[string][]byte
 }
 
-// New returns the tokenizer that a run descriptor names.
-func New(name string) (Tokenizer, error) {
-	if name != "bytes" {
-		return nil, fmt.Errorf("unknown tokenizer %q: this build has bytes", name)
-	}
-	return bytesTokenizer{}, nil
+// UnsupportedError names a component of a tokenizer.json that this package does not have.
+type UnsupportedError struct {
+	Component string // where in the file, as pre_tokenizer.Split.pattern
+	Value     string // what stands there, shortened
 }
 
-type bytesTokenizer struct{}
+// Error implements error.
+func (e *UnsupportedError) Error() string {
+	if e.Value == "" {
+		return "tokenizer.json: " + e.Component + " is not supported"
+	}
+	return "tokenizer.json: " + e.Component + " " + e.Value + " is not supported"
+}
 
-func (bytesTokenizer) Vocab() int { return 256 }
+// unsupported makes an UnsupportedError; value is cut so that a hostile file cannot flood a terminal.
+func unsupported(component string, value any) error {
+	s := fmt.Sprintf("%q", fmt.Sprint(value))
+	if len(s) > 200 {
+		s = s[:200] + `..."`
+	}
+	return &UnsupportedError{Component: component, Value: s}
+}
 
-func (bytesTokenizer) Encode(dst []int32, text []byte) []int32 {
-	for _, b := range text {
-		dst = append(dst, int32(b))
+// New returns the tokenizer that a run descriptor names, of those which need no file: bytes. For the others see Load.
+func New(name string) (Tokenizer, error) { return Load(name, nil) }
+
+// Load returns the tokenizer that a run descriptor names: "bytes" (file is not looked at), or the SHA-256 in hex of file, a
+// tokenizer.json. Another file is an error, so it may come from anywhere.
+func Load(name string, file []byte) (Tokenizer, error) {
+	if name == bytesName {
+		return bytesTokenizer{}, nil
+	}
+	if b, err := hex.DecodeString(name); err != nil || len(b) != sha256.Size {
+		return nil, fmt.Errorf("unknown tokenizer %q: neither %q nor the SHA-256 of a tokenizer.json", name, bytesName)
+	}
+	if file == nil {
+		return nil, fmt.Errorf("tokenizer %s is a file of the dataset and was not given", name)
+	}
+	if got := hash(file); got != name {
+		return nil, fmt.Errorf("tokenizer.json hashes to %s, the run has %s", got, name)
+	}
+	return Parse(file)
+}
+
+func hash(file []byte) string {
+	sum := sha256.Sum256(file)
+	return hex.EncodeToString(sum[:])
+}
+
+// Plain appends the bytes of ids to dst without the special tokens: what a reader sees.
+func Plain(dst []byte, t Tokenizer, ids []int32) []byte {
+	for start := 0; start < len(ids); {
+		end := start
+		for end < len(ids) && !t.Special(ids[end]) {
+			end++
+		}
+		dst = t.Decode(dst, ids[start:end])
+		start = end + 1
 	}
 	return dst
-}
-
-func (bytesTokenizer) Decode(dst []byte, ids []int32) []byte {
-	for _, id := range ids {
-		if id >= 0 && id < 256 {
-			dst = append(dst, byte(id))
-		}
-	}
-	return dst
-}
-
-// Alphabet is the printable character that byte-level BPE writes for each byte: GPT-2's bytes_to_unicode
-// (openai/gpt-2, src/encoder.py). Printable Latin-1 stands for itself, the rest is moved to 256 and up, in order.
-func Alphabet() [256]rune {
-	var out [256]rune
-	next := rune(256)
-	for b := range 256 {
-		if b >= '!' && b <= '~' || b >= 0xA1 && b <= 0xAC || b >= 0xAE && b <= 0xFF {
-			out[b] = rune(b)
-			continue
-		}
-		out[b] = next
-		next++
-	}
-	return out
-}
-
-// Files implements Tokenizer: a byte-level BPE without merges whose ids are the byte values.
-func (bytesTokenizer) Files() map[string][]byte {
-	vocab := map[string]int{}
-	for b, r := range Alphabet() {
-		vocab[string(r)] = b
-	}
-	level := map[string]any{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false}
-	tok := map[string]any{"version": "1.0", "truncation": nil, "padding": nil, "added_tokens": []any{}, "normalizer": nil,
-		"pre_tokenizer": level, "post_processor": nil, "decoder": level,
-		"model": map[string]any{"type": "BPE", "dropout": nil, "unk_token": nil, "continuing_subword_prefix": nil,
-			"end_of_word_suffix": nil, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocab, "merges": []any{}}}
-	// transformers 4 adds token_type_ids unless told otherwise, and then its own generate refuses them
-	cfg := map[string]any{"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false, "model_max_length": 1 << 30,
-		"model_input_names": []string{"input_ids", "attention_mask"}}
-	return map[string][]byte{"tokenizer.json": encode(tok), "tokenizer_config.json": encode(cfg)}
-}
-
-// encode writes JSON with sorted keys, so that every validator publishes the same bytes.
-func encode(v any) []byte {
-	b, err := json.Marshal(v)
-	if err != nil { // a map of our own constants always encodes
-		return nil
-	}
-	return append(b, '\n')
 }
