@@ -58,7 +58,7 @@ func Peak(name string, threads int) (float64, error) {
 
 // peakMemory moves size bytes, each thread its part.
 func peakMemory(name string, threads, size int) float64 {
-	src, part := make([]byte, size), size/threads&^0xffff
+	src, part := Alloc[byte](size), size/threads&^0xffff
 	for i := 0; i < len(src); i += 4096 {
 		src[i] = 1 // a page that was never written is the zero page
 	}
@@ -66,7 +66,8 @@ func peakMemory(name string, threads, size int) float64 {
 	if read := peakReader(); name == "read" {
 		return peakBest(bytes, threads, func(t int) { read(part, &src[t*part]) })
 	}
-	dst := slices.Clone(src)
+	dst := Alloc[byte](size)
+	copy(dst, src)
 	return peakBest(2*bytes, threads, func(t int) { copy(dst[t*part:(t+1)*part], src[t*part:]) })
 }
 

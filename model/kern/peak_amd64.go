@@ -1,7 +1,5 @@
 package kern
 
-import "golang.org/x/sys/cpu"
-
 //go:noescape
 func peakAVX2(loops int)
 
@@ -19,16 +17,17 @@ func peakRead(n int, src *byte)
 
 // peakLoops are those that this CPU can run.
 func peakLoops() (out []peakLoop) {
-	if cpu.X86.HasAVX2 && cpu.X86.HasFMA {
+	f := features()
+	if f.avx2 {
 		out = append(out, peakLoop{"avx2", 12 * 8 * 2, peakAVX2})
 	}
-	if cpu.X86.HasAVX512F {
+	if f.avx512 {
 		out = append(out, peakLoop{"avx512", 24 * 16 * 2, peakAVX512})
 	}
-	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BF16 {
+	if f.vdp {
 		out = append(out, peakLoop{"avx512bf16", 24 * 32 * 2, peakBF16})
 	}
-	if cpu.X86.HasAMXTile && cpu.X86.HasAMXBF16 && peakTiles() {
+	if f.amx {
 		cfg := [64]byte{0: 1} // palette 1: eight tiles of 16 rows of 64 bytes
 		for t := range 8 {
 			cfg[16+2*t], cfg[48+t] = 64, 16
@@ -40,7 +39,7 @@ func peakLoops() (out []peakLoop) {
 
 // peakReader reads n bytes; nil if this CPU cannot.
 func peakReader() func(n int, src *byte) {
-	if cpu.X86.HasAVX2 {
+	if features().avx2 {
 		return peakRead
 	}
 	return nil
