@@ -174,7 +174,7 @@ func (t *Trainer) update(s uint64, norm float64) {
 			o.Decay = float32(t.opt.WeightDecay)
 		}
 		from, to := x.Off, x.Off+x.Len()
-		t.net.k.Step(o, t.net.w.flat[from:to], t.grad.flat[from:to], t.m[from:to], t.v[from:to])
+		t.net.k.Step(o, t.net.w.flat[from:to], t.grad.flat[from:to], t.m[from:to], t.v[from:to], nil)
 	}
 }
 

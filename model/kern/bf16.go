@@ -22,16 +22,38 @@ func (b BF16) Float32() float32 { return math.Float32frombits(uint32(b) << 16) }
 
 // ToBF16 rounds src to dst (RoundBF16). The bits are the same in every set of kernels.
 func (k *Kernels) ToBF16(dst []BF16, src []float32) {
-	src = src[:len(dst)]
-	for i := range dst {
-		dst[i] = RoundBF16(src[i])
+	n := len(dst)
+	if n == 0 {
+		return
+	}
+	_ = src[n-1]
+	switch k.level {
+	case avx512:
+		toBF16AVX512(&dst[0], &src[0], n)
+	case avx2:
+		toBF16AVX2(&dst[0], &src[0], n)
+	default:
+		for i := range dst {
+			dst[i] = RoundBF16(src[i])
+		}
 	}
 }
 
 // FromBF16 widens src to dst.
 func (k *Kernels) FromBF16(dst []float32, src []BF16) {
-	src = src[:len(dst)]
-	for i := range dst {
-		dst[i] = src[i].Float32()
+	n := len(dst)
+	if n == 0 {
+		return
+	}
+	_ = src[n-1]
+	switch k.level {
+	case avx512:
+		fromBF16AVX512(&dst[0], &src[0], n)
+	case avx2:
+		fromBF16AVX2(&dst[0], &src[0], n)
+	default:
+		for i := range dst {
+			dst[i] = src[i].Float32()
+		}
 	}
 }

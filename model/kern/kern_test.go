@@ -113,7 +113,7 @@ func checkAdamW(t *testing.T, k *Kernels, r *rand.Rand, n int) {
 		v64[i] = 0.95*v64[i] + 0.05*g64[i]*g64[i]
 		p64[i] -= 0.01 * (m64[i]/0.19/(math.Sqrt(v64[i]/0.0975)+1e-8) + 0.1*p64[i])
 	}
-	k.Step(o, p, g, m, v)
+	k.Step(o, p, g, m, v, nil)
 	near(t, k.Name+" adamw p", p, p64, 1e-5)
 	near(t, k.Name+" adamw m", m, m64, 1e-5)
 	near(t, k.Name+" adamw v", v, v64, 1e-5)

@@ -1,169 +1,319 @@
 package main
 
-import "math"
+import (
+	"fmt"
+	"log"
+	"math"
+	"regexp"
+	"slices"
+	"strings"
+)
 
-// exp constants live in Z16..Z27 (see loadc)
-var consts = []float32{1.44269504, -0.693359375, 2.12194440e-4, 1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1, 1, -87, 88}
+// The element-wise kernels are described once, in elem_kernels.go, for both vector widths. A line of a description is an
+// instruction, in which these words stand for operands:
+//
+//	V3      vector register 3; 0..7 are for the description
+//	A       this copy's accumulator
+//	@s      the float argument s in every lane
+//	#one    a constant of consts in every lane; where it stands, memory must be allowed
+//
+// or a macro, which differs between the widths or between whole vectors and the rest (see expand).
 
-func loadc() {
-	for i := range consts {
-		p("\tVBROADCASTSS ·expc+%d(SB), Z%d", i*4, 16+i)
+// A kernel is one function on rows of n values, any n ≥ 1.
+type kernel struct {
+	name   string
+	params []param
+	result string // name of the float32 it returns: the accumulators joined by join, or none
+	join   string // VADDPS from 0 or VMAXPS from −Inf
+	unroll int    // copies in the main loop, each with its own accumulator
+	body   string
+	heads  bool // rope: the row is repeated for every head, with pointers a and b moved on by two rows
+}
+
+// param is one argument. table names the float32s that a pointer points to, each to be put in every lane.
+type param struct {
+	name, typ string
+	table     []string
+}
+
+// isa is a vector width. regs is the number of its last register that a description can use; the others hold constants or the mask.
+type isa struct {
+	suffix, reg string
+	lanes       int
+	mask        string
+	macros      map[string]string
+}
+
+var (
+	avx2 = isa{suffix: "AVX2", reg: "Y", lanes: 8, mask: "Y15", macros: map[string]string{
+		"ZERO": "VXORPS V$1, V$1, V$1",
+		// Compared, because the exponent is put in by an integer sum: below lo it is 0, above hi or NaN it is x + Inf.
+		"EXP": expHead + `
+			VSUBPS #magic, V$2, V$4
+			VFMADD231PS #nln2hi, V$4, V$3
+			VFMADD231PS #nln2lo, V$4, V$3` + expPoly + `
+			VPSLLD $$23, V$2, V$2
+			VPADDD V$2, V$4, V$4
+			VCMPPS $$5, #lo, V$1, V$2
+			VANDPS V$2, V$4, V$4
+			VCMPPS $$6, #hi, V$1, V$2
+			VADDPS #inf, V$1, V$1
+			VBLENDVPS V$2, V$1, V$4, V$1`,
+		"ROUND": `
+			VPSRLD $$16, V$1, V$2
+			VPAND #int1, V$2, V$2
+			VPADDD V$1, V$2, V$2
+			VPADDD #half16, V$2, V$2
+			VPSRLD $$16, V$2, V$2
+			VCMPPS $$3, V$1, V$1, V$3
+			VMOVUPS #nan16, V$1
+			VBLENDVPS V$3, V$1, V$2, V$2`,
+	}}
+	avx512 = isa{suffix: "AVX512", reg: "Z", lanes: 16, mask: "K1", macros: map[string]string{
+		"ZERO": "VPXORD V$1, V$1, V$1",
+		"EXP": `
+			VCMPPS $$5, #lo, V$1, K2
+			VMINPS V$1, #top, V$1` + expHead + `
+			VSUBPS #magic, V$2, V$2
+			VFMADD231PS #nln2hi, V$2, V$3
+			VFMADD231PS #nln2lo, V$2, V$3` + expPoly + `
+			VSCALEFPS.Z V$2, V$4, K2, V$1`,
+		"ROUND": `
+			VPSRLD $$16, V$1, V$2
+			VPANDD #int1, V$2, V$2
+			VPADDD V$1, V$2, V$2
+			VPADDD #half16, V$2, V$2
+			VPSRLD $$16, V$2, V$2
+			VCMPPS $$3, V$1, V$1, K2
+			VMOVDQA32 #nan16, K2, V$2`,
+	}}
+)
+
+// exp x = 2^n·exp r: n is x/ln 2 rounded by adding 1.5·2^23, r = x − n·ln 2 in two parts, exp r a polynomial (Cephes expf).
+const (
+	expHead = `
+			VMOVUPS #magic, V$2
+			VFMADD231PS #log2e, V$1, V$2
+			VMOVAPS V$1, V$3`
+	expPoly = `
+			VMOVUPS #c0, V$4
+			VFMADD213PS #c1, V$3, V$4
+			VFMADD213PS #c2, V$3, V$4
+			VFMADD213PS #c3, V$3, V$4
+			VFMADD213PS #c4, V$3, V$4
+			VFMADD213PS #c5, V$3, V$4
+			VFMADD213PS #one, V$3, V$4
+			VFMADD213PS #one, V$3, V$4`
+)
+
+// consts are the bits of each constant. lo and hi are the float32s inside of ln 2^-126 and ln 2^128.
+var consts = []struct {
+	name string
+	bits uint32
+}{
+	{"log2e", f(1.44269504)}, {"magic", f(1.5 * (1 << 23))}, {"nln2hi", f(-0.693359375)}, {"nln2lo", f(2.12194440e-4)},
+	{"c0", f(1.9875691500e-4)}, {"c1", f(1.3981999507e-3)}, {"c2", f(8.3334519073e-3)}, {"c3", f(4.1665795894e-2)}, {"c4", f(1.6666665459e-1)},
+	{"c5", f(5.0000001201e-1)}, {"one", f(1)}, {"lo", f(-87.33654)}, {"hi", f(88.72283)}, {"top", f(89)},
+	{"inf", f(float32(math.Inf(1)))}, {"ninf", f(float32(math.Inf(-1)))},
+	{"sign", 1 << 31}, {"int1", 1}, {"half16", 0x7FFF}, {"nan16", 0x7FC0},
+}
+
+func f(x float32) uint32 { return math.Float32bits(x) }
+
+// writer turns one kernel into the code of one width.
+type writer struct {
+	isa
+	kernel
+	ptr   map[string]string // pointer argument -> general register
+	width map[string]int    // its bytes per element
+	vec   map[string]string // float argument or constant -> vector register or memory
+	copy  int               // of the loop body
+	rest  bool              // the lanes beyond n are off
+}
+
+var (
+	vReg, aReg  = regexp.MustCompile(`\bV(\d+)\b`), regexp.MustCompile(`\bA\b`)
+	named       = regexp.MustCompile(`[@#](\w+)`)
+	macroArg    = regexp.MustCompile(`\$(\d|\$)`)
+	pointerRegs = []string{"DI", "SI", "DX", "R8", "R9", "R10"}
+)
+
+// ins writes lines of a description.
+func (w *writer) ins(text string) {
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" {
+			continue
+		}
+		op, rest, _ := strings.Cut(line, " ")
+		if args := strings.Split(rest, ", "); !w.expand(op, args) {
+			line = vReg.ReplaceAllString(line, w.reg+"$1")
+			line = aReg.ReplaceAllString(line, w.acc(w.copy))
+			p("\t%s", named.ReplaceAllStringFunc(line, func(s string) string {
+				if w.vec[s[1:]] == "" {
+					log.Fatalf("%s: no operand %s", w.name, s)
+				}
+				return w.vec[s[1:]]
+			}))
+		}
 	}
 }
 
-// vexp: Z[x] = exp(Z[x]), scratch n,r,q. Of a NaN and a number VMAXPS and VMINPS give the operand that is written first here,
-// so that a NaN stays one.
-func vexp(x, n, r, q int) {
-	p("\tVMAXPS Z%d, Z26, Z%d\n\tVMINPS Z%d, Z27, Z%d", x, x, x, x)
-	p("\tVMULPS Z16, Z%d, Z%d\n\tVRNDSCALEPS $0, Z%d, Z%d", x, n, n, n)
-	p("\tVMOVAPS Z%d, Z%d\n\tVFMADD231PS Z17, Z%d, Z%d\n\tVFMADD231PS Z18, Z%d, Z%d", x, r, n, r, n, r)
-	p("\tVMOVAPS Z19, Z%d", q)
-	for c := 20; c <= 24; c++ {
-		p("\tVFMADD213PS Z%d, Z%d, Z%d", c, r, q)
+func (w *writer) acc(i int) string { return fmt.Sprintf("%s%d", w.reg, 8+i) }
+
+// at is where the values of this copy lie behind a pointer.
+func (w *writer) at(ptr string) string {
+	if w.ptr[ptr] == "" {
+		log.Fatalf("%s: no pointer %s", w.name, ptr)
 	}
-	p("\tVMULPS Z%d, Z%d, Z%d\n\tVFMADD213PS Z%d, Z%d, Z%d\n\tVADDPS Z25, Z%d, Z%d", r, r, x, r, x, q, q, q)
-	p("\tVSCALEFPS Z%d, Z%d, Z%d", n, q, x)
+	return fmt.Sprintf("%d(%s)(AX*%d)", w.copy*w.lanes*w.width[ptr], w.ptr[ptr], w.width[ptr])
 }
 
-func fn(name, sig string, size int) {
-	p("// func %s(%s)\nTEXT ·%s(SB), NOSPLIT, $0-%d", name, sig, name, size)
-}
-func loop(step int, body func(), regs ...string) {
-	p("loop:")
-	body()
-	for _, r := range regs {
-		p("\tADDQ $%d, %s", step*4, r)
+// function writes the whole kernel: arguments, constants, the loop over whole vectors, the rest, the result.
+func (w *writer) function() {
+	p("// func %s", w.decl(w.suffix))
+	p("TEXT ·%s%s(SB), NOSPLIT, $0-%d", w.name, w.suffix, w.arguments(false))
+	w.arguments(true)
+	w.constants()
+	if w.result != "" {
+		for i := range w.unroll {
+			w.copy = i
+			if w.join == "VMAXPS" {
+				w.ins("VMOVUPS #ninf, A")
+			} else {
+				w.ins("ZERO " + "V" + w.acc(i)[1:])
+			}
+		}
 	}
-	p("\tSUBQ $%d, CX\n\tJG loop", step)
+	if w.heads {
+		p("head:\n\tMOVQ half+32(FP), CX")
+	}
+	w.loops()
+	if w.heads {
+		p("\tMOVQ half+32(FP), CX\n\tLEAQ (DI)(CX*8), DI\n\tLEAQ (SI)(CX*8), SI\n\tDECQ R13\n\tJNZ head")
+	}
+	if w.result != "" {
+		w.reduce()
+	}
+	p("\tVZEROUPPER\n\tRET\n")
 }
-func hsum(z int, op string) { // reduce Z[z] into X[z]; scratch Z31
-	p("\tVEXTRACTF64X4 $1, Z%d, Y31\n\t%s Y31, Y%d, Y%d\n\tVEXTRACTF32X4 $1, Y%d, X30\n\t%s X30, X%d, X%d", z, op, z, z, z, op, z, z)
-	p("\tVPERMILPS $0x4e, X%d, X30\n\t%s X30, X%d, X%d\n\tVPERMILPS $0xb1, X%d, X30\n\t%s X30, X%d, X%d", z, op, z, z, z, op, z, z)
-}
-func end() { p("\tVZEROUPPER\n\tRET\n") }
 
-// elem writes elem_amd64.s.
-func elem() {
+// arguments loads the arguments and returns their size in bytes with the result.
+func (w *writer) arguments(load bool) int {
+	off, next := 0, 14
+	lane := func(name, from string) {
+		w.vec[name] = fmt.Sprintf("%s%d", w.reg, next)
+		next--
+		if load {
+			p("\tVBROADCASTSS %s, %s", from, w.vec[name])
+		}
+	}
+	for _, a := range w.params {
+		size := 8
+		reg := map[string]string{"n": "CX", "half": "CX", "heads": "R13"}[a.name]
+		switch {
+		case a.typ == "float32":
+			size = 4
+			lane(a.name, fmt.Sprintf("%s+%d(FP)", a.name, off))
+		case a.table != nil:
+			reg = "BX"
+		case a.typ != "int":
+			reg = pointerRegs[len(w.ptr)%len(pointerRegs)]
+			if r := w.ptr[a.name]; r != "" {
+				reg = r
+			}
+			w.ptr[a.name], w.width[a.name] = reg, map[string]int{"*float32": 4, "*BF16": 2}[a.typ]
+		}
+		if load && reg != "" {
+			p("\tMOVQ %s+%d(FP), %s", a.name, off, reg)
+		}
+		for i, name := range a.table {
+			lane(name, fmt.Sprintf("%d(BX)", i*4))
+		}
+		off += size
+	}
+	if w.result != "" {
+		if next < 7+w.unroll {
+			log.Fatalf("%s: arguments and accumulators overlap", w.name)
+		}
+		off = (off+7)&^7 + 4
+	}
+	return off
+}
+
+// constants finds those that the kernel uses; with AVX-512 there are registers for them.
+func (w *writer) constants() {
+	text := w.body
+	for op, m := range w.macros {
+		if strings.Contains(w.body, op+" ") {
+			text += m
+		}
+	}
+	if w.join == "VMAXPS" {
+		text += "#ninf"
+	}
+	next := 16
 	for i, c := range consts {
-		p("DATA ·expc+%d(SB)/4, $0x%08x", i*4, math.Float32bits(c))
+		if !slices.Contains(named.FindAllString(text, -1), "#"+c.name) {
+			continue
+		}
+		w.vec[c.name] = fmt.Sprintf("elemConst<>+%d(SB)", i*w.constBytes())
+		if w.lanes == 16 {
+			p("\tVBROADCASTSS %s, Z%d", w.vec[c.name], next)
+			w.vec[c.name] = fmt.Sprintf("Z%d", next)
+			next++
+		}
 	}
-	p("GLOBL ·expc(SB), RODATA|NOPTR, $%d\n", len(consts)*4)
-	softmaxKernels()
-	swigluKernels()
-	linearKernels()
-	trainKernels()
 }
 
-func softmaxKernels() {
-	fn("expA", "d *float32, n int, scale, bias float32) (sum float32", 28)
-	p("\tMOVQ d+0(FP), DI\n\tMOVQ n+8(FP), CX\n\tVBROADCASTSS scale+16(FP), Z14\n\tVBROADCASTSS bias+20(FP), Z15\n\tVPXORD Z13, Z13, Z13")
-	loadc()
-	loop(16, func() {
-		p("\tVMOVUPS (DI), Z0\n\tVFMADD213PS Z15, Z14, Z0")
-		vexp(0, 1, 2, 3)
-		p("\tVADDPS Z0, Z13, Z13\n\tVMOVUPS Z0, (DI)")
-	}, "DI")
-	hsum(13, "VADDPS")
-	p("\tVMOVSS X13, sum+24(FP)")
-	end()
-	fn("maxA", "d *float32, n int) (m float32", 20)
-	p("\tMOVQ d+0(FP), DI\n\tMOVQ n+8(FP), CX\n\tVMOVUPS (DI), Z0")
-	loop(16, func() { p("\tVMAXPS (DI), Z0, Z0") }, "DI")
-	hsum(0, "VMAXPS")
-	p("\tVMOVSS X0, m+16(FP)")
-	end()
-	fn("scaleA", "d *float32, n int, s float32", 20)
-	p("\tMOVQ d+0(FP), DI\n\tMOVQ n+8(FP), CX\n\tVBROADCASTSS s+16(FP), Z1")
-	loop(16, func() { p("\tVMULPS (DI), Z1, Z0\n\tVMOVUPS Z0, (DI)") }, "DI")
-	end()
-	fn("dsA", "d, q *float32, n int, delta, scale float32", 32)
-	p("\tMOVQ d+0(FP), DI\n\tMOVQ q+8(FP), SI\n\tMOVQ n+16(FP), CX\n\tVBROADCASTSS delta+24(FP), Z1\n\tVBROADCASTSS scale+28(FP), Z2")
-	loop(16, func() {
-		p("\tVMOVUPS (DI), Z0\n\tVSUBPS Z1, Z0, Z0\n\tVMULPS (SI), Z0, Z0\n\tVMULPS Z2, Z0, Z0\n\tVMOVUPS Z0, (DI)")
-	}, "DI", "SI")
-	end()
-}
-
-func swigluKernels() {
-	fn("swigluA", "a, gt, u *float32, n int", 32)
-	p("\tMOVQ a+0(FP), DI\n\tMOVQ gt+8(FP), SI\n\tMOVQ u+16(FP), DX\n\tMOVQ n+24(FP), CX\n\tVPXORD Z15, Z15, Z15")
-	loadc()
-	loop(16, func() {
-		p("\tVMOVUPS (SI), Z4\n\tVSUBPS Z4, Z15, Z0")
-		vexp(0, 1, 2, 3)
-		p("\tVADDPS Z25, Z0, Z0\n\tVDIVPS Z0, Z4, Z4\n\tVMULPS (DX), Z4, Z4\n\tVMOVUPS Z4, (DI)")
-	}, "DI", "SI", "DX")
-	end()
-	fn("swigluBwdA", "gt, u, da *float32, n int", 32)
-	p("\tMOVQ gt+0(FP), DI\n\tMOVQ u+8(FP), SI\n\tMOVQ da+16(FP), DX\n\tMOVQ n+24(FP), CX\n\tVPXORD Z15, Z15, Z15")
-	loadc()
-	loop(16, func() {
-		p("\tVMOVUPS (DI), Z4\n\tVSUBPS Z4, Z15, Z0")
-		vexp(0, 1, 2, 3)
-		p("\tVADDPS Z25, Z0, Z0\n\tVDIVPS Z0, Z25, Z5")                           // sg
-		p("\tVMULPS Z4, Z5, Z6\n\tVMOVUPS (DX), Z7\n\tVMULPS (SI), Z7, Z8")       // silu, da, da*u
-		p("\tVMULPS Z6, Z7, Z7\n\tVMOVUPS Z7, (SI)")                              // du
-		p("\tVSUBPS Z5, Z25, Z9\n\tVFMADD213PS Z25, Z4, Z9\n\tVMULPS Z5, Z9, Z9") // dsilu
-		p("\tVMULPS Z9, Z8, Z8\n\tVMOVUPS Z8, (DI)")
-	}, "DI", "SI", "DX")
-	end()
-}
-
-func linearKernels() {
-	fn("addA", "d, s *float32, n int", 24)
-	p("\tMOVQ d+0(FP), DI\n\tMOVQ s+8(FP), SI\n\tMOVQ n+16(FP), CX")
-	loop(16, func() { p("\tVMOVUPS (DI), Z0\n\tVADDPS (SI), Z0, Z0\n\tVMOVUPS Z0, (DI)") }, "DI", "SI")
-	end()
-	fn("dotA", "a, b *float32, n int) (s float32", 28)
-	p("\tMOVQ a+0(FP), DI\n\tMOVQ b+8(FP), SI\n\tMOVQ n+16(FP), CX\n\tVPXORD Z0, Z0, Z0")
-	loop(16, func() { p("\tVMOVUPS (DI), Z1\n\tVFMADD231PS (SI), Z1, Z0") }, "DI", "SI")
-	hsum(0, "VADDPS")
-	p("\tVMOVSS X0, s+24(FP)")
-	end()
-	fn("scaleMulA", "d, x, w *float32, n int, s float32", 36)
-	p("\tMOVQ d+0(FP), DI\n\tMOVQ x+8(FP), SI\n\tMOVQ w+16(FP), DX\n\tMOVQ n+24(FP), CX\n\tVBROADCASTSS s+32(FP), Z1")
-	loop(16, func() { p("\tVMULPS (SI), Z1, Z0\n\tVMULPS (DX), Z0, Z0\n\tVMOVUPS Z0, (DI)") }, "DI", "SI", "DX")
-	end()
-	fn("dot3A", "a, b, c *float32, n int) (s float32", 36)
-	p("\tMOVQ a+0(FP), DI\n\tMOVQ b+8(FP), SI\n\tMOVQ c+16(FP), DX\n\tMOVQ n+24(FP), CX\n\tVPXORD Z0, Z0, Z0")
-	loop(16, func() { p("\tVMOVUPS (DI), Z1\n\tVMULPS (SI), Z1, Z1\n\tVFMADD231PS (DX), Z1, Z0") }, "DI", "SI", "DX")
-	hsum(0, "VADDPS")
-	p("\tVMOVSS X0, s+32(FP)")
-	end()
-}
-
-func trainKernels() {
-	// dx += r*(dy*w + x*c), dw += dy*x*r
-	fn("rmsBwdA", "dx, dw, dy, x, w *float32, n int, r, c float32", 56)
-	p("\tMOVQ dx+0(FP), DI\n\tMOVQ dw+8(FP), SI\n\tMOVQ dy+16(FP), DX\n\tMOVQ x+24(FP), R8\n\tMOVQ w+32(FP), R9\n\tMOVQ n+40(FP), CX\n\tVBROADCASTSS r+48(FP), Z1\n\tVBROADCASTSS c+52(FP), Z2")
-	loop(16, func() {
-		p("\tVMOVUPS (DX), Z3\n\tVMOVUPS (R8), Z4\n\tVMULPS (R9), Z3, Z5\n\tVFMADD231PS Z2, Z4, Z5\n\tVMOVUPS (DI), Z6\n\tVFMADD231PS Z1, Z5, Z6\n\tVMOVUPS Z6, (DI)")
-		p("\tVMULPS Z3, Z4, Z4\n\tVMOVUPS (SI), Z7\n\tVFMADD231PS Z1, Z4, Z7\n\tVMOVUPS Z7, (SI)")
-	}, "DI", "SI", "DX", "R8", "R9")
-	end()
-
-	// one head: (a,b) = (a*c - b*s*sign, a*s*sign + b*c), heads of stride bytes, n = half head size (multiple of 16)
-	fn("ropeA", "q, c, s *float32, n, heads int, sign float32", 44)
-	p("\tMOVQ q+0(FP), DI\n\tMOVQ n+24(FP), R10\n\tMOVQ heads+32(FP), R11\n\tVBROADCASTSS sign+40(FP), Z15")
-	p("head:\n\tMOVQ c+8(FP), SI\n\tMOVQ s+16(FP), DX\n\tMOVQ R10, CX\n\tLEAQ (DI)(R10*4), R8")
-	loop(16, func() {
-		p("\tVMOVUPS (DI), Z0\n\tVMOVUPS (R8), Z1\n\tVMOVUPS (SI), Z2\n\tVMULPS (DX), Z15, Z3")
-		p("\tVMULPS Z0, Z2, Z4\n\tVFNMADD231PS Z1, Z3, Z4\n\tVMULPS Z1, Z2, Z5\n\tVFMADD231PS Z0, Z3, Z5\n\tVMOVUPS Z4, (DI)\n\tVMOVUPS Z5, (R8)")
-	}, "DI", "R8", "SI", "DX")
-	p("\tMOVQ R8, DI\n\tDECQ R11\n\tJNZ head")
-	end()
-
-	// k: lr b1 b2 eps wd 1/c1 1/c2 1-b1 1-b2
-	fn("adamwA", "p, gr, m, v *float32, n int, k *float32", 48)
-	p("\tMOVQ p+0(FP), DI\n\tMOVQ gr+8(FP), SI\n\tMOVQ m+16(FP), DX\n\tMOVQ v+24(FP), R8\n\tMOVQ n+32(FP), CX\n\tMOVQ k+40(FP), AX\n\tVPXORD Z15, Z15, Z15")
-	for i := 0; i < 9; i++ {
-		p("\tVBROADCASTSS %d(AX), Z%d", i*4, 16+i)
+// constBytes is the size of a constant in memory: AVX2 reads it as a whole vector.
+func (w *isa) constBytes() int {
+	if w.lanes == 16 {
+		return 4
 	}
-	loop(16, func() {
-		p("\tVMOVUPS (SI), Z0\n\tVMULPS (DX), Z17, Z1\n\tVFMADD231PS Z0, Z23, Z1\n\tVMOVUPS Z1, (DX)")
-		p("\tVMULPS Z0, Z0, Z2\n\tVMULPS Z24, Z2, Z2\n\tVFMADD231PS (R8), Z18, Z2\n\tVMOVUPS Z2, (R8)")
-		p("\tVMULPS Z22, Z2, Z2\n\tVSQRTPS Z2, Z2\n\tVADDPS Z19, Z2, Z2\n\tVMULPS Z21, Z1, Z1\n\tVDIVPS Z2, Z1, Z1")
-		p("\tVMOVUPS (DI), Z3\n\tVFMADD231PS Z20, Z3, Z1\n\tVFNMADD231PS Z16, Z1, Z3\n\tVMOVUPS Z3, (DI)\n\tVMOVUPS Z15, (SI)")
-	}, "DI", "SI", "DX", "R8")
-	end()
+	return 32
+}
+
+// loops walks AX from 0 to CX: unroll vectors at a time, one at a time, the rest.
+func (w *writer) loops() {
+	p("\tXORL AX, AX")
+	if w.unroll > 1 {
+		w.loop("many", "few", w.unroll)
+		p("few:")
+	}
+	w.loop("one", "rest", 1)
+	p("rest:\n\tSUBQ AX, CX\n\tJZ done")
+	if w.lanes == 16 {
+		p("\tMOVL $1, BX\n\tSHLL CX, BX\n\tDECL BX\n\tKMOVW BX, K1")
+	} else {
+		p("\tLEAQ elemMask<>+32(SB), BX\n\tLEAQ (CX*4), R12\n\tSUBQ R12, BX\n\tVMOVUPS (BX), Y15")
+	}
+	w.copy, w.rest = 0, true
+	w.ins(w.body)
+	w.rest = false
+	p("done:")
+}
+
+func (w *writer) loop(label, next string, copies int) {
+	step := copies * w.lanes
+	p("\tLEAQ -%d(CX), R12\n\tCMPQ AX, R12\n\tJGT %s\n\tPCALIGN $32\n%s:", step, next, label)
+	for w.copy = range copies {
+		w.ins(w.body)
+	}
+	p("\tADDQ $%d, AX\n\tCMPQ AX, R12\n\tJLE %s", step, label)
+}
+
+// reduce joins the accumulators and their lanes, always in the same order, and returns the result.
+func (w *writer) reduce() {
+	for by := 1; by < w.unroll; by *= 2 {
+		for i := 0; i+by < w.unroll; i += 2 * by {
+			p("\t%s %s, %s, %s", w.join, w.acc(i+by), w.acc(i), w.acc(i))
+		}
+	}
+	if w.lanes == 16 {
+		p("\tVEXTRACTF64X4 $1, Z8, Y0\n\t%s Y0, Y8, Y8", w.join)
+	}
+	p("\tVEXTRACTF128 $1, Y8, X0\n\t%s X0, X8, X8", w.join)
+	p("\tVPERMILPS $0x4e, X8, X0\n\t%s X0, X8, X8\n\tVPERMILPS $0xb1, X8, X0\n\t%s X0, X8, X8", w.join, w.join)
+	p("\tVMOVSS X8, %s+%d(FP)", w.result, w.arguments(false)-4)
 }

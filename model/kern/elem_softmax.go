@@ -1,0 +1,52 @@
+package kern
+
+// ExpSum replaces s by exp(s·scale + bias) and returns the sum, in float32. exp is right to 2 units in the last place wherever
+// it is a normal number; below 2^-126 it is 0, above the largest float32 +Inf, of a NaN NaN.
+func (k *Kernels) ExpSum(s []float32, scale, bias float32) float32 {
+	n := len(s)
+	if n == 0 {
+		return 0
+	}
+	switch k.level {
+	case avx512:
+		return expSumAVX512(&s[0], n, scale, bias)
+	case avx2:
+		return expSumAVX2(&s[0], n, scale, bias)
+	}
+	return expSum(s, scale, bias)
+}
+
+// Softmax replaces the first n values of s by softmax(scale·s), clears the rest, and returns log Σ exp(scale·s). scale > 0.
+func (k *Kernels) Softmax(s []float32, n int, scale float32) float32 {
+	row := s[:n]
+	top := k.Max(row) * scale
+	sum := k.ExpSum(row, scale, -top)
+	k.Scale(row, 1/sum)
+	clear(s[n:])
+	return top + log(sum)
+}
+
+// Exp replaces the first n values of s by exp(scale·s − lse): a softmax whose log-sum is known. The rest is cleared.
+func (k *Kernels) Exp(s []float32, n int, scale, lse float32) {
+	k.ExpSum(s[:n], scale, -lse)
+	clear(s[n:])
+}
+
+// SoftmaxBackward is d = p·(d − delta)·scale on the first n values; the rest is cleared.
+func (k *Kernels) SoftmaxBackward(d, p []float32, n int, delta, scale float32) {
+	clear(d[n:])
+	if n == 0 {
+		return
+	}
+	_ = p[n-1]
+	switch k.level {
+	case avx512:
+		softmaxBackwardAVX512(&d[0], &p[0], n, delta, scale)
+	case avx2:
+		softmaxBackwardAVX2(&d[0], &p[0], n, delta, scale)
+	default:
+		for i := range n {
+			d[i] = p[i] * (d[i] - delta) * scale
+		}
+	}
+}

@@ -1,0 +1,102 @@
+package main
+
+import "strconv"
+
+// expand writes a macro:
+//
+//	LD d, V0     load; lanes beyond n are 0, with LDA those of the accumulator
+//	LDH d, V0    load 16-bit values into the low halves of the lanes
+//	ST V0, d     store; STH V0, d stores the low halves of the lanes (V0 is lost)
+//	LIVE V0      clear the lanes beyond n
+//	EXP V0, V1, V2, V3    V0 = exp V0, the others are lost
+//	ROUND V0, V1, V2      V1 = the bfloat16 nearest to V0, V0 and V2 are lost
+//	ZERO V0
+func (w *writer) expand(op string, args []string) bool {
+	short := w.lanes == 8
+	switch op {
+	case "LD", "LDA":
+		switch {
+		case !w.rest:
+			w.ins("VMOVUPS " + w.at(args[0]) + ", " + args[1])
+		case short:
+			w.ins("VMASKMOVPS " + w.at(args[0]) + ", " + w.mask + ", " + args[1])
+			if op == "LDA" {
+				w.ins("VBLENDVPS " + w.mask + ", " + args[1] + ", A, " + args[1])
+			}
+		case op == "LDA":
+			w.ins("VMOVAPS A, " + args[1] + "\nVMOVUPS " + w.at(args[0]) + ", K1, " + args[1])
+		default:
+			w.ins("VMOVUPS.Z " + w.at(args[0]) + ", K1, " + args[1])
+		}
+	case "ST":
+		switch {
+		case !w.rest:
+			w.ins("VMOVUPS " + args[0] + ", " + w.at(args[1]))
+		case short:
+			w.ins("VMASKMOVPS " + args[0] + ", " + w.mask + ", " + w.at(args[1]))
+		default:
+			w.ins("VMOVUPS " + args[0] + ", K1, " + w.at(args[1]))
+		}
+	case "LDH":
+		switch {
+		case !w.rest:
+			w.ins("VPMOVZXWD " + w.at(args[0]) + ", " + args[1])
+		case short:
+			w.loadHalves(args[0], args[1][1:])
+		default:
+			w.ins("VPMOVZXWD.Z " + w.at(args[0]) + ", K1, " + args[1])
+		}
+	case "STH":
+		w.storeHalves(args[0][1:], args[1])
+	case "LIVE":
+		if w.rest && short {
+			w.ins("VANDPS " + w.mask + ", " + args[0] + ", " + args[0])
+		} else if w.rest {
+			w.ins("VMOVAPS.Z " + args[0] + ", K1, " + args[0])
+		}
+	default:
+		m, ok := w.macros[op]
+		if ok {
+			w.ins(macroArg.ReplaceAllStringFunc(m, func(s string) string {
+				if s == "$$" {
+					return "$"
+				}
+				i, _ := strconv.Atoi(s[1:])
+				return args[i-1][1:]
+			}))
+		}
+		return ok
+	}
+	return true
+}
+
+// storeHalves stores the low halves of the lanes of register r; with AVX2 the rest goes in pieces of 4, 2 and 1.
+func (w *writer) storeHalves(r, ptr string) {
+	if w.lanes == 16 && w.rest {
+		w.ins("VPMOVDW V" + r + ", K1, " + w.at(ptr))
+		return
+	}
+	if w.lanes == 16 {
+		p("\tVPMOVDW Z%s, Y%s\n\tVMOVDQU Y%s, %s", r, r, r, w.at(ptr))
+		return
+	}
+	other := "X7"
+	p("\tVEXTRACTI128 $1, Y%s, %s\n\tVPACKUSDW %s, X%s, X%s", r, other, other, r, r)
+	if !w.rest {
+		p("\tVMOVDQU X%s, %s", r, w.at(ptr))
+		return
+	}
+	p("\tLEAQ %s, BX", w.at(ptr))
+	p("\tTESTL $4, CX\n\tJZ to2\n\tVMOVQ X%s, (BX)\n\tADDQ $8, BX\n\tVPSRLDQ $8, X%s, X%s", r, r, r)
+	p("to2:\n\tTESTL $2, CX\n\tJZ to1\n\tVMOVD X%s, (BX)\n\tADDQ $4, BX\n\tVPSRLDQ $4, X%s, X%s", r, r, r)
+	p("to1:\n\tTESTL $1, CX\n\tJZ to0\n\tVPEXTRW $0, X%s, (BX)\nto0:", r)
+}
+
+// loadHalves loads the rest, at most 7, with AVX2: the last 1, before it 2, before it 4.
+func (w *writer) loadHalves(ptr, r string) {
+	p("\tLEAQ %s, BX\n\tLEAQ (BX)(CX*2), BX\n\tXORL R12, R12", w.at(ptr))
+	p("\tTESTL $1, CX\n\tJZ from2\n\tSUBQ $2, BX\n\tMOVWLZX (BX), R12")
+	p("from2:\n\tTESTL $2, CX\n\tJZ from4\n\tSUBQ $4, BX\n\tSHLQ $32, R12\n\tMOVL (BX), R13\n\tORQ R13, R12")
+	p("from4:\n\tVMOVQ R12, X%s\n\tTESTL $4, CX\n\tJZ from0\n\tVPSLLDQ $8, X%s, X%s\n\tVMOVQ -8(BX), X7\n\tVPOR X7, X%s, X%s", r, r, r, r, r)
+	p("from0:\n\tVPMOVZXWD X%s, Y%s", r, r)
+}
