@@ -2,7 +2,9 @@ package hf
 
 import (
 	"encoding/json"
+	"errors"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,6 +26,7 @@ type rope struct {
 // fields are the keys of config.json that matter, of transformers 4 and 5 (golden/llama/README.md, "Config keys").
 type fields struct {
 	ModelType string   `json:"model_type"`
+	Classes   []string `json:"architectures"`
 	Vocab     int      `json:"vocab_size"`
 	Width     int      `json:"hidden_size"`
 	Layers    int      `json:"num_hidden_layers"`
@@ -31,62 +34,93 @@ type fields struct {
 	KVHeads   *int     `json:"num_key_value_heads"`
 	HeadDim   *int     `json:"head_dim"`
 	FFN       int      `json:"intermediate_size"`
-	Seq       int      `json:"max_position_embeddings"`
+	Seq       *int     `json:"max_position_embeddings"`
+	OldSeq    *int     `json:"max_sequence_length"` // in some of the first conversions
 	Tied      bool     `json:"tie_word_embeddings"`
 	Theta     *float64 `json:"rope_theta"`
 	Eps       *float64 `json:"rms_norm_eps"`
 	Scaling   *rope    `json:"rope_scaling"`
 	Params    *rope    `json:"rope_parameters"`
-	Partial   *float64 `json:"partial_rotary_factor"`
 	Act       string   `json:"hidden_act"`
-	AttnBias  bool     `json:"attention_bias"`
-	MLPBias   bool     `json:"mlp_bias"`
+	DType     *string  `json:"dtype"`
+	TorchType *string  `json:"torch_dtype"`
+	BOS       ids      `json:"bos_token_id"`
+	EOS       ids      `json:"eos_token_id"`
 }
 
-// ParseConfig reads config.json. What our engines cannot run (biases, another activation, an unknown rope type) is refused.
+// Special are the tokens that a folder gives a meaning, each list possibly empty.
+type Special struct {
+	BOS, EOS []int32
+}
+
+// ParseConfig reads config.json. A field that is missing, unknown, given twice or contradicted, or that asks for what our
+// engines do not compute (biases, another activation, an unknown rope type) is an ErrFormat that names it. Keys that change
+// nothing are let pass: they are listed in keys.go.
 func ParseConfig(b []byte) (model.Config, error) {
+	c, _, err := parseConfig(b)
+	return c, err
+}
+
+func parseConfig(b []byte) (c model.Config, s Special, err error) {
+	if err := checkKeys(b); err != nil {
+		return c, s, err
+	}
 	var f fields
 	if err := json.Unmarshal(b, &f); err != nil {
-		return model.Config{}, invalid("config.json: %v", err)
+		return c, s, invalid("config.json: %v", err)
 	}
-	switch {
-	case f.ModelType != "llama":
-		return model.Config{}, invalid("config.json: model type %q, only llama can be read", f.ModelType)
-	case f.Act != "" && f.Act != "silu" && f.Act != "swish":
-		return model.Config{}, invalid("config.json: activation %q", f.Act)
-	case f.AttnBias || f.MLPBias:
-		return model.Config{}, invalid("config.json: biases are not supported")
-	case f.Heads < 1:
-		return model.Config{}, invalid("config.json: %d heads", f.Heads)
-	case f.HeadDim == nil && f.Width%f.Heads != 0:
-		return model.Config{}, invalid("config.json: a width of %d is not a multiple of %d heads, and there is no head_dim", f.Width, f.Heads)
-	case f.Partial != nil && *f.Partial != 1:
-		return model.Config{}, invalid("config.json: rotary embeddings over a part of a head are not supported")
+	if err := f.check(); err != nil {
+		return c, s, err
 	}
-	c := model.Config{Vocab: f.Vocab, Width: f.Width, Layers: f.Layers, Heads: f.Heads, KVHeads: f.Heads, HeadDim: f.Width / f.Heads,
-		FFN: f.FFN, Seq: f.Seq, Tied: f.Tied, RopeTheta: 10000, NormEps: 1e-6}
-	if f.KVHeads != nil {
-		c.KVHeads = *f.KVHeads
-	}
-	if f.HeadDim != nil {
-		c.HeadDim = *f.HeadDim
-	}
-	if f.Eps != nil {
-		c.NormEps = *f.Eps
-	}
-	if f.Theta != nil {
-		c.RopeTheta = *f.Theta
-	}
+	c = model.Config{Vocab: f.Vocab, Width: f.Width, Layers: f.Layers, Heads: f.Heads, KVHeads: f.Heads, HeadDim: f.Width / f.Heads,
+		FFN: f.FFN, Seq: 2048, Tied: f.Tied, RopeTheta: 10000, NormEps: 1e-6} // where a key is missing: LlamaConfig's own defaults
+	set(&c.KVHeads, f.KVHeads)
+	set(&c.HeadDim, f.HeadDim)
+	set(&c.NormEps, f.Eps)
+	set(&c.Seq, f.OldSeq)
+	set(&c.Seq, f.Seq)
 	if err := f.rope(&c); err != nil {
-		return model.Config{}, err
-	}
-	if c.Seq == 0 {
-		c.Seq = 2048 // the library's default
+		return model.Config{}, s, err
 	}
 	if err := c.Validate(); err != nil {
-		return model.Config{}, invalid("config.json: %v", err)
+		return model.Config{}, s, invalid("config.json: %v", err)
 	}
-	return c, nil
+	if err := errors.Join(f.BOS.within(c.Vocab, "config.json: bos_token_id"), f.EOS.within(c.Vocab, "config.json: eos_token_id")); err != nil {
+		return model.Config{}, s, err
+	}
+	return c, Special{f.BOS, f.EOS}, nil
+}
+
+func set[T any](dst, src *T) {
+	if src != nil {
+		*dst = *src
+	}
+}
+
+// check refuses what cannot be a Llama of ours, before anything is computed from it.
+func (f *fields) check() error {
+	for _, x := range []struct {
+		name string
+		n    int
+	}{{"vocab_size", f.Vocab}, {"hidden_size", f.Width}, {"num_hidden_layers", f.Layers}, {"num_attention_heads", f.Heads}, {"intermediate_size", f.FFN}} {
+		if x.n < 1 {
+			return invalid("config.json: %s is missing or not positive (%d)", x.name, x.n)
+		}
+	}
+	isLlama := func(class string) bool { return strings.EqualFold(class, "LlamaForCausalLM") } // LLaMAForCausalLM at first
+	switch {
+	case f.ModelType != "llama":
+		return invalid("config.json: model_type is %q, only llama can be read", f.ModelType)
+	case len(f.Classes) > 0 && !slices.ContainsFunc(f.Classes, isLlama):
+		return invalid("config.json: architectures are %q, only LlamaForCausalLM can be read", f.Classes)
+	case f.Act != "" && f.Act != "silu" && f.Act != "swish":
+		return invalid("config.json: hidden_act is %q, only silu can be computed", f.Act)
+	case f.HeadDim == nil && f.Width%f.Heads != 0:
+		return invalid("config.json: hidden_size %d is not a multiple of num_attention_heads %d, and there is no head_dim", f.Width, f.Heads)
+	case f.KVHeads != nil && (*f.KVHeads < 1 || f.Heads%*f.KVHeads != 0):
+		return invalid("config.json: num_attention_heads %d is not a multiple of num_key_value_heads %d", f.Heads, *f.KVHeads)
+	}
+	return errors.Join(agree(f.Seq, f.OldSeq, "max_position_embeddings", "max_sequence_length"), agree(f.DType, f.TorchType, "dtype", "torch_dtype"))
 }
 
 // rope reads the rotary settings of transformers 4 (rope_theta, rope_scaling) and 5 (rope_parameters). A file may carry both
@@ -127,31 +161,33 @@ func (f *fields) rope(c *model.Config) error {
 
 // scaling is what a scaling object says, nil for none.
 func (r *rope) scaling() (*model.RopeScaling, error) {
-	if r == nil {
-		return nil, nil
-	}
 	kind := r.RopeType
 	if kind == "" {
 		kind = r.Type
 	}
-	if r.Partial != nil && *r.Partial != 1 {
-		return nil, invalid("config.json: rotary embeddings over a part of a head are not supported")
-	}
-	switch kind {
-	case "", "default":
+	switch {
+	case r.Type != "" && r.Type != kind:
+		return nil, invalid("config.json: rope_type is %q, type is %q", r.RopeType, r.Type)
+	case r.Partial != nil && *r.Partial != 1:
+		return nil, invalid("config.json: partial_rotary_factor is %v; this engine rotates whole heads", *r.Partial)
+	case kind == "" || kind == "default":
+		if r.Factor != 0 && r.Factor != 1 || r.Low != 0 || r.High != 0 {
+			return nil, invalid("config.json: rope_type is %q, but there are the factors %v, %v and %v", kind, r.Factor, r.Low, r.High)
+		}
 		return nil, nil
-	case "linear":
-		if !(r.Factor > 0) {
-			return nil, invalid("config.json: rope factor %v", r.Factor)
+	case kind == "linear":
+		if !(r.Factor > 0) || r.Low != 0 || r.High != 0 {
+			return nil, invalid("config.json: rope_type is linear with factor %v, low_freq_factor %v, high_freq_factor %v", r.Factor, r.Low, r.High)
 		}
 		return &model.RopeScaling{Type: kind, Factor: r.Factor}, nil
-	case "llama3":
+	case kind == "llama3":
 		if !(r.Factor > 0) || !(r.Low > 0) || !(r.High > r.Low) || r.Original < 1 {
-			return nil, invalid("config.json: rope scaling %+v", *r)
+			return nil, invalid("config.json: rope_type is llama3 with factor %v, low_freq_factor %v, high_freq_factor %v, original_max_position_embeddings %d",
+				r.Factor, r.Low, r.High, r.Original)
 		}
 		return &model.RopeScaling{Type: kind, Factor: r.Factor, LowFreq: r.Low, HighFreq: r.High, Original: r.Original}, nil
 	}
-	return nil, invalid("config.json: unknown rope type %q", kind)
+	return nil, invalid("config.json: unknown rope_type %q", kind)
 }
 
 // float is written with a point: transformers tells 8 from 8.0 and complains about the former.
@@ -166,11 +202,24 @@ func (f float) MarshalJSON() ([]byte, error) {
 	return []byte(s), nil
 }
 
+// one is a single id as a number, several as a list.
+func one(ids []int32) any {
+	switch len(ids) {
+	case 0:
+		return nil
+	case 1:
+		return ids[0]
+	}
+	return ids
+}
+
 // torchTypes are torch's names of the element types.
 var torchTypes = map[DType]string{F32: "float32", BF16: "bfloat16"}
 
 // Config writes config.json for weights of the given type so that transformers 4 and 5 both read it.
-func Config(c model.Config, dtype DType) []byte {
+func Config(c model.Config, dtype DType) []byte { return configWith(c, dtype, Special{}) }
+
+func configWith(c model.Config, dtype DType, special Special) []byte {
 	params := map[string]any{"rope_theta": float(c.RopeTheta), "rope_type": "default"}
 	var scaling any
 	if s := c.Rope; s != nil {
@@ -189,7 +238,7 @@ func Config(c model.Config, dtype DType) []byte {
 		"intermediate_size": c.FFN, "max_position_embeddings": c.Seq, "tie_word_embeddings": c.Tied, "rope_theta": float(c.RopeTheta),
 		"rope_scaling": scaling, "rope_parameters": params, "rms_norm_eps": float(c.NormEps), "hidden_act": "silu", "attention_bias": false,
 		"mlp_bias": false, "attention_dropout": float(0), "initializer_range": 0.02, "pretraining_tp": 1, "use_cache": true,
-		"bos_token_id": nil, "eos_token_id": nil, "pad_token_id": nil, "torch_dtype": torchTypes[dtype], "dtype": torchTypes[dtype],
+		"bos_token_id": one(special.BOS), "eos_token_id": one(special.EOS), "pad_token_id": nil, "torch_dtype": torchTypes[dtype], "dtype": torchTypes[dtype],
 	}, "", "  ")
 	if err != nil { // numbers, strings and booleans always encode
 		return nil

@@ -3,9 +3,11 @@ package hf
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,7 +57,11 @@ func TestParseConfig(t *testing.T) {
 		{"transformers 5, llama3", keys{"rope_theta": nil, "rope_scaling": nil, "rope_parameters": llama3},
 			func(c *model.Config) { c.Rope, c.RopeTheta = want3, 10000 }},
 		{"both spellings agree", keys{"rope_scaling": llama3, "rope_parameters": llama3}, func(c *model.Config) { c.Rope = want3 }},
-		{"unknown keys", keys{"quantum": true, "torch_dtype": "bfloat16"}, func(*model.Config) {}},
+		{"keys that change nothing", keys{"_name_or_path": "x", "torch_dtype": "bfloat16", "dtype": nil, "is_llama_config": true, "rope_interleaved": false,
+			"id2label": keys{"0": "LABEL_0"}, "sliding_window": nil, "pruned_heads": keys{}, "eos_token_id": []int{3, 4}, "bos_token_id": 69},
+			func(*model.Config) {}},
+		{"the first conversions", keys{"architectures": []string{"LLaMAForCausalLM"}, "max_position_embeddings": nil, "max_sequence_length": 16},
+			func(c *model.Config) { c.Seq = 16 }},
 	} {
 		want := small()
 		c.want(&want)
@@ -66,30 +72,75 @@ func TestParseConfig(t *testing.T) {
 	}
 }
 
-// What our engines cannot run, or two versions of the library read differently, is refused rather than guessed.
+// What our engines cannot run, or two versions of the library read differently, is refused rather than guessed, and the field
+// named.
 func TestParseConfigRefuses(t *testing.T) {
-	for name, set := range map[string]keys{
-		"another model":       {"model_type": "mistral"},
-		"no model":            {"model_type": nil},
-		"activation":          {"hidden_act": "gelu"},
-		"attention bias":      {"attention_bias": true},
-		"mlp bias":            {"mlp_bias": true},
-		"no heads":            {"num_attention_heads": nil},
-		"odd head":            {"head_dim": 21},
-		"heads do not divide": {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": nil},
-		"unknown rope":        {"rope_parameters": nil, "rope_scaling": keys{"rope_type": "yarn", "factor": 4}},
-		"unknown new rope":    {"rope_scaling": nil, "rope_parameters": keys{"rope_type": "longrope"}},
-		"rope without factor": {"rope_parameters": nil, "rope_scaling": keys{"type": "linear"}},
-		"empty llama3":        {"rope_parameters": nil, "rope_scaling": keys{"rope_type": "llama3", "factor": 8}},
-		"bases differ":        {"rope_theta": 1e4},
-		"scalings differ":     {"rope_scaling": keys{"rope_type": "linear", "factor": 2}},
-		"partial rotation":    {"partial_rotary_factor": 0.5},
-		"negative width":      {"hidden_size": -66},
-		"beyond any use":      {"vocab_size": 1 << 40},
-		"text for a number":   {"vocab_size": "256"},
+	llama3 := func(more keys) keys {
+		k := keys{"rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 64}
+		maps.Copy(k, more)
+		return keys{"rope_parameters": nil, "rope_scaling": k}
+	}
+	for _, c := range []struct {
+		name, field string
+		set         keys
+	}{
+		{"another model", "model_type", keys{"model_type": "mistral"}},
+		{"no model", "model_type", keys{"model_type": nil}},
+		{"another head", "architectures", keys{"architectures": []string{"LlamaForSequenceClassification"}}},
+		{"activation", "hidden_act", keys{"hidden_act": "gelu"}},
+		{"attention bias", "attention_bias", keys{"attention_bias": true}},
+		{"mlp bias", "mlp_bias", keys{"mlp_bias": true}},
+		{"dropout", "attention_dropout", keys{"attention_dropout": 0.1}},
+		{"quantised", "quantization_config", keys{"quantization_config": keys{"bits": 4}}},
+		{"code of its own", "auto_map", keys{"auto_map": keys{"AutoModel": "x.Y"}}},
+		{"window", "sliding_window", keys{"sliding_window": 4096}},
+		{"unknown", "quantum", keys{"quantum": true}},
+		{"in capitals", "Vocab_size", keys{"Vocab_size": 70}},
+		{"no heads", "num_attention_heads", keys{"num_attention_heads": nil}},
+		{"no width", "hidden_size", keys{"hidden_size": nil}},
+		{"no vocabulary", "vocab_size", keys{"vocab_size": 0}},
+		{"odd head", "head dimension", keys{"head_dim": 21}},
+		{"heads do not divide", "num_attention_heads", keys{"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": nil}},
+		{"groups do not divide", "num_key_value_heads", keys{"num_key_value_heads": 2}},
+		{"no groups", "num_key_value_heads", keys{"num_key_value_heads": 0}},
+		{"unknown rope", "rope_type", keys{"rope_parameters": nil, "rope_scaling": keys{"rope_type": "yarn", "factor": 4}}},
+		{"unknown rope field", "rope_scaling: hf: invalid file: unknown or repeated field mscale", llama3(keys{"mscale": 1})},
+		{"unknown new rope", "rope_type", keys{"rope_scaling": nil, "rope_parameters": keys{"rope_type": "longrope"}}},
+		{"rope without factor", "factor", keys{"rope_parameters": nil, "rope_scaling": keys{"type": "linear"}}},
+		{"factor without rope", "factor", keys{"rope_parameters": keys{"rope_type": "default", "rope_theta": 5e5, "factor": 8}}},
+		{"empty llama3", "low_freq_factor", keys{"rope_parameters": nil, "rope_scaling": keys{"rope_type": "llama3", "factor": 8}}},
+		{"two types", "rope_type is \"llama3\", type", llama3(keys{"type": "linear"})},
+		{"bases differ", "rope_theta", keys{"rope_theta": 1e4}},
+		{"scalings differ", "rope_scaling", keys{"rope_scaling": keys{"rope_type": "linear", "factor": 2}}},
+		{"partial rotation", "partial_rotary_factor", keys{"partial_rotary_factor": 0.5}},
+		{"partial rotation within", "partial_rotary_factor", llama3(keys{"partial_rotary_factor": 0.5})},
+		{"types differ", "torch_dtype", keys{"torch_dtype": "bfloat16"}},
+		{"lengths differ", "max_sequence_length", keys{"max_sequence_length": 9}},
+		{"end of text outside", "eos_token_id", keys{"eos_token_id": 70}},
+		{"beginning outside", "bos_token_id", keys{"bos_token_id": []int{1, -1}}},
+		{"negative width", "hidden_size", keys{"hidden_size": -66}},
+		{"beyond any use", "vocab", keys{"vocab_size": 1 << 40}},
+		{"text for a number", "vocab_size", keys{"vocab_size": "256"}},
+		{"fraction of a layer", "num_hidden_layers", keys{"num_hidden_layers": 1.5}},
 	} {
-		if c, err := ParseConfig(change(t, set)); !errors.Is(err, ErrFormat) {
-			t.Errorf("%s: %+v, %v", name, c, err)
+		if got, err := ParseConfig(change(t, c.set)); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), c.field) {
+			t.Errorf("%s: %+v, %v; want an error that names %s", c.name, got, err, c.field)
+		}
+	}
+	for text, field := range map[string]string{`{"vocab_size":1,"vocab_size":2}`: "vocab_size twice", `[]`: "object", `{`: "JSON", ``: "JSON",
+		`{"rope_scaling":{"factor":1,"factor":2}}`: "factor"} {
+		if _, err := ParseConfig([]byte(text)); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), field) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// What the writer says of special tokens is what the reader finds.
+func TestSpecialTokens(t *testing.T) {
+	for _, want := range []Special{{}, {BOS: []int32{1}, EOS: []int32{2}}, {BOS: []int32{0}, EOS: []int32{3, 69, 0}}} {
+		_, got, err := parseConfig(configWith(small(), F32, want))
+		if err != nil || !slices.Equal(got.BOS, want.BOS) || !slices.Equal(got.EOS, want.EOS) {
+			t.Errorf("%+v came back as %+v, %v", want, got, err)
 		}
 	}
 }
@@ -122,28 +173,31 @@ func TestConfigFractionsHaveAPoint(t *testing.T) {
 	}
 }
 
+// cases are the reference's model folders.
+var cases = []string{"bf16-weights", "gqa-tied", "hf-init", "ignore-index", "legacy-llama1", "legacy-llama3", "llama3-rope", "long", "mha", "mqa-headdim", "sharded", "train"}
+
 // The reference's own folders: what their config.json says is what their tensors are, also after our writer.
 func TestConfigGolden(t *testing.T) {
-	dirs, err := filepath.Glob(filepath.Join(golden.Dir(t, "llama"), "*", "config.json"))
-	if err != nil || len(dirs) < 11 {
-		t.Fatalf("%d folders, %v", len(dirs), err)
-	}
-	for _, path := range dirs {
-		raw, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := ParseConfig(raw)
-		if err != nil {
-			t.Errorf("%s: %v", path, err)
-			continue
-		}
-		if again, err := ParseConfig(Config(c, F32)); err != nil || !reflect.DeepEqual(again, c) {
-			t.Errorf("%s: %+v became %+v, %v", path, c, again, err)
-		}
-		if scaled := strings.Contains(path, "llama3"); scaled != (c.Rope != nil) {
-			t.Errorf("%s: rope %+v", path, c.Rope)
-		}
+	for _, name := range cases {
+		t.Run(name, func(t *testing.T) {
+			raw, err := os.ReadFile(filepath.Join(golden.Case(t, "llama", name), "config.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, special, err := parseConfig(raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(special.BOS, []int32{1}) || !slices.Equal(special.EOS, []int32{2}) {
+				t.Errorf("special tokens %+v", special)
+			}
+			if again, err := ParseConfig(Config(c, F32)); err != nil || !reflect.DeepEqual(again, c) {
+				t.Errorf("%+v became %+v, %v", c, again, err)
+			}
+			if scaled := strings.Contains(name, "llama3"); scaled != (c.Rope != nil) {
+				t.Errorf("rope %+v", c.Rope)
+			}
+		})
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"math/bits"
 	"sort"
 	"strconv"
@@ -46,10 +45,17 @@ type File struct {
 	Metadata map[string]string // nil: none given
 	data     io.ReaderAt
 	start    int64
+	mapped   []byte // the whole file, or nil: then data is read
+	file     io.Closer
 }
 
-// Open reads and checks a header. The tensors must cover the data without hole or overlap to its last byte; a repeated name
-// is refused (the reference lets the last one win: two readers could disagree).
+// Open reads and checks a header. The tensors must cover the data without hole or overlap to its last byte.
+//
+// Some files that the reference (safetensors 0.8.0) reads by accident are refused here too. A tensor's name twice, or a key of
+// the metadata twice: the reference lets the last one win, other readers the first, so one file would be two models. A space
+// before the brace: the format says that the header begins with "{". A field of a tensor other than dtype, shape and
+// data_offsets: a later format may give it a meaning, and the tensor another one. Metadata that is null: it must be a map. No
+// version of the library or of transformers writes any of these.
 func Open(r io.ReaderAt, size int64) (*File, error) {
 	var n [8]byte
 	if size < 8 {
@@ -85,8 +91,8 @@ func readAt(r io.ReaderAt, b []byte, off int64) error {
 // header parses the JSON as strictly as the reference: encoding/json alone would take any letter case for a field, null for
 // a number and broken UTF-8 for a name.
 func (f *File) header(b []byte) error {
-	if !utf8.Valid(b) || !json.Valid(b) {
-		return invalid("header is not JSON in UTF-8")
+	if !utf8.Valid(b) || !json.Valid(b) || b[0] != '{' {
+		return invalid("header is not a JSON object in UTF-8")
 	}
 	return eachField(b, func(name string, raw []byte) error {
 		if name == "__metadata__" {
@@ -110,13 +116,13 @@ func (f *File) header(b []byte) error {
 	})
 }
 
-// metadata is null or an object of strings; here the last of two equal keys counts, as in the reference.
+// metadata is an object of strings.
 func (f *File) metadata(raw []byte) error {
 	f.Metadata = map[string]string{}
-	if string(raw) == "null" {
-		return nil
-	}
 	return eachField(raw, func(key string, v []byte) error {
+		if _, twice := f.Metadata[key]; twice {
+			return invalid("metadata %q twice", key)
+		}
 		if v[0] != '"' {
 			return invalid("metadata %q is not a string", key)
 		}
@@ -157,6 +163,9 @@ func entry(name string, raw []byte) (Entry, error) {
 	err := eachField(raw, func(key string, v []byte) error {
 		if _, twice := fields[key]; twice {
 			return invalid("field %q twice", key)
+		}
+		if key != "dtype" && key != "shape" && key != "data_offsets" {
+			return invalid("unknown field %q", key)
 		}
 		fields[key] = v
 		return nil
@@ -236,57 +245,4 @@ func (f *File) cover(size uint64) error {
 		return invalid("tensors end at %d, the data at %d", at, size)
 	}
 	return nil
-}
-
-// Read converts a tensor's elements [at, at+len(dst)) to float32; F32, BF16 and F16 can be read. It allocates as many bytes
-// as it reads: read a large tensor in pieces.
-func (f *File) Read(name string, at int, dst []float32) error {
-	e, ok := f.Entries[name]
-	if !ok {
-		return invalid("no tensor %q", name)
-	}
-	if !e.readable() {
-		return invalid("tensor %q: cannot read dtype %s", name, e.DType)
-	}
-	width := int(widths[e.DType] / 8)
-	if count := (e.To - e.From) / uint64(width); at < 0 || uint64(at)+uint64(len(dst)) > count {
-		return invalid("tensor %q has %d elements, not [%d,%d)", name, count, at, at+len(dst))
-	}
-	b := make([]byte, width*len(dst))
-	from := int64(e.From) + int64(width)*int64(at)
-	if err := readAt(f.data, b, f.start+from); err != nil {
-		return fmt.Errorf("read tensor %q: %w", name, err)
-	}
-	for i := range dst {
-		switch e.DType {
-		case "F32":
-			dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
-		case "BF16":
-			dst[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(b[2*i:])) << 16)
-		case "F16":
-			dst[i] = fromHalf(binary.LittleEndian.Uint16(b[2*i:]))
-		}
-	}
-	return nil
-}
-
-// fromHalf widens an IEEE binary16.
-func fromHalf(h uint16) float32 {
-	sign, exp, frac := uint32(h>>15)<<31, uint32(h>>10&31), uint32(h&1023)
-	switch {
-	case exp == 31:
-		return math.Float32frombits(sign | 0x7f800000 | frac<<13)
-	case exp == 0:
-		return math.Float32frombits(sign | math.Float32bits(float32(frac)/(1<<24)))
-	}
-	return math.Float32frombits(sign | (exp+112)<<23 | frac<<13)
-}
-
-// BF16Bits rounds to bfloat16, to nearest even; a NaN becomes 0x7FC0 (golden/llama/bf16).
-func BF16Bits(x float32) uint16 {
-	b := math.Float32bits(x)
-	if b&0x7fffffff > 0x7f800000 {
-		return 0x7FC0
-	}
-	return uint16((b + 0x7fff + b>>16&1) >> 16)
 }
