@@ -23,7 +23,8 @@ type Kind string
 // The kinds, with the fields of Event that each fills.
 const (
 	Start      Kind = "start"      // Role, Hotkey, Engine, Version
-	Train      Kind = "train"      // Window, Steps, EarlySteps, Tokens, Loss, Seconds
+	Train      Kind = "train"      // Window, Steps, EarlySteps, BadBatches, Tokens, Loss, Seconds
+	Unstable   Kind = "unstable"   // Window, Steps (made before it), BadBatches (in a row), Reason: a batch was left out
 	Submit     Kind = "submit"     // Window, Block, Bytes, Ratio, Digest
 	Applied    Kind = "applied"    // Window, Block, Root, Winners
 	Eval       Kind = "eval"       // Window, Loss: held-out loss of θ_Window on the fixed set, nats per token
@@ -51,6 +52,7 @@ type Event struct {
 	Block      chain.Block        `json:"block,omitempty"`
 	Steps      int                `json:"steps,omitempty"`
 	EarlySteps int                `json:"early_steps,omitempty"` // made before Apply, in --gap train
+	BadBatches int                `json:"bad_batches,omitempty"` // left out: a loss or gradient that is not finite
 	Tokens     int                `json:"tokens,omitempty"`
 	Loss       float64            `json:"loss,omitempty"` // nats per token
 	Seconds    float64            `json:"seconds,omitempty"`

@@ -21,6 +21,7 @@ const (
 	ExitFailure     = 1
 	ExitUsage       = 2
 	ExitRefused     = 3 // not registered, wrong key, configuration refused
+	ExitUnstable    = 4 // training does not stay finite
 	ExitInterrupted = 130
 )
 
@@ -38,6 +39,9 @@ func Usage(err error) error { return &exitError{err, ExitUsage} }
 
 // Refused marks a configuration that the network does not accept: exit code 3.
 func Refused(err error) error { return &exitError{err, ExitRefused} }
+
+// Unstable marks a training that does not stay finite: exit code 4. Starting again without a change will not help.
+func Unstable(err error) error { return &exitError{err, ExitUnstable} }
 
 // ErrInterrupted: Ctrl-C.
 var ErrInterrupted = errors.New("interrupted")

@@ -134,6 +134,7 @@ func TestExitCode(t *testing.T) {
 		{fmt.Errorf("open: %w", Refused(other)), ExitRefused},
 		{fmt.Errorf("register: %w", chain.ErrFunds), ExitRefused},
 		{chain.ErrNotRegistered, ExitRefused},
+		{fmt.Errorf("mine: %w", Unstable(other)), ExitUnstable},
 	} {
 		if got := ExitCode(c.err); got != c.want {
 			t.Errorf("%v: exit code %d, want %d", c.err, got, c.want)

@@ -207,6 +207,9 @@ func (r *Replica) initial() (*state, error) {
 	return s, nil
 }
 
+// WriteStream is WriteFile for what fill writes.
+func WriteStream(path string, fill func(io.Writer) error) error { return writeAtomic(path, true, fill) }
+
 // WriteFile replaces a file so that a crash at any point leaves the old or the new one.
 func WriteFile(path string, b []byte) error { return writeBytes(path, b) }
 

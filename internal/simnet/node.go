@@ -42,6 +42,7 @@ type NodeOptions struct {
 	Gap       mining.Gap
 	MaxEarly  int
 	MaxSteps  int
+	SaveEvery int // 0: every window, the model being small
 	NoRebase  bool
 	Trainer   func(model.Trainer, *replica.Clock) model.Trainer  // wraps the trainer of a cheat
 	Judge     func(model.Judge, *replica.Clock) model.Judge      // wraps a validator's judge
@@ -143,7 +144,7 @@ func (n *Net) StartMiner(name string, o NodeOptions) *Node {
 		o.Gap = mining.Wait
 	}
 	cfg := mining.Config{Dir: o.Dir, Hotkey: x.Hotkey, Replica: x.Replica, Trainer: tr, Feedback: fb, Data: d, Gap: o.Gap, Events: x.record,
-		MaxEarly: o.MaxEarly, MaxSteps: o.MaxSteps, NoRebase: o.NoRebase}
+		MaxEarly: o.MaxEarly, MaxSteps: o.MaxSteps, SaveEvery: o.SaveEvery, NoRebase: o.NoRebase}
 	if o.Batches != nil {
 		cfg.Batches = func(a data.Assignment) model.Batches { return o.Batches(d, a) }
 	}

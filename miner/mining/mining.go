@@ -35,9 +35,6 @@ func Gaps() []Gap { return []Gap{Auto, Train, Wait} }
 // Valid says whether g is one of Gaps.
 func (g Gap) Valid() bool { return slices.Contains(Gaps(), g) }
 
-// innerFile holds the inner optimizer's state between runs: window u64 BE, then the trainer's own format.
-const innerFile = "inner.sn3"
-
 // Config is what a miner works with.
 type Config struct {
 	Dir      string
@@ -53,6 +50,8 @@ type Config struct {
 	Compute func(ctx context.Context, f func() error) error
 	// Batches yields the assigned batches; nil is Data.Batches.
 	Batches func(data.Assignment) model.Batches
+	// SaveEvery is after how many windows the inner optimizer is saved; 0 is by its size (SaveEvery).
+	SaveEvery int
 	// MaxSteps lowers the number of inner steps a window; 0 is the run's H.
 	MaxSteps int
 	// MaxEarly bounds the steps before θ arrives; 0 is no bound.
@@ -69,7 +68,9 @@ type Miner struct {
 	clock *replica.Clock
 	// moments is the window that the trainer's moments are of; chain.NoWindow if it has none.
 	moments chain.Window
-	fresh   []byte // the trainer's state without any step, compressed; nil if it cannot be saved
+	saved   chain.Window // the window of the moments on disk; chain.NoWindow if there are none
+	bad     int          // windows lost to numbers that are not finite since the last submission
+	fresh   []byte       // the trainer's state without any step, compressed; nil if it cannot be saved
 	// proxy is what was sent last: the payload and its window.
 	last     *gradients.Payload
 	lastOf   chain.Window
@@ -99,11 +100,14 @@ func New(cfg Config) (*Miner, error) {
 	if cfg.Events == nil {
 		cfg.Events = func(events.Event) {}
 	}
-	m := &Miner{cfg: cfg, run: cfg.Replica.Run(), sched: cfg.Replica.Schedule(), clock: cfg.Replica.Clock(), moments: chain.NoWindow,
+	m := &Miner{cfg: cfg, run: cfg.Replica.Run(), sched: cfg.Replica.Schedule(), clock: cfg.Replica.Clock(), moments: chain.NoWindow, saved: chain.NoWindow,
 		settle: replica.NewGate(cfg.Replica.Clock().Load()),
 		idx:    make([]uint16, model.ChunkSize), val: make([]float32, model.ChunkSize)}
 	if cfg.MaxSteps <= 0 || cfg.MaxSteps > m.run.Train.InnerSteps {
 		m.cfg.MaxSteps = m.run.Train.InnerSteps
+	}
+	if cfg.SaveEvery <= 0 {
+		m.cfg.SaveEvery = SaveEvery(cfg.Replica.Layout().Params())
 	}
 	return m, m.loadMoments()
 }
@@ -114,7 +118,7 @@ func (m *Miner) Run(ctx context.Context) error {
 	m.clock.Load().Add(1) // two loops, and the caller only waits
 	defer m.clock.Load().Add(1)
 	g.Go(func() error { defer m.clock.Load().Add(-1); return m.cfg.Replica.Follow(ctx) })
-	g.Go(func() error { defer m.clock.Load().Add(-1); return m.loop(ctx) })
+	g.Go(func() error { defer m.clock.Load().Add(-1); return m.finish(ctx, m.loop(ctx)) })
 	return g.Wait()
 }
 
@@ -125,6 +129,9 @@ func (m *Miner) loop(ctx context.Context) error {
 		return err
 	}
 	if err := m.resume(ctx); err != nil {
+		return err
+	}
+	if err := m.recall(); err != nil {
 		return err
 	}
 	w, ok := m.sched.Training(m.clock.Now().Block)
@@ -146,8 +153,7 @@ func (m *Miner) loop(ctx context.Context) error {
 				return err
 			}
 		case errors.Is(err, model.ErrDiverged), errors.Is(err, gradients.ErrNotFinite):
-			m.skip(w, "%v; starting over from θ with fresh moments", err)
-			if err := m.startOver(); err != nil {
+			if err := m.lost(w, err); err != nil {
 				return err
 			}
 			if err := m.clock.Wait(ctx, m.sched.End(w)); err != nil {
@@ -179,7 +185,7 @@ func (m *Miner) work(ctx context.Context, w chain.Window) error {
 	if err := m.clock.Wait(ctx, m.sched.At(w, chain.PhaseStart)); err != nil {
 		return err
 	}
-	submit := w == 0 || m.moments == w-1 // stale or no moments: train a window without submitting (DESIGN §8)
+	submit := m.moments == w-1 && !(m.last != nil && m.lastOf == w) // of a w that was submitted before a restart never twice; stale or no moments: train a window without submitting
 	began := time.Now()
 	m.pace.begin(began, m.clock.Now().Block)
 	base, rep, err := m.train(ctx, w, m.cfg.Batches(a), m.cfg.MaxSteps) // 2. inner steps, also through the gap
@@ -187,8 +193,11 @@ func (m *Miner) work(ctx context.Context, w chain.Window) error {
 		return err
 	}
 	defer base.Release()
-	m.cfg.Events(events.Event{Kind: events.Train, Window: w, Steps: rep.Steps, EarlySteps: rep.early, Tokens: rep.Tokens, Loss: rep.Loss,
-		Seconds: time.Since(began).Seconds()})
+	m.cfg.Events(events.Event{Kind: events.Train, Window: w, Steps: rep.Steps, EarlySteps: rep.early, BadBatches: rep.bad, Tokens: rep.Tokens,
+		Loss: rep.Loss, Seconds: time.Since(began).Seconds()})
+	if rep.Steps == 0 && rep.bad > 0 {
+		return fmt.Errorf("%w: none of its %d batches gave a finite loss and gradient", model.ErrDiverged, rep.bad)
+	}
 	if rep.Steps == 0 {
 		return fmt.Errorf("%w: the window ended before the first inner step", errSkip)
 	}
@@ -205,7 +214,7 @@ func (m *Miner) work(ctx context.Context, w chain.Window) error {
 	if err != nil {
 		return err
 	}
-	m.last, m.lastOf = p.Payload(), w
+	m.last, m.lastOf, m.bad = p.Payload(), w, 0
 	m.send(ctx, p, replica.Work{Base: base.Root(), Assignment: a.Digest, Consumed: rep.Steps * m.run.Train.Batch, // 4. beside the next window
 		Steps: rep.Steps, RebaseStep: rep.early})
 	return nil

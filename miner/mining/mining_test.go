@@ -155,3 +155,51 @@ func TestStartOver(t *testing.T) {
 		t.Errorf("after a restart: moments of window %d, %v", m.moments, err)
 	}
 }
+
+// Every truncation and every flipped bit of a saved state, its window included, is set aside; the trainer stays a beginner.
+func TestDamagedMoments(t *testing.T) {
+	dir := t.TempDir()
+	c := config(t, dir, nil)
+	fresh := moments(t, c)
+	m, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trained(t, c)
+	if err := m.saveMoments(7); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, innerFile)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := config(t, dir, nil)
+	try := func(what string, b []byte) {
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m, err := New(again)
+		if err != nil || m.moments != chain.NoWindow || !bytes.Equal(moments(t, again), fresh) {
+			t.Errorf("%s: moments of window %d, %v", what, m.moments, err)
+		}
+	}
+	for _, n := range []int{0, 8, len(innerMagic) + 8, len(good) / 2, len(good) - 1} {
+		try("cut", good[:n])
+	}
+	for _, at := range []int{0, len(innerMagic), len(innerMagic) + 7, len(innerMagic) + 8, len(innerMagic) + 50, len(good) / 2, len(good) - 1} {
+		b := bytes.Clone(good)
+		b[at] ^= 4
+		try("bit flipped", b)
+	}
+	try("longer", append(bytes.Clone(good), 0))
+}
+
+// Small models are saved every window, large ones so that a GiB a window is written on average, at least every eighth.
+func TestSaveEvery(t *testing.T) {
+	for params, want := range map[int]int{885_888: 1, 40_000_000: 1, 162_000_000: 2, 1_235_814_400: 8, 70_553_706_496: 8, 0: 1} {
+		if got := SaveEvery(params); got != want {
+			t.Errorf("%d parameters: every %d windows, want %d", params, got, want)
+		}
+	}
+}

@@ -3,9 +3,12 @@ package mining
 import (
 	"bytes"
 	"compress/flate"
+	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -14,18 +17,62 @@ import (
 	"sn3/model"
 )
 
+// The inner optimizer's state between runs: magic, window u64 BE, SHA-256 of both, then the trainer's own format, which carries
+// its checksum. The window is also the position in the data: what a window trains on is fixed at its seed, and a window that
+// was not finished is trained from its first batch again.
+const (
+	innerFile  = "inner.sn3"
+	innerMagic = "sn3inner2"
+)
+
+// SaveEvery is after how many windows the inner optimizer of a model of so many parameters is saved when nobody says: so often
+// that it writes at most a GiB a window on average, and at least every eighth.
+func SaveEvery(params int) int {
+	const perWindow, most = 1 << 30, 8
+	return min(most, 1+8*params/perWindow)
+}
+
+func innerHead(w chain.Window) []byte {
+	b := binary.BigEndian.AppendUint64([]byte(innerMagic), uint64(w))
+	sum := sha256.Sum256(b)
+	return append(b, sum[:]...)
+}
+
+// saveMoments notes that the trainer's moments are those after w, and saves them when it is time.
 func (m *Miner) saveMoments(w chain.Window) error {
 	m.moments = w
+	if w != m.saved && w-m.saved < chain.Window(m.cfg.SaveEvery) { // chain.NoWindow is the one before 0
+		return nil
+	}
+	return m.writeMoments()
+}
+
+func (m *Miner) writeMoments() error {
 	p, ok := m.cfg.Trainer.(model.Persister)
 	if !ok {
 		return nil
 	}
-	var b bytes.Buffer
-	b.Write(binary.BigEndian.AppendUint64(nil, uint64(w)))
-	if err := p.Save(&b); err != nil {
-		return fmt.Errorf("save inner optimizer: %w", err)
+	err := replica.WriteStream(filepath.Join(m.cfg.Dir, innerFile), func(w io.Writer) error {
+		if _, err := w.Write(innerHead(m.moments)); err != nil {
+			return err
+		}
+		return p.Save(w)
+	})
+	if err != nil {
+		return fmt.Errorf("save inner optimizer in %s (is the disk full?): %w", m.cfg.Dir, err)
 	}
-	return replica.WriteFile(filepath.Join(m.cfg.Dir, innerFile), b.Bytes())
+	m.saved = m.moments
+	return nil
+}
+
+// finish saves moments that a crash would have lost when the miner is asked to stop: with them it goes on as if it had not. They
+// may have seen some steps of the window after theirs. With SaveEvery 1 there is nothing to save, and a window that is trained
+// again after a stop gives the same bytes.
+func (m *Miner) finish(ctx context.Context, err error) error {
+	if ctx.Err() == nil || m.cfg.SaveEvery == 1 || m.moments == m.saved || m.moments == chain.NoWindow {
+		return err
+	}
+	return errors.Join(err, m.writeMoments())
 }
 
 // loadMoments restores the inner optimizer. A file that does not load is set aside: the miner then warms up again.
@@ -45,17 +92,29 @@ func (m *Miner) loadMoments() error {
 	if err != nil {
 		return fmt.Errorf("read inner optimizer: %w", err)
 	}
-	if len(b) < 8 {
-		err = errors.New("file too short")
-	} else {
-		err = p.Load(bytes.NewReader(b[8:]))
-	}
+	w, err := parseInner(b, p)
 	if err != nil {
 		m.cfg.Log.Warn("saved inner optimizer does not load; warming up again", "reason", err)
-		return os.Rename(path, path+".damaged")
+		if err := os.Rename(path, path+".damaged"); err != nil {
+			return fmt.Errorf("set inner optimizer aside: %w", err)
+		}
+		return nil
 	}
-	m.moments = chain.Window(binary.BigEndian.Uint64(b))
+	m.moments, m.saved = w, w
 	return nil
+}
+
+// parseInner loads a saved state into p and returns its window; on an error p is what it was.
+func parseInner(b []byte, p model.Persister) (chain.Window, error) {
+	const head = len(innerMagic) + 8 + sha256.Size
+	if len(b) < head {
+		return 0, errors.New("file too short")
+	}
+	w := chain.Window(binary.BigEndian.Uint64(b[len(innerMagic):]))
+	if !bytes.Equal(b[:head], innerHead(w)) {
+		return 0, errors.New("its head is damaged, or of another version")
+	}
+	return w, p.Load(bytes.NewReader(b[head:]))
 }
 
 // keepFresh remembers the trainer's state before any step; zeros compress to nothing.
@@ -78,7 +137,7 @@ func (m *Miner) keepFresh(p model.Persister) error {
 // startOver gives the trainer the moments of a beginner, as after a divergence: the next window warms up, then it submits
 // again.
 func (m *Miner) startOver() error {
-	m.moments = chain.NoWindow
+	m.moments, m.saved = chain.NoWindow, chain.NoWindow
 	p, ok := m.cfg.Trainer.(model.Persister)
 	if !ok {
 		return nil
@@ -89,5 +148,16 @@ func (m *Miner) startOver() error {
 	if err := os.Remove(filepath.Join(m.cfg.Dir, innerFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("reset inner optimizer: %w", err)
 	}
+	return nil
+}
+
+// recall takes up from disk what was submitted last: the proxy of the window after it, and the sign that it needs no second
+// submission.
+func (m *Miner) recall() error {
+	p, w, err := m.cfg.Feedback.Last()
+	if err != nil {
+		return err
+	}
+	m.last, m.lastOf = p, w
 	return nil
 }

@@ -12,10 +12,12 @@ import (
 	"sn3/model"
 )
 
-// report is what train did; early are the steps made before θ_{w-1} was there.
+// report is what train did.
 type report struct {
 	model.Report
-	early int
+	early int // steps made before θ_{w-1} was there
+	bad   int // batches left out
+	row   int // of them, since the last good one
 }
 
 // train makes the inner steps of w until the window ends and returns θ_{w-1}, from which the pseudo-gradient counts.
@@ -115,13 +117,11 @@ func (m *Miner) base(ctx context.Context, w chain.Window) (replica.Snapshot, err
 	return s, err
 }
 
-// steps makes up to n inner steps, one at a time so that the machine's cores can be shared between them.
+// steps makes up to n inner steps, one at a time so that the machine's cores can be shared between them. A batch whose loss or
+// gradient is not finite is left out.
 func (m *Miner) steps(ctx context.Context, w chain.Window, batches *watched, n int, rep *report) error {
 	first := uint64(w) * uint64(m.run.Train.InnerSteps)
-	for range n {
-		if ctx.Err() != nil {
-			return nil
-		}
+	for made := 0; made < n && ctx.Err() == nil; {
 		var one model.Report
 		began := time.Now()
 		err := m.cfg.Compute(ctx, func() error {
@@ -129,13 +129,16 @@ func (m *Miner) steps(ctx context.Context, w chain.Window, batches *watched, n i
 			one, err = m.cfg.Trainer.Train(ctx, batches, model.Budget{First: first + uint64(rep.Steps), Steps: 1})
 			return err
 		})
-		if ctx.Err() != nil {
-			err = nil
-		}
-		if err != nil && batches.err != nil {
+		switch {
+		case ctx.Err() != nil: // a step that was made counts
+		case err != nil && batches.err != nil:
 			return fmt.Errorf("%w: the data bucket does not answer: %v", errSkip, batches.err)
-		}
-		if err != nil {
+		case errors.Is(err, model.ErrDiverged):
+			if err := m.leaveOut(w, err, rep); err != nil {
+				return err
+			}
+			continue
+		case err != nil:
 			return fmt.Errorf("inner step %d: %w", rep.Steps, err)
 		}
 		if one.Steps == 0 {
@@ -145,6 +148,8 @@ func (m *Miner) steps(ctx context.Context, w chain.Window, batches *watched, n i
 		rep.Loss = (rep.Loss*float64(rep.Steps) + one.Loss) / float64(rep.Steps+1)
 		rep.Steps++
 		rep.Tokens += one.Tokens
+		rep.row = 0
+		made++
 	}
 	return nil
 }
@@ -160,6 +165,9 @@ func (m *Miner) proxy(ctx context.Context, w chain.Window) (*model.Flat, error) 
 		return nil, nil
 	}
 	before, err := m.cfg.Replica.At(ctx, w-2)
+	if errors.Is(err, replica.ErrGone) { // after a restart only the newest state is there, and that is θ_{w-1} by now
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

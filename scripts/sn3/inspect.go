@@ -73,6 +73,7 @@ var binaries = []struct {
 	{"sn3theta1", "saved model of a node", showTheta},
 	{"SN3F1", "slot of error feedback", showSlot},
 	{"SN3H1", "head of error feedback", showHead},
+	{"sn3inner2", "optimizer of a miner", showMoments},
 }
 
 // inspect recognises an object by its first bytes, its form, or by being named by its hash. It returns what it is and what
@@ -83,10 +84,6 @@ func inspect(b []byte, path, modelName string) (what string, v any, err error) {
 			v, err := x.show(b, modelName)
 			return x.what, v, err
 		}
-	}
-	if len(b) > 8 && bytes.HasPrefix(b[8:], []byte("sn3adam1")) {
-		v, err := showMoments(b)
-		return "optimizer of a miner", v, err
 	}
 	if len(b) > 8 && b[8] == '{' {
 		if f, err := hf.Open(bytes.NewReader(b), int64(len(b))); err == nil {
@@ -204,18 +201,25 @@ func showHead(b []byte, _ string) (any, error) {
 }
 
 // showMoments reads inner.sn3: the window, then the CPU engine's file, whose hash covers only itself.
-func showMoments(b []byte) (any, error) {
-	const magic = 8 + len("sn3adam1")
-	const head = magic + 32 + 8
-	if len(b) < head {
+func showMoments(b []byte, _ string) (any, error) {
+	const magic = len("sn3inner2")
+	const label = magic + 8 + sha256.Size
+	const engine = label + len("sn3adam1")
+	const head = engine + 32 + 8
+	switch {
+	case len(b) < head:
 		return nil, errCut
+	case sum(b[:magic+8]) != chain.Hash(b[magic+8:label]):
+		return nil, errSum
+	case !bytes.HasPrefix(b[label:], []byte("sn3adam1")):
+		return fields{"window": windowName(b[magic:]), "engine": "one that this build cannot read"}, nil
 	}
-	c, err := body(b[8:], head-8)
+	c, err := body(b[label:], head-label)
 	if err != nil {
 		return nil, err
 	}
-	return fields{"window": windowName(b), "layout": hex.EncodeToString(b[magic : magic+32]), "step": binary.BigEndian.Uint64(b[magic+32:]),
-		"parameters": (len(c) - head + 8) / 8}, nil
+	return fields{"window": windowName(b[magic:]), "layout": hex.EncodeToString(b[engine : engine+32]), "step": binary.BigEndian.Uint64(b[engine+32:]),
+		"parameters": (len(c) - (head - label)) / 8}, nil
 }
 
 func show(what string, v any) error {

@@ -95,7 +95,9 @@ func (w *workshop) model() {
 	trainer, err := cpu.New("").NewTrainer(cfg, replica.Optimizer(w.run), model.Options{})
 	w.ok(err)
 	var moments strings.Builder
-	moments.Write(binary.BigEndian.AppendUint64(nil, 7))
+	label := binary.BigEndian.AppendUint64([]byte("sn3inner2"), 7) // docs/FORMAT.md, "Files of a node"
+	check := sha256.Sum256(label)
+	moments.Write(append(label, check[:]...))
 	w.ok(trainer.(model.Persister).Save(&moments))
 	w.add("inner.sn3", []byte(moments.String()), "optimizer of a miner", `"window": 7`, `"step": 0`, `"parameters": 885888`)
 
