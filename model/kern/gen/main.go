@@ -14,6 +14,7 @@ func p(f string, a ...any) { fmt.Fprintf(&o, f+"\n", a...) }
 func main() {
 	write("gemm_amd64.s", gemm)
 	write("peak_amd64.s", peak)
+	write("codec_amd64.s", codec)
 	elemFiles()
 }
 
