@@ -6,13 +6,14 @@ import (
 	"math"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
 // The element-wise kernels are described once, in elem_kernels.go, for both vector widths. A line of a description is an
 // instruction, in which these words stand for operands:
 //
-//	V3      vector register 3; 0..7 are for the description
+//	V3      vector register 3; free are 0..7, with many arguments fewer
 //	A       this copy's accumulator
 //	@s      the float argument s in every lane
 //	#one    a constant of consts in every lane; where it stands, memory must be allowed
@@ -114,7 +115,7 @@ var consts = []struct {
 	{"log2e", f(1.44269504)}, {"magic", f(1.5 * (1 << 23))}, {"nln2hi", f(-0.693359375)}, {"nln2lo", f(2.12194440e-4)},
 	{"c0", f(1.9875691500e-4)}, {"c1", f(1.3981999507e-3)}, {"c2", f(8.3334519073e-3)}, {"c3", f(4.1665795894e-2)}, {"c4", f(1.6666665459e-1)},
 	{"c5", f(5.0000001201e-1)}, {"one", f(1)}, {"lo", f(-87.33654)}, {"hi", f(88.72283)}, {"top", f(89)},
-	{"inf", f(float32(math.Inf(1)))}, {"ninf", f(float32(math.Inf(-1)))},
+	{"zero", 0}, {"inf", f(float32(math.Inf(1)))}, {"ninf", f(float32(math.Inf(-1)))},
 	{"sign", 1 << 31}, {"int1", 1}, {"half16", 0x7FFF}, {"nan16", 0x7FC0},
 }
 
@@ -127,6 +128,7 @@ type writer struct {
 	ptr   map[string]string // pointer argument -> general register
 	width map[string]int    // its bytes per element
 	vec   map[string]string // float argument or constant -> vector register or memory
+	free  int               // the registers below are not taken by arguments and accumulators
 	copy  int               // of the loop body
 	rest  bool              // the lanes beyond n are off
 }
@@ -147,7 +149,12 @@ func (w *writer) ins(text string) {
 		}
 		op, rest, _ := strings.Cut(line, " ")
 		if args := strings.Split(rest, ", "); !w.expand(op, args) {
-			line = vReg.ReplaceAllString(line, w.reg+"$1")
+			line = vReg.ReplaceAllStringFunc(line, func(s string) string {
+				if i, _ := strconv.Atoi(s[1:]); i >= w.free {
+					log.Fatalf("%s: %s is taken", w.name, s)
+				}
+				return w.reg + s[1:]
+			})
 			line = aReg.ReplaceAllString(line, w.acc(w.copy))
 			p("\t%s", named.ReplaceAllStringFunc(line, func(s string) string {
 				if w.vec[s[1:]] == "" {
@@ -169,6 +176,11 @@ func (w *writer) at(ptr string) string {
 	return fmt.Sprintf("%d(%s)(AX*%d)", w.copy*w.lanes*w.width[ptr], w.ptr[ptr], w.width[ptr])
 }
 
+// start is what the accumulators begin with.
+func (w *writer) start() string {
+	return map[string]string{"VADDPS": "#zero", "VMAXPS": "#ninf"}[w.join]
+}
+
 // function writes the whole kernel: arguments, constants, the loop over whole vectors, the rest, the result.
 func (w *writer) function() {
 	p("// func %s", w.decl(w.suffix))
@@ -178,11 +190,7 @@ func (w *writer) function() {
 	if w.result != "" {
 		for i := range w.unroll {
 			w.copy = i
-			if w.join == "VMAXPS" {
-				w.ins("VMOVUPS #ninf, A")
-			} else {
-				w.ins("ZERO " + "V" + w.acc(i)[1:])
-			}
+			w.ins("VMOVUPS " + w.start() + ", A")
 		}
 	}
 	if w.heads {
@@ -232,10 +240,12 @@ func (w *writer) arguments(load bool) int {
 		}
 		off += size
 	}
+	w.free = next + 1
 	if w.result != "" {
-		if next < 7+w.unroll {
+		if w.free < 8+w.unroll {
 			log.Fatalf("%s: arguments and accumulators overlap", w.name)
 		}
+		w.free = 8
 		off = (off+7)&^7 + 4
 	}
 	return off
@@ -249,9 +259,7 @@ func (w *writer) constants() {
 			text += m
 		}
 	}
-	if w.join == "VMAXPS" {
-		text += "#ninf"
-	}
+	text += w.start() + " "
 	next := 16
 	for i, c := range consts {
 		if !slices.Contains(named.FindAllString(text, -1), "#"+c.name) {

@@ -182,7 +182,7 @@ var adamw = []kernel{
 	{name: "adamw", params: floats("p gr m v", adamwTable), unroll: 1, body: step},
 	{name: "adamwCopy", params: append([]param{{name: "h", typ: "*BF16"}}, floats("p gr m v", adamwTable)...), unroll: 1, body: step + `
 		ROUND V3, V0, V1
-		STH V0, h`},
+		STH V0, V1, h`},
 }
 
 // halves: conversions between float32 and bfloat16.
@@ -190,9 +190,9 @@ var halves = []kernel{
 	{name: "toBF16", params: append([]param{{name: "d", typ: "*BF16"}}, floats("s")...), unroll: 2, body: `
 		LD s, V0
 		ROUND V0, V1, V2
-		STH V1, d`},
+		STH V1, V0, d`},
 	{name: "fromBF16", params: []param{{name: "d", typ: "*float32"}, {name: "s", typ: "*BF16"}, {name: "n", typ: "int"}}, unroll: 2, body: `
-		LDH s, V0
+		LDH s, V0, V1
 		VPSLLD $16, V0, V0
 		ST V0, d`},
 }

@@ -5,8 +5,9 @@ import "strconv"
 // expand writes a macro:
 //
 //	LD d, V0     load; lanes beyond n are 0, with LDA those of the accumulator
-//	LDH d, V0    load 16-bit values into the low halves of the lanes
-//	ST V0, d     store; STH V0, d stores the low halves of the lanes (V0 is lost)
+//	LDH d, V0, V1    load 16-bit values into the low halves of the lanes of V0; V1 is lost
+//	ST V0, d     store
+//	STH V0, V1, d    store the low halves of the lanes of V0; both are lost
 //	LIVE V0      clear the lanes beyond n
 //	EXP V0, V1, V2, V3    V0 = exp V0, the others are lost
 //	ROUND V0, V1, V2      V1 = the bfloat16 nearest to V0, V0 and V2 are lost
@@ -42,12 +43,12 @@ func (w *writer) expand(op string, args []string) bool {
 		case !w.rest:
 			w.ins("VPMOVZXWD " + w.at(args[0]) + ", " + args[1])
 		case short:
-			w.loadHalves(args[0], args[1][1:])
+			w.loadHalves(args[0], args[1][1:], args[2][1:])
 		default:
 			w.ins("VPMOVZXWD.Z " + w.at(args[0]) + ", K1, " + args[1])
 		}
 	case "STH":
-		w.storeHalves(args[0][1:], args[1])
+		w.storeHalves(args[0][1:], args[1][1:], args[2])
 	case "LIVE":
 		if w.rest && short {
 			w.ins("VANDPS " + w.mask + ", " + args[0] + ", " + args[0])
@@ -71,7 +72,7 @@ func (w *writer) expand(op string, args []string) bool {
 }
 
 // storeHalves stores the low halves of the lanes of register r; with AVX2 the rest goes in pieces of 4, 2 and 1.
-func (w *writer) storeHalves(r, ptr string) {
+func (w *writer) storeHalves(r, other, ptr string) {
 	if w.lanes == 16 && w.rest {
 		w.ins("VPMOVDW V" + r + ", K1, " + w.at(ptr))
 		return
@@ -80,8 +81,7 @@ func (w *writer) storeHalves(r, ptr string) {
 		p("\tVPMOVDW Z%s, Y%s\n\tVMOVDQU Y%s, %s", r, r, r, w.at(ptr))
 		return
 	}
-	other := "X7"
-	p("\tVEXTRACTI128 $1, Y%s, %s\n\tVPACKUSDW %s, X%s, X%s", r, other, other, r, r)
+	p("\tVEXTRACTI128 $1, Y%s, X%s\n\tVPACKUSDW X%s, X%s, X%s", r, other, other, r, r)
 	if !w.rest {
 		p("\tVMOVDQU X%s, %s", r, w.at(ptr))
 		return
@@ -93,10 +93,10 @@ func (w *writer) storeHalves(r, ptr string) {
 }
 
 // loadHalves loads the rest, at most 7, with AVX2: the last 1, before it 2, before it 4.
-func (w *writer) loadHalves(ptr, r string) {
+func (w *writer) loadHalves(ptr, r, other string) {
 	p("\tLEAQ %s, BX\n\tLEAQ (BX)(CX*2), BX\n\tXORL R12, R12", w.at(ptr))
 	p("\tTESTL $1, CX\n\tJZ from2\n\tSUBQ $2, BX\n\tMOVWLZX (BX), R12")
 	p("from2:\n\tTESTL $2, CX\n\tJZ from4\n\tSUBQ $4, BX\n\tSHLQ $32, R12\n\tMOVL (BX), R13\n\tORQ R13, R12")
-	p("from4:\n\tVMOVQ R12, X%s\n\tTESTL $4, CX\n\tJZ from0\n\tVPSLLDQ $8, X%s, X%s\n\tVMOVQ -8(BX), X7\n\tVPOR X7, X%s, X%s", r, r, r, r, r)
+	p("from4:\n\tVMOVQ R12, X%s\n\tTESTL $4, CX\n\tJZ from0\n\tVPSLLDQ $8, X%s, X%s\n\tVMOVQ -8(BX), X%s\n\tVPOR X%s, X%s, X%s", r, r, r, other, other, r, r)
 	p("from0:\n\tVPMOVZXWD X%s, Y%s", r, r)
 }
