@@ -9,6 +9,9 @@ import (
 // ErrDiverged: the loss of a batch or its gradient is not finite. The step was not made.
 var ErrDiverged = errors.New("model: training diverged")
 
+// ErrUnsupported: the engine lacks what its options or the configuration ask for; another engine or option may do.
+var ErrUnsupported = errors.New("model: not supported by this engine")
+
 // Weights gives read access to a model's float32 parameters, wherever they live (arena, file, device, several ranks).
 type Weights interface {
 	Layout() *Layout
@@ -117,7 +120,8 @@ type Options struct {
 	MicroBatch int       // sequences in the model at once; a batch's gradients are summed over its parts in order. 0: all
 }
 
-// Engine makes trainers and judges for one configuration.
+// Engine makes trainers and judges for one configuration. What it cannot do, a precision or micro-batches, is ErrUnsupported,
+// never done otherwise. Package enginetest is this contract as code.
 type Engine interface {
 	Name() string
 	NewTrainer(c Config, o Optimizer, opt Options) (Trainer, error)

@@ -3,18 +3,16 @@ package cpu
 import (
 	"fmt"
 	"math"
-	"sync/atomic"
 
 	"sn3/model"
-	"sn3/model/kern"
 )
 
-// ignored is the target that does not count.
-const ignored = -100
-
-// check refuses tokens outside the vocabulary before any of them is used as an index.
+// check refuses what does not fit before any of it is used as an index.
 func (n *net) check(b model.Batch) (counted int, err error) {
-	if len(b.X) != b.B*b.T || len(b.Y) != b.B*b.T {
+	switch {
+	case b.B < 1 || b.T < 1 || b.B > 1<<20 || b.T > 1<<20 || b.B*b.T > 1<<24:
+		return 0, fmt.Errorf("batch of %d sequences of %d tokens", b.B, b.T)
+	case len(b.X) != b.B*b.T || len(b.Y) != b.B*b.T:
 		return 0, fmt.Errorf("batch of %d×%d tokens has %d inputs and %d targets", b.B, b.T, len(b.X), len(b.Y))
 	}
 	for i, x := range b.X {
@@ -28,7 +26,7 @@ func (n *net) check(b model.Batch) (counted int, err error) {
 		}
 		counted++
 	}
-	return counted, n.reserve(b.B, b.T)
+	return counted, nil
 }
 
 // hidden runs the model up to the final norm: hf is (N,C).
@@ -37,94 +35,52 @@ func (n *net) check(b model.Batch) (counted int, err error) {
 func (n *net) hidden(x []int32, B, T int) {
 	c, N := n.cfg, B*T
 	C, Q, S, F := c.Width, n.q(), n.qkv(), c.FFN
-	cur := n.act[0].x
-	for i, t := range x[:N] {
-		copy(cur[i*C:(i+1)*C], n.w.emb[int(t)*C:])
-	}
+	n.reserve(B, T)
+	n.embed(x[:N], n.act[0].x)
 	for l := range n.w.layers {
-		w, a := &n.w.layers[l], &n.act[l%len(n.act)]
-		n.rms(N, a.h1, a.r1, a.x, w.n1)
-		n.gemm(false, true, N, S, C, a.h1, C, w.qkv, C, a.qkv, S, false)
-		n.rope(N, T, a.qkv, 1)
-		n.attention(B, T, a)
-		copy(a.x2[:N*C], a.x)
-		n.gemm(false, true, N, C, Q, a.y, Q, w.o, Q, a.x2, C, true)
-		n.rms(N, a.h2, a.r2, a.x2, w.n2)
-		n.gemm(false, true, N, 2*F, C, a.h2, C, w.gateUp, C, a.gateUp, 2*F, false)
-		n.rowsDo(N, func(_, from, to int) {
-			for i := from; i < to; i++ {
-				n.k.SwiGLU(a.a[i*F:(i+1)*F], a.gateUp[2*i*F:(2*i+1)*F], a.gateUp[(2*i+1)*F:(2*i+2)*F])
-			}
-		})
+		w, p, a := &n.w.layers[l], &n.p.layers[l], &n.act[l%len(n.act)]
 		next := n.xf
 		if l+1 < c.Layers {
 			next = n.act[(l+1)%len(n.act)].x
 		}
-		copy(next[:N*C], a.x2)
-		n.gemm(false, true, N, C, F, a.a, F, w.down, F, next, C, true)
+		n.rms(N, a.h1, a.r1, a.x, w.n1, a.x2)
+		n.product(false, true, N, S, C, a.h1, C, p.qkv, C, a.qkv, S, false)
+		n.rope(N, T, a.qkv, 1, mat{})
+		n.attention(B, T, a)
+		n.product(false, true, N, C, Q, a.y, Q, p.o, Q, a.x2, C, true)
+		n.rms(N, a.h2, a.r2, a.x2, w.n2, next)
+		n.product(false, true, N, 2*F, C, a.h2, C, p.gateUp, C, a.gateUp, 2*F, false)
+		n.swiGLU(N, a.a, a.gateUp)
+		n.product(false, true, N, C, F, a.a, F, p.down, F, next, C, true)
 	}
-	n.rms(N, n.hf, n.rf, n.xf, n.w.norm)
+	n.rms(N, n.hf, n.rf, n.xf, n.w.norm, nil)
 }
 
-// groups runs f for every sequence and key/value head, each with its own scratch of two T×T matrices.
-func (n *net) groups(B, T int, f func(b, g int, s, d []float32)) {
-	var next atomic.Int64
-	units := B * n.cfg.KVHeads
-	kern.Par(n.threads, min(n.threads, units), func(t int) {
-		buf := n.score[t]
-		for u := int(next.Add(1)) - 1; u < units; u = int(next.Add(1)) - 1 {
-			f(u/n.cfg.KVHeads, u%n.cfg.KVHeads, buf[:T*T], buf[T*T:2*T*T])
-		}
-	})
-}
-
-// attention is causal softmax(q·kᵀ/√hd)·v per head; query head h reads key/value head h/(H/KV).
-func (n *net) attention(B, T int, a *acts) {
-	c := n.cfg
-	hd, S, Q, per := c.HeadDim, n.qkv(), n.q(), c.Heads/c.KVHeads
-	scale := float32(1 / math.Sqrt(float64(hd)))
-	n.groups(B, T, func(b, g int, s, _ []float32) {
-		at := a.qkv[b*T*S:]
-		k, v := at[(c.Heads+g)*hd:], at[(c.Heads+c.KVHeads+g)*hd:]
-		for h := g * per; h < (g+1)*per; h++ {
-			sgemm(n.one, false, true, T, T, hd, at[h*hd:], S, k, S, s, T, false)
-			for t := range T {
-				a.lse[(b*c.Heads+h)*T+t] = n.k.Softmax(s[t*T:(t+1)*T], t+1, scale)
-			}
-			sgemm(n.one, false, false, T, hd, T, s, T, v, S, a.y[b*T*Q+h*hd:], Q, false)
-		}
-	})
-}
-
-// losses runs forward only and writes the mean loss of every sequence, in nats per counted token.
-func (n *net) losses(b model.Batch, dst []float64) error {
-	if _, err := n.check(b); err != nil {
-		return err
-	}
+// losses runs a checked batch forward only and writes the mean loss of every sequence, in nats per counted token.
+func (n *net) losses(b model.Batch, dst []float64) {
 	n.hidden(b.X, b.B, b.T)
-	sum, count := make([]float64, b.B), make([]int, b.B)
-	n.head(b.B*b.T, func(row int, logits []float32) {
-		if y := b.Y[row]; y != ignored {
-			target := logits[y]
-			sum[row/b.T] += float64(n.k.Softmax(logits, len(logits), 1) - target)
-			count[row/b.T]++
-		}
+	n.head(b.B*b.T, func(from, rows int) {
+		n.rowsDo(rows, (*net).lossRows, rowArgs{x: n.logits, ids: b.Y[from:], r: n.lossOf[from:]})
 	})
-	for i := range sum {
-		dst[i] = sum[i] / math.Max(1, float64(count[i]))
+	for s := range dst {
+		dst[s] = 0
+		count := 0
+		for i := s * b.T; i < (s+1)*b.T; i++ {
+			dst[s] += float64(n.lossOf[i])
+			if b.Y[i] != ignored {
+				count++
+			}
+		}
+		dst[s] /= math.Max(1, float64(count))
 	}
-	return nil
 }
 
-// head computes logits, headRows rows at a time, and hands each row to f, which may overwrite it. Rows of one sequence are
-// visited by one goroutine, in order.
-func (n *net) head(N int, f func(row int, logits []float32)) {
+// head computes logits, headRows rows at a time, and calls f for each part, which may overwrite them.
+func (n *net) head(N int, f func(from, rows int)) {
 	V, C := n.cfg.Vocab, n.cfg.Width
-	for from := 0; from < N; from += headRows {
-		rows := min(headRows, N-from)
-		n.gemm(false, true, rows, V, C, n.hf[from*C:], C, n.w.head, C, n.logits, V, false)
-		for i := range rows {
-			f(from+i, n.logits[i*V:(i+1)*V])
-		}
+	for from := 0; from < N; from += n.headRows {
+		rows := min(n.headRows, N-from)
+		n.product(false, true, rows, V, C, n.hf.from(from*C), C, n.p.head, C, n.logits, V, false)
+		f(from, rows)
 	}
 }

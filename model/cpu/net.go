@@ -5,8 +5,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
-
-	"gonum.org/v1/gonum/blas"
+	"unsafe"
 
 	"sn3/model"
 	"sn3/model/kern"
@@ -61,90 +60,110 @@ func viewsOf(c model.Config, flat []float32) views {
 	return v
 }
 
-// acts are one block's activations that the backward pass needs; N = B·T rows.
-type acts struct {
-	x, h1, qkv, y, x2, h2, gateUp, a []float32 // (N,C) (N,C) (N,Q+2KV) (N,Q) (N,C) (N,C) (N,2F) (N,F)
-	r1, r2, lse                      []float32 // (N) (N) (B,H,T)
-}
-
-// headRows is how many rows of logits exist at once.
-const headRows = 256
+const (
+	ignored       = -100    // the target that does not count
+	rowBlock      = 64      // rows that one partial sum of a norm-weight gradient covers: fixed, so that it does not depend on threads
+	leastHeadRows = 128     // rows of logits that exist at once: at least these,
+	mostLogits    = 1 << 22 // else as many as this many values hold
+)
 
 // net runs the model forward and backward over its own memory. Not safe for concurrent use.
 type net struct {
 	cfg     model.Config
 	layout  *model.Layout
 	k       *kern.Kernels
-	blas    blas.Float32Level3 // all threads
-	one     blas.Float32Level3 // the calling goroutine only
+	style   style
 	threads int
-	w       views
-	rows    int // N that the arena holds
-	act     []acts
 	train   bool
-	xf, hf  []float32 // (N,C) before and after the final norm
-	rf      []float32
-	logits  []float32 // (headRows,V)
-	dx, dh  []float32 // (N,C), (N,max(C,Q))
-	dqkv    []float32 // (N,Q+2KV)
-	da      []float32 // (N,F)
-	dwPart  []float32 // partial norm-weight gradients, one row per block of rows
-	score   [][]float32
-	cos     []float32 // (T,hd/2)
-	sin     []float32
-	spanT   int
+	mul     kern.Mul
+	team    kern.Team
+	w       views   // parameters
+	p       factors // the same as factors
+	task    rowTask
+	group   groupTask
+
+	rows, span int // N and T that there is room for
+	act        []acts
+	xf         []float32 // (N,C) before the final norm
+	hf         mat       // (N,C) after it
+	rf, lossOf []float32 // (N) of the final norm, (N) losses of rows
+	headRows   int
+	logits     []float32 // (headRows,V)
+	scratch    []float32 // a row of the widest kind for every block of rows
+	wide       int
+	workers    []worker // of attention
+
+	dx, dh, dqkv, da     []float32 // (N,C) (N,max(C,Q)) (N,Q+2KV) (N,F)
+	dxo, dqkvo, dlo, dgu mat       // dx, dqkv, the gradients of logits and of gate and up as factors
+	dwPart               []float32 // partial norm-weight gradients, one row per block of rows
+
+	cos, sin []float32 // (T,hd/2)
+	spanT    int
 }
 
-func newNet(c model.Config, k *kern.Kernels, threads int, train bool) (*net, error) {
+// factors are the matrices of a model as factors of products.
+type factors struct {
+	flat   mat
+	head   mat
+	layers []struct{ qkv, o, gateUp, down mat }
+}
+
+func newNet(c model.Config, k *kern.Kernels, opt model.Options, train bool) (*net, error) {
 	l, err := model.NewLayout(c)
 	if err != nil {
 		return nil, err
 	}
-	threads = max(1, threads)
-	n := &net{cfg: c, layout: l, k: k, blas: kern.BLAS{K: k, Threads: threads}, one: kern.BLAS{K: k, Threads: 1}, threads: threads, train: train}
-	n.w = viewsOf(c, make([]float32, l.Params()))
-	n.logits = make([]float32, headRows*c.Vocab)
+	switch opt.Precision {
+	case "", model.F32, model.BF16:
+	default:
+		return nil, fmt.Errorf("%w: precision %q; this one has %s and %s", model.ErrUnsupported, opt.Precision, model.F32, model.BF16)
+	}
+	if opt.MicroBatch < 0 {
+		return nil, fmt.Errorf("micro-batch of %d sequences; give at least 1, or 0 for whole batches", opt.MicroBatch)
+	}
+	threads := max(1, opt.Threads)
+	n := &net{cfg: c, layout: l, k: k, style: styleOf(k, opt.Precision), threads: threads, train: train, workers: make([]worker, threads)}
+	n.mul.K, n.mul.Threads = k, threads
+	for i := range n.workers {
+		n.workers[i].mul.K, n.workers[i].mul.Threads = k, 1
+	}
+	n.w = viewsOf(c, kern.Alloc[float32](l.Params()))
+	n.p = n.factorsOf()
 	return n, nil
 }
+
+// factorsOf makes the matrices' second form, or lets it be the first.
+func (n *net) factorsOf() factors {
+	flat := mat{f: n.w.flat}
+	switch n.style {
+	case halves:
+		flat = mat{h: kern.Alloc[kern.BF16](len(n.w.flat))}
+	case rounded:
+		flat = mat{f: kern.Alloc[float32](len(n.w.flat))}
+	}
+	at := func(v []float32) mat { // where a view lies in the flat vector
+		return flat.from(int(uintptr(unsafe.Pointer(&v[0]))-uintptr(unsafe.Pointer(&n.w.flat[0]))) / 4)
+	}
+	p := factors{flat: flat, head: at(n.w.head)}
+	for _, l := range n.w.layers {
+		p.layers = append(p.layers, struct{ qkv, o, gateUp, down mat }{at(l.qkv), at(l.o), at(l.gateUp), at(l.down)})
+	}
+	return p
+}
+
+// refresh brings the second form of parameters [from, to) up to date.
+func (n *net) refresh(from, to int) { n.seal(n.p.flat, from, n.w.flat[from:to]) }
 
 func (n *net) q() int   { return n.cfg.Heads * n.cfg.HeadDim }
 func (n *net) qkv() int { return (n.cfg.Heads + 2*n.cfg.KVHeads) * n.cfg.HeadDim }
 
-// reserve makes room for B sequences of T tokens; it allocates only when more is asked for than ever before.
-func (n *net) reserve(B, T int) error {
-	if B < 1 || T < 1 || B*T > 1<<24 {
-		return fmt.Errorf("batch of %d sequences of %d tokens", B, T)
+// product is C = op(A)·op(B), or adds to C, on all threads.
+func (n *net) product(tA, tB bool, rows, cols, k int, a mat, lda int, b mat, ldb int, c []float32, ldc int, acc bool) {
+	if n.style == halves {
+		n.mul.BF16(tA, tB, rows, cols, k, a.h, lda, b.h, ldb, c, ldc, acc)
+		return
 	}
-	n.angles(T)
-	N, c := B*T, n.cfg
-	for len(n.score) < n.threads {
-		n.score = append(n.score, nil)
-	}
-	for i := range n.score {
-		if len(n.score[i]) < 2*T*T {
-			n.score[i] = make([]float32, 2*T*T)
-		}
-	}
-	if N <= n.rows {
-		return nil
-	}
-	n.rows = N
-	layers := 1
-	if n.train {
-		layers = c.Layers
-	}
-	al := func(width int) []float32 { return make([]float32, N*width) }
-	n.act = n.act[:0]
-	for range layers {
-		n.act = append(n.act, acts{x: al(c.Width), h1: al(c.Width), qkv: al(n.qkv()), y: al(n.q()), x2: al(c.Width), h2: al(c.Width),
-			gateUp: al(2 * c.FFN), a: al(c.FFN), r1: al(1), r2: al(1), lse: al(c.Heads)})
-	}
-	n.xf, n.hf, n.rf = al(c.Width), al(c.Width), al(1)
-	if n.train {
-		n.dx, n.dh, n.dqkv, n.da = al(c.Width), al(max(c.Width, n.q())), al(n.qkv()), al(c.FFN)
-		n.dwPart = make([]float32, (N+rowBlock-1)/rowBlock*c.Width)
-	}
-	return nil
+	n.mul.F32(tA, tB, rows, cols, k, a.f, lda, b.f, ldb, c, ldc, acc)
 }
 
 // angles fills the rotary tables: float32 products of position and frequency, as Llama's reference does.
@@ -189,75 +208,4 @@ func llama3(f float32, s *model.RopeScaling) float32 {
 	}
 	m := (o/wave - float32(s.LowFreq)) / float32(s.HighFreq-s.LowFreq)
 	return (1-m)*f/float32(s.Factor) + m*f
-}
-
-// rowBlock is the number of rows that one partial sum of a norm-weight gradient covers: fixed, so that the sum does not
-// depend on threads.
-const rowBlock = 64
-
-// rowsDo runs f over blocks of rows.
-func (n *net) rowsDo(N int, f func(block, from, to int)) {
-	kern.Par(n.threads, (N+rowBlock-1)/rowBlock, func(i int) { f(i, i*rowBlock, min((i+1)*rowBlock, N)) })
-}
-
-// gemm is C = op(A)·op(B), or adds to C, on all threads.
-func (n *net) gemm(tA, tB bool, rows, cols, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
-	sgemm(n.blas, tA, tB, rows, cols, k, a, lda, b, ldb, c, ldc, acc)
-}
-
-func sgemm(impl blas.Float32Level3, tA, tB bool, rows, cols, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
-	op := func(t bool) blas.Transpose {
-		if t {
-			return blas.Trans
-		}
-		return blas.NoTrans
-	}
-	beta := float32(0)
-	if acc {
-		beta = 1
-	}
-	impl.Sgemm(op(tA), op(tB), rows, cols, k, 1, a, lda, b, ldb, beta, c, ldc)
-}
-
-// rms is h = x·r·w with r = 1/√(mean x² + ε), row by row.
-func (n *net) rms(N int, h, r, x, w []float32) {
-	C := n.cfg.Width
-	n.rowsDo(N, func(_, from, to int) {
-		for i := from; i < to; i++ {
-			xi := x[i*C : (i+1)*C]
-			r[i] = float32(1 / math.Sqrt(float64(n.k.Dot(xi, xi))/float64(C)+n.cfg.NormEps))
-			n.k.ScaleMul(h[i*C:(i+1)*C], xi, w, r[i])
-		}
-	})
-}
-
-// rmsBackward adds to dx and dw.
-func (n *net) rmsBackward(N int, dx, dw, dy, x, w, r []float32) {
-	C := n.cfg.Width
-	clear(n.dwPart[:(N+rowBlock-1)/rowBlock*C])
-	n.rowsDo(N, func(b, from, to int) {
-		part := n.dwPart[b*C : (b+1)*C]
-		for i := from; i < to; i++ {
-			n.k.RMSBackward(dx[i*C:(i+1)*C], part, dy[i*C:(i+1)*C], x[i*C:(i+1)*C], w, r[i])
-		}
-	})
-	for b := range (N + rowBlock - 1) / rowBlock {
-		n.k.Add(dw, n.dwPart[b*C:(b+1)*C])
-	}
-}
-
-// rope rotates the query and key heads of qkv, (N,Q+2KV), by their positions; sign -1 rotates back.
-func (n *net) rope(N, T int, qkv []float32, sign float32) {
-	hd := n.cfg.HeadDim
-	half, stride := hd/2, n.qkv()
-	n.rowsDo(N, func(_, from, to int) {
-		for i := from; i < to; i++ {
-			t := i % T
-			c, s := n.cos[t*half:(t+1)*half], n.sin[t*half:(t+1)*half]
-			for h := range n.cfg.Heads + n.cfg.KVHeads {
-				v := qkv[i*stride+h*hd:]
-				n.k.Rope(v[:half], v[half:hd], c, s, sign)
-			}
-		}
-	})
 }

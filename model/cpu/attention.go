@@ -1,0 +1,178 @@
+package cpu
+
+import (
+	"math"
+	"sync/atomic"
+
+	"sn3/model/kern"
+)
+
+// Attention never holds a T×T matrix: queries go in blocks of queryBlock rows over blocks of keyBlock keys with a running maximum
+// and sum (Milakov & Gimelshein, arXiv 1805.02867; Dao et al., FlashAttention, arXiv 2205.14135). The backward pass computes
+// the scores again from the saved log-sums. Blocks above the diagonal are skipped.
+const (
+	queryBlock = 56 // four panels of the micro-kernel's 14 rows
+	keyBlock   = 256
+)
+
+// worker is the memory of one goroutine of attention.
+type worker struct {
+	mul  kern.Mul
+	s, d []float32 // (queryBlock,keyBlock) scores and their gradients
+	o    []float32 // (queryBlock,hd) output before it is a factor
+	m, l []float32 // (queryBlock) running maxima and sums
+}
+
+func (n *net) carveAttention(a *arena) {
+	keys := min(keyBlock, n.span)
+	for i := range n.workers {
+		w := &n.workers[i]
+		w.s, w.d = a.f32(queryBlock*keys), a.f32(queryBlock*keys)
+		w.o, w.m, w.l = a.f32(queryBlock*n.cfg.HeadDim), a.f32(queryBlock), a.f32(queryBlock)
+	}
+}
+
+// groupTask runs an operation for every sequence and key/value head.
+type groupTask struct {
+	n    *net
+	B, T int
+	act  *acts
+	op   func(n *net, w *worker, t *groupTask, b, g int)
+	next atomic.Int64
+}
+
+// Run implements kern.Task: i is a worker, which takes one unit after the other.
+func (t *groupTask) Run(i int) {
+	kv := t.n.cfg.KVHeads
+	for u := int(t.next.Add(1)) - 1; u < t.B*kv; u = int(t.next.Add(1)) - 1 {
+		t.op(t.n, &t.n.workers[i], t, u/kv, u%kv)
+	}
+}
+
+func (n *net) groupsDo(B, T int, a *acts, op func(n *net, w *worker, t *groupTask, b, g int)) {
+	t := &n.group
+	t.n, t.B, t.T, t.act, t.op = n, B, T, a, op
+	t.next.Store(0)
+	n.team.Do(n.threads, min(n.threads, B*n.cfg.KVHeads), t)
+}
+
+// attention is causal softmax(q·kᵀ/√hd)·v per head; query head h reads key/value head h/(H/KV).
+func (n *net) attention(B, T int, a *acts) { n.groupsDo(B, T, a, (*net).attend) }
+
+func (n *net) attend(w *worker, t *groupTask, b, g int) {
+	c, a, T := n.cfg, t.act, t.T
+	hd, S, Q, per := c.HeadDim, n.qkv(), n.q(), c.Heads/c.KVHeads
+	at := a.qkv[b*T*S:]
+	k, v := at[(c.Heads+g)*hd:], at[(c.Heads+c.KVHeads+g)*hd:]
+	for h := g * per; h < (g+1)*per; h++ {
+		lse := a.lse[(b*c.Heads+h)*T:][:T]
+		for q0 := 0; q0 < T; q0 += queryBlock {
+			rows := min(queryBlock, T-q0)
+			for k0 := 0; k0 < q0+rows; k0 += keyBlock {
+				keys := min(keyBlock, q0+rows-k0)
+				w.mul.F32(false, true, rows, keys, hd, at[q0*S+h*hd:], S, k[k0*S:], S, w.s, keys, false)
+				n.softmaxBlock(w, rows, keys, q0-k0, k0 == 0)
+				w.mul.F32(false, false, rows, hd, keys, w.s, keys, v[k0*S:], S, w.o, hd, k0 > 0)
+			}
+			for i := range rows {
+				o := w.o[i*hd : (i+1)*hd]
+				n.k.Scale(o, 1/w.l[i])
+				lse[q0+i] = w.m[i] + float32(math.Log(float64(w.l[i])))
+				at := (b*T+q0+i)*Q + h*hd
+				if n.style == exact {
+					copy(a.y.f[at:at+hd], o)
+				}
+				n.seal(a.y, at, o)
+			}
+		}
+	}
+}
+
+// softmaxBlock turns a block of scores into exp(score − maximum so far), updates maxima and sums, and rescales what earlier
+// blocks gave. Row i sees the block's keys up to ahead+i.
+func (n *net) softmaxBlock(w *worker, rows, keys, ahead int, first bool) {
+	hd := n.cfg.HeadDim
+	scale := float32(1 / math.Sqrt(float64(hd)))
+	for i := range rows {
+		seen := max(0, min(keys, ahead+i+1))
+		row := w.s[i*keys : (i+1)*keys]
+		clear(row[seen:])
+		if seen == 0 { // the block lies beyond this row's position: nothing is added
+			continue
+		}
+		top := n.k.Max(row[:seen]) * scale
+		if !first {
+			top = max(top, w.m[i])
+		}
+		sum := n.k.ExpSum(row[:seen], scale, -top)
+		if !first {
+			f := float32(math.Exp(float64(w.m[i] - top)))
+			sum += w.l[i] * f
+			n.k.Scale(w.o[i*hd:(i+1)*hd], f)
+		}
+		w.m[i], w.l[i] = top, sum
+	}
+}
+
+// attentionBackward fills dqkv from dh, the gradient of the attention's output (N,Q).
+func (n *net) attentionBackward(B, T int, a *acts) { n.groupsDo(B, T, a, (*net).attendBackward) }
+
+// The heads of a group add to the same key and value gradients, one after the other.
+func (n *net) attendBackward(w *worker, t *groupTask, b, g int) {
+	c, a, T := n.cfg, t.act, t.T
+	hd, S, Q, per := c.HeadDim, n.qkv(), n.q(), c.Heads/c.KVHeads
+	at, dat := a.qkv[b*T*S:], n.dqkv[b*T*S:]
+	k, v := at[(c.Heads+g)*hd:], at[(c.Heads+c.KVHeads+g)*hd:]
+	dk, dv := dat[(c.Heads+g)*hd:], dat[(c.Heads+c.KVHeads+g)*hd:]
+	for i := range T {
+		clear(dk[i*S : i*S+hd])
+		clear(dv[i*S : i*S+hd])
+	}
+	for h := g * per; h < (g+1)*per; h++ {
+		for q0 := 0; q0 < T; q0 += queryBlock {
+			rows := min(queryBlock, T-q0)
+			q, dq, do := at[q0*S+h*hd:], dat[q0*S+h*hd:], n.dh[(b*T+q0)*Q+h*hd:]
+			n.deltas(w, a, rows, (b*T+q0)*Q+h*hd, do)
+			for k0 := 0; k0 < q0+rows; k0 += keyBlock {
+				keys := min(keyBlock, q0+rows-k0)
+				w.mul.F32(false, true, rows, keys, hd, q, S, k[k0*S:], S, w.s, keys, false)
+				w.mul.F32(false, true, rows, keys, hd, do, Q, v[k0*S:], S, w.d, keys, false)
+				n.scoreGradients(w, rows, keys, q0-k0, a.lse[(b*c.Heads+h)*T+q0:])
+				w.mul.F32(true, false, keys, hd, rows, w.s, keys, do, Q, dv[k0*S:], S, true)
+				w.mul.F32(false, false, rows, hd, keys, w.d, keys, k[k0*S:], S, dq, S, k0 > 0)
+				w.mul.F32(true, false, keys, hd, rows, w.d, keys, q, S, dk[k0*S:], S, true)
+			}
+		}
+	}
+}
+
+// deltas are Σ do·o of every row, left in m; off is where the rows' output starts in y.
+func (n *net) deltas(w *worker, a *acts, rows, off int, do []float32) {
+	hd, Q := n.cfg.HeadDim, n.q()
+	for i := range rows {
+		o := w.o[:hd]
+		if n.style == halves {
+			n.k.FromBF16(o, a.y.h[off+i*Q:][:hd])
+		} else {
+			o = a.y.f[off+i*Q:][:hd]
+		}
+		w.m[i] = n.k.Dot(do[i*Q:i*Q+hd], o)
+	}
+}
+
+// scoreGradients turns scores s into probabilities, by their saved log-sums, and d, the gradients of those, into the gradients
+// of the scores.
+func (n *net) scoreGradients(w *worker, rows, keys, ahead int, lse []float32) {
+	scale := float32(1 / math.Sqrt(float64(n.cfg.HeadDim)))
+	for i := range rows {
+		seen := max(0, min(keys, ahead+i+1))
+		s, d := w.s[i*keys:(i+1)*keys], w.d[i*keys:(i+1)*keys]
+		if seen == 0 {
+			clear(s)
+			clear(d)
+			continue
+		}
+		n.k.Exp(s, seen, scale, lse[i])
+		n.k.SoftmaxBackward(d, s, seen, w.m[i], scale)
+	}
+}

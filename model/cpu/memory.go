@@ -1,0 +1,151 @@
+package cpu
+
+import (
+	"unsafe"
+
+	"sn3/model"
+	"sn3/model/kern"
+)
+
+// mat is a factor of matrix products: float32, or bfloat16 where the kernels multiply that faster.
+type mat struct {
+	f []float32
+	h []kern.BF16
+}
+
+// from is m[i:].
+func (m mat) from(i int) mat {
+	if m.h != nil {
+		return mat{h: m.h[i:]}
+	}
+	return mat{f: m.f[i:]}
+}
+
+// style is how factors are held.
+type style uint8
+
+const (
+	exact   style = iota // float32
+	rounded              // float32 whose values bfloat16 holds too: the same arithmetic on kernels without bfloat16
+	halves               // bfloat16
+)
+
+func styleOf(k *kern.Kernels, p model.Precision) style {
+	switch {
+	case p != model.BF16:
+		return exact
+	case k.Half():
+		return halves
+	}
+	return rounded
+}
+
+// arena hands out memory of one piece; without a piece it only counts.
+type arena struct {
+	piece []float32
+	used  int
+}
+
+// f32 is room for n values, from a cache line on.
+func (a *arena) f32(n int) []float32 {
+	from := a.used
+	a.used += (n + 15) &^ 15
+	if a.piece == nil {
+		return nil
+	}
+	return a.piece[from : from+n : from+n]
+}
+
+// factor is room for n values of a factor.
+func (a *arena) factor(s style, n int) mat {
+	if s != halves {
+		return mat{f: a.f32(n)}
+	}
+	f := a.f32((n + 1) / 2)
+	if f == nil {
+		return mat{}
+	}
+	return mat{h: unsafe.Slice((*kern.BF16)(unsafe.Pointer(unsafe.SliceData(f))), n)}
+}
+
+// acts are one block's activations that the backward pass needs; N = B·T rows.
+type acts struct {
+	x, qkv, x2, gateUp []float32 // (N,C) (N,Q+2KV) (N,C) (N,2F)
+	h1, y, h2, a       mat       // (N,C) (N,Q) (N,C) (N,F)
+	r1, r2, lse        []float32 // (N) (N) (B,H,T)
+}
+
+// reserve makes room for B sequences of T tokens; it allocates only when more is asked for than ever before.
+func (n *net) reserve(B, T int) {
+	n.angles(T)
+	if B*T <= n.rows && T <= n.span {
+		return
+	}
+	n.rows, n.span = max(n.rows, B*T), max(n.span, T)
+	var a arena
+	n.carve(&a)
+	a = arena{piece: kern.Alloc[float32](a.used)}
+	n.carve(&a)
+}
+
+// carve lays out everything that depends on the size of a batch.
+func (n *net) carve(a *arena) {
+	c, N := n.cfg, n.rows
+	C, Q, S, F := c.Width, n.q(), n.qkv(), c.FFN
+	layers := 1
+	if n.train {
+		layers = c.Layers
+	}
+	n.act = n.act[:0]
+	for range layers {
+		n.act = append(n.act, acts{x: a.f32(N * C), qkv: a.f32(N * S), x2: a.f32(N * C), gateUp: a.f32(2 * N * F),
+			h1: a.factor(n.style, N*C), y: a.factor(n.style, N*Q), h2: a.factor(n.style, N*C), a: a.factor(n.style, N*F),
+			r1: a.f32(N), r2: a.f32(N), lse: a.f32(N * c.Heads)})
+	}
+	n.xf, n.hf, n.rf, n.lossOf = a.f32(N*C), a.factor(n.style, N*C), a.f32(N), a.f32(N)
+	n.headRows = min(N, max(leastHeadRows, mostLogits/c.Vocab))
+	n.logits = a.f32(n.headRows * c.Vocab)
+	n.wide = max(2*F, C, S, Q)
+	n.scratch = a.f32(blocksOf(N) * n.wide)
+	n.carveAttention(a)
+	if !n.train {
+		return
+	}
+	n.dx, n.dh, n.dqkv, n.da, n.dwPart = a.f32(N*C), a.f32(N*max(C, Q)), a.f32(N*S), a.f32(N*F), a.f32(blocksOf(N)*C)
+	if n.style == exact { // the gradients are the factors
+		n.dxo, n.dqkvo, n.dlo = mat{f: n.dx}, mat{f: n.dqkv}, mat{f: n.logits}
+		return
+	}
+	n.dxo, n.dqkvo, n.dgu = a.factor(n.style, N*C), a.factor(n.style, N*S), a.factor(n.style, 2*N*F)
+	n.dlo = a.factor(n.style, n.headRows*c.Vocab)
+}
+
+// dGateUp is where the gradient of gate and up becomes a factor: with float32 it is what it was computed in.
+func (n *net) dGateUp(a *acts) mat {
+	if n.style == exact {
+		return mat{f: a.gateUp}
+	}
+	return n.dgu
+}
+
+// open is where row values of a factor are computed, seal makes them the factor's values from off on.
+func (n *net) open(m mat, off, width int, scratch []float32) []float32 {
+	if n.style == halves {
+		return scratch[:width]
+	}
+	return m.f[off : off+width]
+}
+
+func (n *net) seal(m mat, off int, row []float32) {
+	switch n.style {
+	case exact:
+		return
+	case halves:
+		n.k.ToBF16(m.h[off:off+len(row)], row)
+		return
+	}
+	dst := m.f[off : off+len(row)]
+	for i, v := range row {
+		dst[i] = kern.RoundBF16(v).Float32()
+	}
+}

@@ -1,0 +1,187 @@
+package cpu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"math"
+	"sn3/model"
+	"sn3/model/kern"
+)
+
+// Trainer implements model.Trainer, model.Persister and model.Gradienter.
+type Trainer struct {
+	net    *net
+	opt    model.Optimizer
+	micro  int // sequences in the model at once; 0: all
+	grad   views
+	clean  bool // grad is zero
+	m, v   []float32
+	step   uint64 // optimizer steps made, for bias correction
+	pieces []piece
+	sums   []float64 // Σ g² of the pieces
+	task   updateTask
+}
+
+// piece is a part of one tensor, [from, to) of the flat vector. Pieces are cut by the model alone, so that sums over them do not
+// depend on threads.
+type piece struct {
+	from, to int
+	decay    bool
+}
+
+const pieceSize = 1 << 16
+
+func appendPieces(ps []piece, x model.Tensor, decay bool) []piece {
+	for from, end := x.Off, x.Off+x.Len(); from < end; from += pieceSize {
+		ps = append(ps, piece{from, min(from+pieceSize, end), decay})
+	}
+	return ps
+}
+
+// Reset implements model.Trainer.
+func (t *Trainer) Reset(_ context.Context, w model.Weights) error {
+	return t.net.load(w)
+}
+
+// Rebase implements model.Trainer.
+func (t *Trainer) Rebase(_ context.Context, from, to model.Weights) error {
+	l := t.net.layout
+	if from.Layout().Hash() != l.Hash() || to.Layout().Hash() != l.Hash() {
+		return errors.New("rebase: weights of another layout")
+	}
+	a, b, local := make([]float32, model.ChunkSize), make([]float32, model.ChunkSize), make([]float32, model.ChunkSize)
+	for i := range l.Chunks() {
+		n, r := l.Chunk(i).Len, model.ChunkRange{From: i, To: i + 1}
+		if err := errors.Join(from.Read(a[:n], r), to.Read(b[:n], r)); err != nil {
+			return fmt.Errorf("rebase: %w", err)
+		}
+		l.Gather(local[:n], t.net.w.flat, i)
+		for j := range n {
+			local[j] += b[j] - a[j]
+		}
+		l.Scatter(t.net.w.flat, local[:n], i)
+	}
+	t.net.refresh(0, len(t.net.w.flat))
+	return nil
+}
+
+// LossGrad implements model.Gradienter.
+func (t *Trainer) LossGrad(b model.Batch) (float64, []float32, error) {
+	counted, err := t.net.check(b)
+	if err != nil {
+		return 0, t.grad.flat, err
+	}
+	if !t.clean {
+		clear(t.grad.flat)
+	}
+	t.clean = false
+	loss := 0.0
+	for part := range parts(b, t.micro) {
+		loss += t.net.lossGrad(part, counted, &t.grad)
+	}
+	return loss, t.grad.flat, nil
+}
+
+// parts cuts a batch into parts of at most size sequences; 0: one part.
+func parts(b model.Batch, size int) iter.Seq[model.Batch] {
+	if size == 0 {
+		size = b.B
+	}
+	return func(yield func(model.Batch) bool) {
+		for from := 0; from < b.B; from += size {
+			n := min(size, b.B-from)
+			at, end := from*b.T, (from+n)*b.T
+			if !yield(model.Batch{B: n, T: b.T, X: b.X[at:end], Y: b.Y[at:end]}) {
+				return
+			}
+		}
+	}
+}
+
+// Train implements model.Trainer.
+func (t *Trainer) Train(ctx context.Context, b model.Batches, budget model.Budget) (model.Report, error) {
+	var rep model.Report
+	for rep.Steps < budget.Steps && ctx.Err() == nil {
+		batch, err := b.Next(ctx)
+		if errors.Is(err, io.EOF) || err != nil && ctx.Err() != nil {
+			break
+		}
+		if err != nil {
+			return rep, fmt.Errorf("read batch: %w", err)
+		}
+		loss, _, err := t.LossGrad(batch)
+		if err != nil {
+			return rep, err
+		}
+		norm := t.GradNorm()
+		if math.IsNaN(loss+norm) || math.IsInf(loss+norm, 0) { // before it gets into the moments, which would never recover
+			return rep, fmt.Errorf("%w: a batch has the loss %v and a gradient of norm %v", model.ErrDiverged, loss, norm)
+		}
+		t.update(budget.First+uint64(rep.Steps), norm)
+		rep.Loss = (rep.Loss*float64(rep.Steps) + loss) / float64(rep.Steps+1)
+		rep.Steps++
+		rep.Tokens += batch.B * batch.T
+	}
+	return rep, nil
+}
+
+// updateTask is a loop over the pieces of the parameters.
+type updateTask struct {
+	t    *Trainer
+	step bool // the AdamW step; else Σ g²
+	o    kern.AdamW
+}
+
+// Run implements kern.Task.
+func (u *updateTask) Run(i int) {
+	t := u.t
+	p, n := t.pieces[i], t.net
+	g := t.grad.flat[p.from:p.to]
+	if !u.step {
+		t.sums[i] = n.k.SumSquares(g)
+		return
+	}
+	o := u.o
+	if !p.decay {
+		o.Decay = 0
+	}
+	var h []kern.BF16
+	if n.style == halves {
+		h = n.p.flat.h[p.from:p.to]
+	}
+	n.k.Step(o, n.w.flat[p.from:p.to], g, t.m[p.from:p.to], t.v[p.from:p.to], h)
+	if n.style == rounded {
+		n.refresh(p.from, p.to)
+	}
+}
+
+// GradNorm is the L2 norm of the gradient.
+func (t *Trainer) GradNorm() float64 {
+	t.task = updateTask{t: t}
+	t.net.team.Do(t.net.threads, len(t.pieces), &t.task)
+	sum := 0.0
+	for _, s := range t.sums {
+		sum += s
+	}
+	return math.Sqrt(sum)
+}
+
+// update clips the gradient, whose norm is given, makes one AdamW step at global step s and clears the gradient.
+func (t *Trainer) update(s uint64, norm float64) {
+	t.step++
+	n := float64(t.step)
+	o := kern.AdamW{LR: float32(t.opt.Rate(s)), Beta1: float32(t.opt.Beta1), Beta2: float32(t.opt.Beta2), Eps: float32(t.opt.Eps),
+		Decay: float32(t.opt.WeightDecay), C1: float32(1 - math.Pow(t.opt.Beta1, n)), C2: float32(1 - math.Pow(t.opt.Beta2, n)), Scale: 1}
+	if f := t.opt.Clip / (norm + 1e-6); t.opt.Clip > 0 && f < 1 {
+		o.Scale = float32(f)
+	}
+	t.task = updateTask{t: t, step: true, o: o}
+	t.net.team.Do(t.net.threads, len(t.pieces), &t.task)
+	t.clean = true
+}
+
+// Trained implements model.Trainer.
+func (t *Trainer) Trained() model.Weights { return rows{t.net} }
