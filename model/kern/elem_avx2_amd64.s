@@ -116,63 +116,55 @@ DATA elemConst<>+432(SB)/4, $0x42b20000
 DATA elemConst<>+436(SB)/4, $0x42b20000
 DATA elemConst<>+440(SB)/4, $0x42b20000
 DATA elemConst<>+444(SB)/4, $0x42b20000
-DATA elemConst<>+448(SB)/4, $0x00000000
-DATA elemConst<>+452(SB)/4, $0x00000000
-DATA elemConst<>+456(SB)/4, $0x00000000
-DATA elemConst<>+460(SB)/4, $0x00000000
-DATA elemConst<>+464(SB)/4, $0x00000000
-DATA elemConst<>+468(SB)/4, $0x00000000
-DATA elemConst<>+472(SB)/4, $0x00000000
-DATA elemConst<>+476(SB)/4, $0x00000000
-DATA elemConst<>+480(SB)/4, $0x7f800000
-DATA elemConst<>+484(SB)/4, $0x7f800000
-DATA elemConst<>+488(SB)/4, $0x7f800000
-DATA elemConst<>+492(SB)/4, $0x7f800000
-DATA elemConst<>+496(SB)/4, $0x7f800000
-DATA elemConst<>+500(SB)/4, $0x7f800000
-DATA elemConst<>+504(SB)/4, $0x7f800000
-DATA elemConst<>+508(SB)/4, $0x7f800000
-DATA elemConst<>+512(SB)/4, $0xff800000
-DATA elemConst<>+516(SB)/4, $0xff800000
-DATA elemConst<>+520(SB)/4, $0xff800000
-DATA elemConst<>+524(SB)/4, $0xff800000
-DATA elemConst<>+528(SB)/4, $0xff800000
-DATA elemConst<>+532(SB)/4, $0xff800000
-DATA elemConst<>+536(SB)/4, $0xff800000
-DATA elemConst<>+540(SB)/4, $0xff800000
-DATA elemConst<>+544(SB)/4, $0x80000000
-DATA elemConst<>+548(SB)/4, $0x80000000
-DATA elemConst<>+552(SB)/4, $0x80000000
-DATA elemConst<>+556(SB)/4, $0x80000000
-DATA elemConst<>+560(SB)/4, $0x80000000
-DATA elemConst<>+564(SB)/4, $0x80000000
-DATA elemConst<>+568(SB)/4, $0x80000000
-DATA elemConst<>+572(SB)/4, $0x80000000
-DATA elemConst<>+576(SB)/4, $0x00000001
-DATA elemConst<>+580(SB)/4, $0x00000001
-DATA elemConst<>+584(SB)/4, $0x00000001
-DATA elemConst<>+588(SB)/4, $0x00000001
-DATA elemConst<>+592(SB)/4, $0x00000001
-DATA elemConst<>+596(SB)/4, $0x00000001
-DATA elemConst<>+600(SB)/4, $0x00000001
-DATA elemConst<>+604(SB)/4, $0x00000001
-DATA elemConst<>+608(SB)/4, $0x00007fff
-DATA elemConst<>+612(SB)/4, $0x00007fff
-DATA elemConst<>+616(SB)/4, $0x00007fff
-DATA elemConst<>+620(SB)/4, $0x00007fff
-DATA elemConst<>+624(SB)/4, $0x00007fff
-DATA elemConst<>+628(SB)/4, $0x00007fff
-DATA elemConst<>+632(SB)/4, $0x00007fff
-DATA elemConst<>+636(SB)/4, $0x00007fff
-DATA elemConst<>+640(SB)/4, $0x00007fc0
-DATA elemConst<>+644(SB)/4, $0x00007fc0
-DATA elemConst<>+648(SB)/4, $0x00007fc0
-DATA elemConst<>+652(SB)/4, $0x00007fc0
-DATA elemConst<>+656(SB)/4, $0x00007fc0
-DATA elemConst<>+660(SB)/4, $0x00007fc0
-DATA elemConst<>+664(SB)/4, $0x00007fc0
-DATA elemConst<>+668(SB)/4, $0x00007fc0
-GLOBL elemConst<>(SB), RODATA|NOPTR, $672
+DATA elemConst<>+448(SB)/4, $0x7f800000
+DATA elemConst<>+452(SB)/4, $0x7f800000
+DATA elemConst<>+456(SB)/4, $0x7f800000
+DATA elemConst<>+460(SB)/4, $0x7f800000
+DATA elemConst<>+464(SB)/4, $0x7f800000
+DATA elemConst<>+468(SB)/4, $0x7f800000
+DATA elemConst<>+472(SB)/4, $0x7f800000
+DATA elemConst<>+476(SB)/4, $0x7f800000
+DATA elemConst<>+480(SB)/4, $0xff800000
+DATA elemConst<>+484(SB)/4, $0xff800000
+DATA elemConst<>+488(SB)/4, $0xff800000
+DATA elemConst<>+492(SB)/4, $0xff800000
+DATA elemConst<>+496(SB)/4, $0xff800000
+DATA elemConst<>+500(SB)/4, $0xff800000
+DATA elemConst<>+504(SB)/4, $0xff800000
+DATA elemConst<>+508(SB)/4, $0xff800000
+DATA elemConst<>+512(SB)/4, $0x80000000
+DATA elemConst<>+516(SB)/4, $0x80000000
+DATA elemConst<>+520(SB)/4, $0x80000000
+DATA elemConst<>+524(SB)/4, $0x80000000
+DATA elemConst<>+528(SB)/4, $0x80000000
+DATA elemConst<>+532(SB)/4, $0x80000000
+DATA elemConst<>+536(SB)/4, $0x80000000
+DATA elemConst<>+540(SB)/4, $0x80000000
+DATA elemConst<>+544(SB)/4, $0x00000001
+DATA elemConst<>+548(SB)/4, $0x00000001
+DATA elemConst<>+552(SB)/4, $0x00000001
+DATA elemConst<>+556(SB)/4, $0x00000001
+DATA elemConst<>+560(SB)/4, $0x00000001
+DATA elemConst<>+564(SB)/4, $0x00000001
+DATA elemConst<>+568(SB)/4, $0x00000001
+DATA elemConst<>+572(SB)/4, $0x00000001
+DATA elemConst<>+576(SB)/4, $0x00007fff
+DATA elemConst<>+580(SB)/4, $0x00007fff
+DATA elemConst<>+584(SB)/4, $0x00007fff
+DATA elemConst<>+588(SB)/4, $0x00007fff
+DATA elemConst<>+592(SB)/4, $0x00007fff
+DATA elemConst<>+596(SB)/4, $0x00007fff
+DATA elemConst<>+600(SB)/4, $0x00007fff
+DATA elemConst<>+604(SB)/4, $0x00007fff
+DATA elemConst<>+608(SB)/4, $0x00007fc0
+DATA elemConst<>+612(SB)/4, $0x00007fc0
+DATA elemConst<>+616(SB)/4, $0x00007fc0
+DATA elemConst<>+620(SB)/4, $0x00007fc0
+DATA elemConst<>+624(SB)/4, $0x00007fc0
+DATA elemConst<>+628(SB)/4, $0x00007fc0
+DATA elemConst<>+632(SB)/4, $0x00007fc0
+DATA elemConst<>+636(SB)/4, $0x00007fc0
+GLOBL elemConst<>(SB), RODATA|NOPTR, $640
 
 DATA elemMask<>+0(SB)/4, $0xffffffff
 DATA elemMask<>+4(SB)/4, $0xffffffff
@@ -197,10 +189,10 @@ TEXT ·dotAVX2(SB), NOSPLIT, $0-28
 	MOVQ a+0(FP), DI
 	MOVQ b+8(FP), SI
 	MOVQ n+16(FP), CX
-	VMOVUPS elemConst<>+448(SB), Y8
-	VMOVUPS elemConst<>+448(SB), Y9
-	VMOVUPS elemConst<>+448(SB), Y10
-	VMOVUPS elemConst<>+448(SB), Y11
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
 	XORL AX, AX
 	LEAQ -32(CX), R12
 	CMPQ AX, R12
@@ -262,10 +254,10 @@ done:
 TEXT ·sumSquaresAVX2(SB), NOSPLIT, $0-20
 	MOVQ a+0(FP), DI
 	MOVQ n+8(FP), CX
-	VMOVUPS elemConst<>+448(SB), Y8
-	VMOVUPS elemConst<>+448(SB), Y9
-	VMOVUPS elemConst<>+448(SB), Y10
-	VMOVUPS elemConst<>+448(SB), Y11
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
 	XORL AX, AX
 	LEAQ -32(CX), R12
 	CMPQ AX, R12
@@ -546,10 +538,10 @@ done:
 TEXT ·maxAVX2(SB), NOSPLIT, $0-20
 	MOVQ d+0(FP), DI
 	MOVQ n+8(FP), CX
-	VMOVUPS elemConst<>+512(SB), Y8
-	VMOVUPS elemConst<>+512(SB), Y9
-	VMOVUPS elemConst<>+512(SB), Y10
-	VMOVUPS elemConst<>+512(SB), Y11
+	VMOVUPS elemConst<>+480(SB), Y8
+	VMOVUPS elemConst<>+480(SB), Y9
+	VMOVUPS elemConst<>+480(SB), Y10
+	VMOVUPS elemConst<>+480(SB), Y11
 	XORL AX, AX
 	LEAQ -32(CX), R12
 	CMPQ AX, R12
@@ -608,8 +600,8 @@ TEXT ·expSumAVX2(SB), NOSPLIT, $0-28
 	MOVQ n+8(FP), CX
 	VBROADCASTSS scale+16(FP), Y14
 	VBROADCASTSS bias+20(FP), Y13
-	VMOVUPS elemConst<>+448(SB), Y8
-	VMOVUPS elemConst<>+448(SB), Y9
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
 	XORL AX, AX
 	LEAQ -16(CX), R12
 	CMPQ AX, R12
@@ -637,7 +629,7 @@ many:
 	VCMPPS $5, elemConst<>+352(SB), Y0, Y1
 	VANDPS Y1, Y3, Y3
 	VCMPPS $6, elemConst<>+384(SB), Y0, Y1
-	VADDPS elemConst<>+480(SB), Y0, Y0
+	VADDPS elemConst<>+448(SB), Y0, Y0
 	VBLENDVPS Y1, Y0, Y3, Y0
 	VMOVUPS Y0, 0(DI)(AX*4)
 	VADDPS Y0, Y8, Y8
@@ -662,7 +654,7 @@ many:
 	VCMPPS $5, elemConst<>+352(SB), Y0, Y1
 	VANDPS Y1, Y3, Y3
 	VCMPPS $6, elemConst<>+384(SB), Y0, Y1
-	VADDPS elemConst<>+480(SB), Y0, Y0
+	VADDPS elemConst<>+448(SB), Y0, Y0
 	VBLENDVPS Y1, Y0, Y3, Y0
 	VMOVUPS Y0, 32(DI)(AX*4)
 	VADDPS Y0, Y9, Y9
@@ -696,7 +688,7 @@ one:
 	VCMPPS $5, elemConst<>+352(SB), Y0, Y1
 	VANDPS Y1, Y3, Y3
 	VCMPPS $6, elemConst<>+384(SB), Y0, Y1
-	VADDPS elemConst<>+480(SB), Y0, Y0
+	VADDPS elemConst<>+448(SB), Y0, Y0
 	VBLENDVPS Y1, Y0, Y3, Y0
 	VMOVUPS Y0, 0(DI)(AX*4)
 	VADDPS Y0, Y8, Y8
@@ -731,7 +723,7 @@ rest:
 	VCMPPS $5, elemConst<>+352(SB), Y0, Y1
 	VANDPS Y1, Y3, Y3
 	VCMPPS $6, elemConst<>+384(SB), Y0, Y1
-	VADDPS elemConst<>+480(SB), Y0, Y0
+	VADDPS elemConst<>+448(SB), Y0, Y0
 	VBLENDVPS Y1, Y0, Y3, Y0
 	VMASKMOVPS Y0, Y15, 0(DI)(AX*4)
 	VANDPS Y15, Y0, Y0
@@ -814,10 +806,10 @@ TEXT ·dot3AVX2(SB), NOSPLIT, $0-36
 	MOVQ b+8(FP), SI
 	MOVQ c+16(FP), DX
 	MOVQ n+24(FP), CX
-	VMOVUPS elemConst<>+448(SB), Y8
-	VMOVUPS elemConst<>+448(SB), Y9
-	VMOVUPS elemConst<>+448(SB), Y10
-	VMOVUPS elemConst<>+448(SB), Y11
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
 	XORL AX, AX
 	LEAQ -32(CX), R12
 	CMPQ AX, R12
@@ -1013,7 +1005,7 @@ TEXT ·swigluAVX2(SB), NOSPLIT, $0-32
 one:
 	VMOVUPS 0(SI)(AX*4), Y4
 	VMOVUPS 0(DX)(AX*4), Y5
-	VXORPS elemConst<>+544(SB), Y4, Y0
+	VXORPS elemConst<>+512(SB), Y4, Y0
 	VMOVUPS elemConst<>+32(SB), Y1
 	VFMADD231PS elemConst<>+0(SB), Y0, Y1
 	VMOVAPS Y0, Y2
@@ -1033,7 +1025,7 @@ one:
 	VCMPPS $5, elemConst<>+352(SB), Y0, Y1
 	VANDPS Y1, Y3, Y3
 	VCMPPS $6, elemConst<>+384(SB), Y0, Y1
-	VADDPS elemConst<>+480(SB), Y0, Y0
+	VADDPS elemConst<>+448(SB), Y0, Y0
 	VBLENDVPS Y1, Y0, Y3, Y0
 	VADDPS elemConst<>+320(SB), Y0, Y0
 	VDIVPS Y0, Y4, Y4
@@ -1051,7 +1043,7 @@ rest:
 	VMOVUPS (BX), Y15
 	VMASKMOVPS 0(SI)(AX*4), Y15, Y4
 	VMASKMOVPS 0(DX)(AX*4), Y15, Y5
-	VXORPS elemConst<>+544(SB), Y4, Y0
+	VXORPS elemConst<>+512(SB), Y4, Y0
 	VMOVUPS elemConst<>+32(SB), Y1
 	VFMADD231PS elemConst<>+0(SB), Y0, Y1
 	VMOVAPS Y0, Y2
@@ -1071,7 +1063,7 @@ rest:
 	VCMPPS $5, elemConst<>+352(SB), Y0, Y1
 	VANDPS Y1, Y3, Y3
 	VCMPPS $6, elemConst<>+384(SB), Y0, Y1
-	VADDPS elemConst<>+480(SB), Y0, Y0
+	VADDPS elemConst<>+448(SB), Y0, Y0
 	VBLENDVPS Y1, Y0, Y3, Y0
 	VADDPS elemConst<>+320(SB), Y0, Y0
 	VDIVPS Y0, Y4, Y4
@@ -1094,7 +1086,7 @@ TEXT ·swigluBackwardAVX2(SB), NOSPLIT, $0-32
 	PCALIGN $32
 one:
 	VMOVUPS 0(DI)(AX*4), Y4
-	VXORPS elemConst<>+544(SB), Y4, Y0
+	VXORPS elemConst<>+512(SB), Y4, Y0
 	VMOVUPS elemConst<>+32(SB), Y1
 	VFMADD231PS elemConst<>+0(SB), Y0, Y1
 	VMOVAPS Y0, Y2
@@ -1114,7 +1106,7 @@ one:
 	VCMPPS $5, elemConst<>+352(SB), Y0, Y1
 	VANDPS Y1, Y3, Y3
 	VCMPPS $6, elemConst<>+384(SB), Y0, Y1
-	VADDPS elemConst<>+480(SB), Y0, Y0
+	VADDPS elemConst<>+448(SB), Y0, Y0
 	VBLENDVPS Y1, Y0, Y3, Y0
 	VADDPS elemConst<>+320(SB), Y0, Y0
 	VMOVUPS elemConst<>+320(SB), Y1
@@ -1141,7 +1133,7 @@ rest:
 	SUBQ R12, BX
 	VMOVUPS (BX), Y15
 	VMASKMOVPS 0(DI)(AX*4), Y15, Y4
-	VXORPS elemConst<>+544(SB), Y4, Y0
+	VXORPS elemConst<>+512(SB), Y4, Y0
 	VMOVUPS elemConst<>+32(SB), Y1
 	VFMADD231PS elemConst<>+0(SB), Y0, Y1
 	VMOVAPS Y0, Y2
@@ -1161,7 +1153,7 @@ rest:
 	VCMPPS $5, elemConst<>+352(SB), Y0, Y1
 	VANDPS Y1, Y3, Y3
 	VCMPPS $6, elemConst<>+384(SB), Y0, Y1
-	VADDPS elemConst<>+480(SB), Y0, Y0
+	VADDPS elemConst<>+448(SB), Y0, Y0
 	VBLENDVPS Y1, Y0, Y3, Y0
 	VADDPS elemConst<>+320(SB), Y0, Y0
 	VMOVUPS elemConst<>+320(SB), Y1
@@ -1311,12 +1303,12 @@ one:
 	VXORPS Y4, Y4, Y4
 	VMOVUPS Y4, 0(DX)(AX*4)
 	VPSRLD $16, Y3, Y0
-	VPAND elemConst<>+576(SB), Y0, Y0
+	VPAND elemConst<>+544(SB), Y0, Y0
 	VPADDD Y3, Y0, Y0
-	VPADDD elemConst<>+608(SB), Y0, Y0
+	VPADDD elemConst<>+576(SB), Y0, Y0
 	VPSRLD $16, Y0, Y0
 	VCMPPS $3, Y3, Y3, Y1
-	VMOVUPS elemConst<>+640(SB), Y3
+	VMOVUPS elemConst<>+608(SB), Y3
 	VBLENDVPS Y1, Y3, Y0, Y0
 	VEXTRACTI128 $1, Y0, X1
 	VPACKUSDW X1, X0, X0
@@ -1354,12 +1346,12 @@ rest:
 	VXORPS Y4, Y4, Y4
 	VMASKMOVPS Y4, Y15, 0(DX)(AX*4)
 	VPSRLD $16, Y3, Y0
-	VPAND elemConst<>+576(SB), Y0, Y0
+	VPAND elemConst<>+544(SB), Y0, Y0
 	VPADDD Y3, Y0, Y0
-	VPADDD elemConst<>+608(SB), Y0, Y0
+	VPADDD elemConst<>+576(SB), Y0, Y0
 	VPSRLD $16, Y0, Y0
 	VCMPPS $3, Y3, Y3, Y1
-	VMOVUPS elemConst<>+640(SB), Y3
+	VMOVUPS elemConst<>+608(SB), Y3
 	VBLENDVPS Y1, Y3, Y0, Y0
 	VEXTRACTI128 $1, Y0, X1
 	VPACKUSDW X1, X0, X0
@@ -1397,24 +1389,24 @@ TEXT ·toBF16AVX2(SB), NOSPLIT, $0-24
 many:
 	VMOVUPS 0(SI)(AX*4), Y0
 	VPSRLD $16, Y0, Y1
-	VPAND elemConst<>+576(SB), Y1, Y1
+	VPAND elemConst<>+544(SB), Y1, Y1
 	VPADDD Y0, Y1, Y1
-	VPADDD elemConst<>+608(SB), Y1, Y1
+	VPADDD elemConst<>+576(SB), Y1, Y1
 	VPSRLD $16, Y1, Y1
 	VCMPPS $3, Y0, Y0, Y2
-	VMOVUPS elemConst<>+640(SB), Y0
+	VMOVUPS elemConst<>+608(SB), Y0
 	VBLENDVPS Y2, Y0, Y1, Y1
 	VEXTRACTI128 $1, Y1, X0
 	VPACKUSDW X0, X1, X1
 	VMOVDQU X1, 0(DI)(AX*2)
 	VMOVUPS 32(SI)(AX*4), Y0
 	VPSRLD $16, Y0, Y1
-	VPAND elemConst<>+576(SB), Y1, Y1
+	VPAND elemConst<>+544(SB), Y1, Y1
 	VPADDD Y0, Y1, Y1
-	VPADDD elemConst<>+608(SB), Y1, Y1
+	VPADDD elemConst<>+576(SB), Y1, Y1
 	VPSRLD $16, Y1, Y1
 	VCMPPS $3, Y0, Y0, Y2
-	VMOVUPS elemConst<>+640(SB), Y0
+	VMOVUPS elemConst<>+608(SB), Y0
 	VBLENDVPS Y2, Y0, Y1, Y1
 	VEXTRACTI128 $1, Y1, X0
 	VPACKUSDW X0, X1, X1
@@ -1430,12 +1422,12 @@ few:
 one:
 	VMOVUPS 0(SI)(AX*4), Y0
 	VPSRLD $16, Y0, Y1
-	VPAND elemConst<>+576(SB), Y1, Y1
+	VPAND elemConst<>+544(SB), Y1, Y1
 	VPADDD Y0, Y1, Y1
-	VPADDD elemConst<>+608(SB), Y1, Y1
+	VPADDD elemConst<>+576(SB), Y1, Y1
 	VPSRLD $16, Y1, Y1
 	VCMPPS $3, Y0, Y0, Y2
-	VMOVUPS elemConst<>+640(SB), Y0
+	VMOVUPS elemConst<>+608(SB), Y0
 	VBLENDVPS Y2, Y0, Y1, Y1
 	VEXTRACTI128 $1, Y1, X0
 	VPACKUSDW X0, X1, X1
@@ -1452,12 +1444,12 @@ rest:
 	VMOVUPS (BX), Y15
 	VMASKMOVPS 0(SI)(AX*4), Y15, Y0
 	VPSRLD $16, Y0, Y1
-	VPAND elemConst<>+576(SB), Y1, Y1
+	VPAND elemConst<>+544(SB), Y1, Y1
 	VPADDD Y0, Y1, Y1
-	VPADDD elemConst<>+608(SB), Y1, Y1
+	VPADDD elemConst<>+576(SB), Y1, Y1
 	VPSRLD $16, Y1, Y1
 	VCMPPS $3, Y0, Y0, Y2
-	VMOVUPS elemConst<>+640(SB), Y0
+	VMOVUPS elemConst<>+608(SB), Y0
 	VBLENDVPS Y2, Y0, Y1, Y1
 	VEXTRACTI128 $1, Y1, X0
 	VPACKUSDW X0, X1, X1

@@ -71,28 +71,23 @@ var elemCases = []elemCase{
 		run:  func(k *Kernels, v [][]float32) float64 { k.Exp(v[0], len(v[0]), 0.5, 0.75); return none },
 		want: func(v [][]float64) float64 { expSum64(v[0], 0.5, -0.75); return none }},
 	{name: "Softmax", rows: 1, tol: 1e-6, sum: 1e-6,
-		run: func(k *Kernels, v [][]float32) float64 { return float64(k.Softmax(v[0], (len(v[0])+1)/2, 0.5)) },
-		want: func(v [][]float64) float64 {
-			row := v[0][:(len(v[0])+1)/2]
-			clear(v[0][len(row):])
-			floats.Scale(0.5, row)
-			lse := floats.LogSumExp(row)
-			expSum64(row, 1, -lse)
-			return lse
-		}},
+		run:  func(k *Kernels, v [][]float32) float64 { return float64(k.Softmax(v[0], len(v[0]), 0.5)) },
+		want: func(v [][]float64) float64 { return softmax64(v[0], len(v[0])) }},
+	{name: "Softmax of a part", rows: 1, tol: 1e-6, sum: 1e-6,
+		run:  func(k *Kernels, v [][]float32) float64 { return float64(k.Softmax(v[0], (len(v[0])+1)/2, 0.5)) },
+		want: func(v [][]float64) float64 { return softmax64(v[0], (len(v[0])+1)/2) }},
 	{name: "SoftmaxBackward", rows: 2, tol: 1e-6,
+		run: func(k *Kernels, v [][]float32) float64 {
+			k.SoftmaxBackward(v[0], v[1], len(v[0]), 0.25, 0.5)
+			return none
+		},
+		want: func(v [][]float64) float64 { softmaxBackward64(v[0], v[1], len(v[0])); return none }},
+	{name: "SoftmaxBackward of a part", rows: 2, tol: 1e-6,
 		run: func(k *Kernels, v [][]float32) float64 {
 			k.SoftmaxBackward(v[0], v[1], (len(v[0])+2)/3, 0.25, 0.5)
 			return none
 		},
-		want: func(v [][]float64) float64 {
-			n := (len(v[0]) + 2) / 3
-			clear(v[0][n:])
-			floats.AddConst(-0.25, v[0][:n])
-			floats.Mul(v[0][:n], v[1][:n])
-			floats.Scale(0.5, v[0][:n])
-			return none
-		}},
+		want: func(v [][]float64) float64 { softmaxBackward64(v[0], v[1], (len(v[0])+2)/3); return none }},
 	{name: "RMSNorm", rows: 3, tol: 1e-6, sum: 1e-6,
 		run: func(k *Kernels, v [][]float32) float64 { return float64(k.RMSNorm(v[0], v[1], v[2], 1e-5)) },
 		want: func(v [][]float64) float64 {
@@ -102,7 +97,10 @@ var elemCases = []elemCase{
 			return r
 		}},
 	{name: "RMSBackward", rows: 5, tol: 2e-6,
-		run:  func(k *Kernels, v [][]float32) float64 { k.RMSBackward(v[0], v[1], v[2], v[3], v[4], 0.75); return none },
+		run: func(k *Kernels, v [][]float32) float64 {
+			k.RMSBackward(v[0], v[1], v[2], v[3], v[4], 0.75)
+			return none
+		},
 		want: func(v [][]float64) float64 { rmsBackward64(v[0], v[1], v[2], v[3], v[4], 0.75); return none }},
 	{name: "Rope", rows: 4, tol: 1e-6,
 		run:  func(k *Kernels, v [][]float32) float64 { k.Rope(v[0], v[1], v[2], v[3], -1); return none },
@@ -149,6 +147,21 @@ func expSum64(v []float64, scale, bias float64) (sum float64) {
 		sum += v[i]
 	}
 	return sum
+}
+
+func softmax64(v []float64, n int) float64 {
+	clear(v[n:])
+	floats.Scale(0.5, v[:n])
+	lse := floats.LogSumExp(v[:n])
+	expSum64(v[:n], 1, -lse)
+	return lse
+}
+
+func softmaxBackward64(d, p []float64, n int) {
+	clear(d[n:])
+	floats.AddConst(-0.25, d[:n])
+	floats.Mul(d[:n], p[:n])
+	floats.Scale(0.5, d[:n])
 }
 
 func rmsBackward64(dx, dw, dy, x, w []float64, r float64) {

@@ -115,7 +115,7 @@ var consts = []struct {
 	{"log2e", f(1.44269504)}, {"magic", f(1.5 * (1 << 23))}, {"nln2hi", f(-0.693359375)}, {"nln2lo", f(2.12194440e-4)},
 	{"c0", f(1.9875691500e-4)}, {"c1", f(1.3981999507e-3)}, {"c2", f(8.3334519073e-3)}, {"c3", f(4.1665795894e-2)}, {"c4", f(1.6666665459e-1)},
 	{"c5", f(5.0000001201e-1)}, {"one", f(1)}, {"lo", f(-87.33654)}, {"hi", f(88.72283)}, {"top", f(89)},
-	{"zero", 0}, {"inf", f(float32(math.Inf(1)))}, {"ninf", f(float32(math.Inf(-1)))},
+	{"inf", f(float32(math.Inf(1)))}, {"ninf", f(float32(math.Inf(-1)))},
 	{"sign", 1 << 31}, {"int1", 1}, {"half16", 0x7FFF}, {"nan16", 0x7FC0},
 }
 
@@ -176,9 +176,9 @@ func (w *writer) at(ptr string) string {
 	return fmt.Sprintf("%d(%s)(AX*%d)", w.copy*w.lanes*w.width[ptr], w.ptr[ptr], w.width[ptr])
 }
 
-// start is what the accumulators begin with.
+// start begins an accumulator.
 func (w *writer) start() string {
-	return map[string]string{"VADDPS": "#zero", "VMAXPS": "#ninf"}[w.join]
+	return map[string]string{"VADDPS": "VXORPS A, A, A", "VMAXPS": "VMOVUPS #ninf, A"}[w.join]
 }
 
 // function writes the whole kernel: arguments, constants, the loop over whole vectors, the rest, the result.
@@ -190,7 +190,7 @@ func (w *writer) function() {
 	if w.result != "" {
 		for i := range w.unroll {
 			w.copy = i
-			w.ins("VMOVUPS " + w.start() + ", A")
+			w.ins(w.start())
 		}
 	}
 	if w.heads {
@@ -259,7 +259,7 @@ func (w *writer) constants() {
 			text += m
 		}
 	}
-	text += w.start() + " "
+	text += w.start()
 	next := 16
 	for i, c := range consts {
 		if !slices.Contains(named.FindAllString(text, -1), "#"+c.name) {
