@@ -40,6 +40,7 @@ var rules = []rule{
 	{"validator/scoring", "a loop reaches storage only through the replica", nil, []string{"sn3/storage", "sn3/miner"}},
 	{"internal/replica", "below the loops", []string{"sn3/chain", "sn3/storage", "sn3/model", "sn3/gradients", "sn3/internal/events", "sn3/internal/spec"}, nil},
 	{"internal/spec", "what chain and model say of each other", []string{"sn3/chain", "sn3/model"}, nil},
+	{"internal/plan", "sizes only", []string{"sn3/chain", "sn3/model", "sn3/internal/spec", "sn3/internal/preset"}, nil},
 	{"internal/preset", "a descriptor in a file", []string{"sn3/chain", "sn3/internal/spec"}, nil},
 }
 
