@@ -108,3 +108,11 @@ func (c Config) Tensors() []Tensor {
 	}
 	return ts
 }
+
+// Params is the number of parameters.
+func (c Config) Params() (n int) {
+	for _, t := range c.Tensors() {
+		n += t.Len()
+	}
+	return n
+}

@@ -37,6 +37,7 @@ type groupTask struct {
 	n    *net
 	B, T int
 	act  *acts
+	past *cache // of a decoder: keys and values of all positions up to and with these; nil: those of act
 	op   func(n *net, w *worker, t *groupTask, b, g int)
 	next atomic.Int64
 }
@@ -49,30 +50,33 @@ func (t *groupTask) Run(i int) {
 	}
 }
 
-func (n *net) groupsDo(B, T int, a *acts, op func(n *net, w *worker, t *groupTask, b, g int)) {
+func (n *net) groupsDo(B, T int, a *acts, past *cache, op func(n *net, w *worker, t *groupTask, b, g int)) {
 	t := &n.group
-	t.n, t.B, t.T, t.act, t.op = n, B, T, a, op
+	t.n, t.B, t.T, t.act, t.past, t.op = n, B, T, a, past, op
 	t.next.Store(0)
 	n.team.Do(n.threads, min(n.threads, B*n.cfg.KVHeads), t)
 }
 
 // attention is causal softmax(q·kᵀ/√hd)·v per head; query head h reads key/value head h/(H/KV).
-func (n *net) attention(B, T int, a *acts) { n.groupsDo(B, T, a, (*net).attend) }
+func (n *net) attention(B, T int, a *acts) { n.groupsDo(B, T, a, nil, (*net).attend) }
 
 func (n *net) attend(w *worker, t *groupTask, b, g int) {
 	c, a, T := n.cfg, t.act, t.T
 	hd, S, Q, per := c.HeadDim, n.qkv(), n.q(), c.Heads/c.KVHeads
 	at := a.qkv[b*T*S:]
-	k, v := at[(c.Heads+g)*hd:], at[(c.Heads+c.KVHeads+g)*hd:]
+	k, v, step, past := at[(c.Heads+g)*hd:], at[(c.Heads+c.KVHeads+g)*hd:], S, 0
+	if t.past != nil {
+		k, v, step, past = t.past.k[g*hd:], t.past.v[g*hd:], c.KVHeads*hd, t.past.before
+	}
 	for h := g * per; h < (g+1)*per; h++ {
 		lse := a.lse[(b*c.Heads+h)*T:][:T]
 		for q0 := 0; q0 < T; q0 += queryBlock {
 			rows := min(queryBlock, T-q0)
-			for k0 := 0; k0 < q0+rows; k0 += keyBlock {
-				keys := min(keyBlock, q0+rows-k0)
-				w.mul.F32(false, true, rows, keys, hd, at[q0*S+h*hd:], S, k[k0*S:], S, w.s, keys, false)
-				n.softmaxBlock(w, rows, keys, q0-k0, k0 == 0)
-				w.mul.F32(false, false, rows, hd, keys, w.s, keys, v[k0*S:], S, w.o, hd, k0 > 0)
+			for k0 := 0; k0 < past+q0+rows; k0 += keyBlock {
+				keys := min(keyBlock, past+q0+rows-k0)
+				w.mul.F32(false, true, rows, keys, hd, at[q0*S+h*hd:], S, k[k0*step:], step, w.s, keys, false)
+				n.softmaxBlock(w, rows, keys, past+q0-k0, k0 == 0)
+				w.mul.F32(false, false, rows, hd, keys, w.s, keys, v[k0*step:], step, w.o, hd, k0 > 0)
 			}
 			for i := range rows {
 				o := w.o[i*hd : (i+1)*hd]
@@ -115,7 +119,7 @@ func (n *net) softmaxBlock(w *worker, rows, keys, ahead int, first bool) {
 }
 
 // attentionBackward fills dqkv from dh, the gradient of the attention's output (N,Q).
-func (n *net) attentionBackward(B, T int, a *acts) { n.groupsDo(B, T, a, (*net).attendBackward) }
+func (n *net) attentionBackward(B, T int, a *acts) { n.groupsDo(B, T, a, nil, (*net).attendBackward) }
 
 // The heads of a group add to the same key and value gradients, one after the other.
 func (n *net) attendBackward(w *worker, t *groupTask, b, g int) {

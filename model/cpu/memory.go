@@ -107,6 +107,7 @@ func (n *net) carve(a *arena) {
 	n.logits = a.f32(n.headRows * c.Vocab)
 	n.wide = max(2*F, C, S, Q)
 	n.scratch = a.f32(blocksOf(N) * n.wide)
+	n.few = a.f32(fewRows * n.wide)
 	n.carveAttention(a)
 	if !n.train {
 		return
@@ -148,4 +149,51 @@ func (n *net) seal(m mat, off int, row []float32) {
 	for i, v := range row {
 		dst[i] = kern.RoundBF16(v).Float32()
 	}
+}
+
+// Need implements model.Sizer.
+func (e Engine) Need(c model.Config, opt model.Options, batch int, train bool) model.Need {
+	k, err := kern.Select(e.kernels)
+	if err != nil {
+		k = &kern.Kernels{}
+	}
+	if opt.MicroBatch > 0 {
+		batch = min(batch, opt.MicroBatch)
+	}
+	n := &net{cfg: c, k: k, style: styleOf(k, opt.Precision), threads: max(1, opt.Threads), train: train, rows: max(1, batch) * c.Seq, span: c.Seq}
+	n.workers = make([]worker, n.threads)
+	var a arena
+	n.carve(&a)
+	p := int64(c.Params())
+	need := model.Need{Params: 4 * p, Acts: 4 * (int64(a.used) + n.packed())}
+	switch n.style {
+	case halves:
+		need.Params += 2 * p
+	case rounded:
+		need.Params += 4 * p
+	}
+	if train {
+		need.Grads, need.Moments = 4*p, 8*p
+	}
+	return need
+}
+
+// packed is how many values the packed operands of all products take.
+func (n *net) packed() int64 {
+	c, N := n.cfg, n.rows
+	C, Q, S, F, V, R := c.Width, n.q(), n.qkv(), c.FFN, c.Vocab, n.headRows
+	shapes := [][3]int{{N, S, C}, {N, C, Q}, {N, 2 * F, C}, {N, C, F}, {R, V, C}}
+	if n.train {
+		shapes = append(shapes, [][3]int{{C, F, N}, {N, F, C}, {2 * F, C, N}, {N, C, 2 * F}, {C, Q, N}, {N, Q, C}, {S, C, N}, {N, C, S}, {V, C, R}, {R, C, V}}...)
+	}
+	var all kern.Sizes
+	for _, s := range shapes {
+		all.Add(n.k, n.style == halves, s[0], s[1], s[2])
+	}
+	keys := min(keyBlock, n.span)
+	var one kern.Sizes
+	for _, s := range [][3]int{{queryBlock, keys, c.HeadDim}, {queryBlock, c.HeadDim, keys}, {keys, c.HeadDim, queryBlock}} {
+		one.Add(n.k, false, s[0], s[1], s[2])
+	}
+	return all.Values() + int64(n.threads)*one.Values()
 }

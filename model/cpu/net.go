@@ -62,6 +62,7 @@ func viewsOf(c model.Config, flat []float32) views {
 
 const (
 	ignored       = -100    // the target that does not count
+	fewRows       = 4       // so many rows of a product are cheaper as dot products than packed
 	rowBlock      = 64      // rows that one partial sum of a norm-weight gradient covers: fixed, so that it does not depend on threads
 	leastHeadRows = 128     // rows of logits that exist at once: at least these,
 	mostLogits    = 1 << 22 // else as many as this many values hold
@@ -91,7 +92,8 @@ type net struct {
 	logits     []float32 // (headRows,V)
 	scratch    []float32 // a row of the widest kind for every block of rows
 	wide       int
-	workers    []worker // of attention
+	few        []float32 // (fewRows,wide)
+	workers    []worker  // of attention
 
 	dx, dh, dqkv, da     []float32 // (N,C) (N,max(C,Q)) (N,Q+2KV) (N,F)
 	dxo, dqkvo, dlo, dgu mat       // dx, dqkv, the gradients of logits and of gate and up as factors
@@ -159,6 +161,10 @@ func (n *net) qkv() int { return (n.cfg.Heads + 2*n.cfg.KVHeads) * n.cfg.HeadDim
 
 // product is C = op(A)·op(B), or adds to C, on all threads.
 func (n *net) product(tA, tB bool, rows, cols, k int, a mat, lda int, b mat, ldb int, c []float32, ldc int, acc bool) {
+	if !tA && tB && rows <= fewRows {
+		n.matVec(rows, cols, k, a, b, c, ldc, acc)
+		return
+	}
 	if n.style == halves {
 		n.mul.BF16(tA, tB, rows, cols, k, a.h, lda, b.h, ldb, c, ldc, acc)
 		return

@@ -1,5 +1,7 @@
 package cpu
 
+import "sn3/model/kern"
+
 // rowTask runs an operation over blocks of rows; it lives in the net so that a step allocates nothing.
 type rowTask struct {
 	n    *net
@@ -11,10 +13,11 @@ type rowTask struct {
 // rowArgs are what the operations read and write; each names its own.
 type rowArgs struct {
 	x, y, w, r, dx, dup []float32
-	h                   mat
+	h, m                mat
 	ids                 []int32
-	T                   int
+	T, k, ldc           int
 	scale               float32
+	add                 bool
 }
 
 // Run implements kern.Task.
@@ -93,7 +96,7 @@ func (n *net) rope(N, T int, qkv []float32, sign float32, out mat) {
 func (n *net) ropeRows(a *rowArgs, _, from, to int) {
 	half, S := n.cfg.HeadDim/2, n.qkv()
 	for i := from; i < to; i++ {
-		row, t := a.x[i*S:(i+1)*S], i%a.T
+		row, t := a.x[i*S:(i+1)*S], a.k+i%a.T
 		n.k.RopeHeads(row, n.cos[t*half:(t+1)*half], n.sin[t*half:(t+1)*half], half, n.cfg.Heads+n.cfg.KVHeads, a.scale)
 		if a.scale < 0 {
 			n.seal(a.h, i*S, row)
@@ -158,4 +161,42 @@ func (n *net) lossRows(a *rowArgs, _, from, to int) {
 			a.r[i] = n.k.Softmax(row, V, 1) - target
 		}
 	}
+}
+
+// matVec is C = A·Bᵀ, or adds to C, for a few rows of A, (rows,k), and B, (cols,k), both dense: every row of B is read once.
+func (n *net) matVec(rows, cols, k int, a, b mat, c []float32, ldc int, acc bool) {
+	x := a.f
+	if n.style == halves {
+		x = n.few[:rows*k]
+		n.k.FromBF16(x, a.h[:rows*k])
+	}
+	n.rowsDo(cols, (*net).matVecRows, rowArgs{x: x, m: b, y: c, T: rows, k: k, ldc: ldc, add: acc})
+}
+
+func (n *net) matVecRows(a *rowArgs, _, from, to int) {
+	for o := from; o < to; o++ {
+		for i := range a.T {
+			x, at := a.x[i*a.k:(i+1)*a.k], &a.y[i*a.ldc+o]
+			if !a.add {
+				*at = 0
+			}
+			if n.style == halves {
+				*at += n.dotHalves(x, a.m.h[o*a.k:(o+1)*a.k])
+			} else {
+				*at += n.k.Dot(x, a.m.f[o*a.k:(o+1)*a.k])
+			}
+		}
+	}
+}
+
+// dotHalves is Σ x·w.
+func (n *net) dotHalves(x []float32, w []kern.BF16) (sum float32) {
+	var wide [512]float32
+	for len(x) > 0 {
+		part := wide[:min(len(x), len(wide))]
+		n.k.FromBF16(part, w[:len(part)])
+		sum += n.k.Dot(x[:len(part)], part)
+		x, w = x[len(part):], w[len(part):]
+	}
+	return sum
 }

@@ -122,8 +122,7 @@ func reach(have, ld, rows, cols int, transposed bool) {
 func (x *Mul) run(m, n, k int, c []float32, ldc int, acc bool) {
 	x.c, x.ldc, x.m, x.n, x.values = c, ldc, m, n, k
 	steps := ceil(ceil(k, x.per), x.unit) * x.unit
-	kk := min(steps, 16*x.kc)
-	nn, mm := max(region/kk/x.nr, 1)*x.nr, max(region/kk/x.mr, 1)*x.mr
+	kk, mm, nn := x.cut(k)
 	for x.k0 = 0; x.k0 < steps; x.k0 += kk {
 		x.kk, x.acc = min(kk, steps-x.k0), acc || x.k0 > 0
 		for x.n0 = 0; x.n0 < n; x.n0 += nn {
@@ -240,4 +239,27 @@ func (x *Mul) edge(n int, pa, pb *float32, c, whole []float32, rows, cols, acc i
 			row[i] += from[i]
 		}
 	}
+}
+
+// Sizes says how much packed memory a Mul takes for the products it is used for.
+type Sizes struct{ a, b int }
+
+// Add counts a product of m×k and k×n, with operands in bfloat16 or float32.
+func (s *Sizes) Add(k *Kernels, bf16 bool, m, n, kk int) {
+	if k.level == portable {
+		return
+	}
+	x := k.shape(bf16)
+	steps, mm, nn := x.cut(kk)
+	s.a = max(s.a, ceil(min(m, mm), x.mr)*x.mr*steps)
+	s.b = max(s.b, ceil(min(n, nn), x.nr)*x.nr*steps)
+}
+
+// Values is the number of float32 values.
+func (s *Sizes) Values() int64 { return int64(s.a + s.b) }
+
+// cut is the extent of a region of a product with k values a line: steps, rows and columns of C.
+func (s shape) cut(k int) (steps, rows, cols int) {
+	steps = min(ceil(ceil(k, s.per), s.unit)*s.unit, 16*s.kc)
+	return steps, max(region/steps/s.mr, 1) * s.mr, max(region/steps/s.nr, 1) * s.nr
 }
