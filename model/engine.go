@@ -19,7 +19,10 @@ type Weights interface {
 	Read(dst []float32, c ChunkRange) error
 }
 
-// Batch is B sequences of T tokens with their targets, row-major [B][T]. Targets of -100 are not counted.
+// Ignored is the target that does not count.
+const Ignored = -100
+
+// Batch is B sequences of T tokens with their targets, row-major [B][T]. Targets of Ignored are not counted.
 type Batch struct {
 	B, T int
 	X, Y []int32

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 
 	"gorgonia.org/gorgonia"
@@ -12,7 +11,7 @@ import (
 	"sn3/model"
 )
 
-// Engine makes trainers and judges over gorgonia graphs; a graph is built for every batch.
+// Engine makes trainers and judges over gorgonia graphs; a graph is built for every batch. It is no model.Generator.
 type Engine struct{}
 
 // New makes the engine.
@@ -21,29 +20,63 @@ func New() Engine { return Engine{} }
 // Name implements model.Engine.
 func (Engine) Name() string { return "gorgonia" }
 
-// NewTrainer implements model.Engine; options are not used.
-func (Engine) NewTrainer(c model.Config, o model.Optimizer, _ model.Options) (model.Trainer, error) {
-	l, err := model.NewLayout(c)
+// NewTrainer implements model.Engine; Threads are not used.
+func (Engine) NewTrainer(c model.Config, o model.Optimizer, opt model.Options) (model.Trainer, error) {
+	w, err := newWeights(c, opt)
 	if err != nil {
 		return nil, err
 	}
-	p := l.Params()
-	return &Trainer{weights: weights{l, make([]float32, p)}, opt: o, grad: make([]float32, p), m: make([]float32, p), v: make([]float32, p)}, nil
+	p := w.l.Params()
+	return &Trainer{weights: w, opt: o, grad: make([]float32, p), m: make([]float32, p), v: make([]float32, p)}, nil
 }
 
-// NewJudge implements model.Engine; options are not used.
-func (Engine) NewJudge(c model.Config, _ model.Options) (model.Judge, error) {
-	l, err := model.NewLayout(c)
+// NewJudge implements model.Engine; Threads are not used.
+func (Engine) NewJudge(c model.Config, opt model.Options) (model.Judge, error) {
+	w, err := newWeights(c, opt)
 	if err != nil {
 		return nil, err
 	}
-	return &Judge{weights: weights{l, make([]float32, l.Params())}}, nil
+	return &Judge{w}, nil
 }
 
 // weights is a row-major vector seen in chunk order.
 type weights struct {
-	l    *model.Layout
-	flat []float32
+	l     *model.Layout
+	flat  []float32
+	micro int // sequences in a graph at once
+}
+
+func newWeights(c model.Config, opt model.Options) (weights, error) {
+	l, err := model.NewLayout(c)
+	if err != nil {
+		return weights{}, err
+	}
+	if opt.Precision != "" && opt.Precision != model.F32 {
+		return weights{}, fmt.Errorf("%w: gorgonia has no precision %q, only %s", model.ErrUnsupported, opt.Precision, model.F32)
+	}
+	if opt.MicroBatch < 0 {
+		return weights{}, fmt.Errorf("micro-batch of %d sequences", opt.MicroBatch)
+	}
+	if opt.MicroBatch == 0 {
+		opt.MicroBatch = math.MaxInt
+	}
+	return weights{l, make([]float32, l.Params()), opt.MicroBatch}, nil
+}
+
+// logProbs is that of a whole batch, part by part.
+func (w weights) logProbs(flat []float32, b model.Batch, grad []float32) (logp []float64, counted int, err error) {
+	if counted, err = b.Check(w.l.Config()); err != nil {
+		return nil, 0, err
+	}
+	for from := 0; from < b.B; {
+		to := from + min(w.micro, b.B-from)
+		part, err := logProbs(gorgonia.Float32, w.l.Config(), flat, b.Part(from, to), counted, grad)
+		if err != nil {
+			return nil, 0, err
+		}
+		logp, from = append(logp, part...), to
+	}
+	return logp, counted, nil
 }
 
 func (w weights) Layout() *model.Layout { return w.l }
@@ -82,7 +115,7 @@ func (t *Trainer) Reset(_ context.Context, w model.Weights) error { return t.loa
 
 // Rebase implements model.Trainer.
 func (t *Trainer) Rebase(_ context.Context, from, to model.Weights) error {
-	a, b := weights{t.l, make([]float32, len(t.flat))}, weights{t.l, make([]float32, len(t.flat))}
+	a, b := weights{l: t.l, flat: make([]float32, len(t.flat))}, weights{l: t.l, flat: make([]float32, len(t.flat))}
 	if err := errors.Join(a.load(from), b.load(to)); err != nil {
 		return fmt.Errorf("rebase: %w", err)
 	}
@@ -96,36 +129,32 @@ func (t *Trainer) Rebase(_ context.Context, from, to model.Weights) error {
 func (t *Trainer) Trained() model.Weights { return t.weights }
 
 // LossGrad implements model.Gradienter.
-func (t *Trainer) LossGrad(b model.Batch) (float64, []float32, error) {
-	_, loss, err := run(gorgonia.Float32, t.l.Config(), t.flat, b, t.grad)
-	return loss, t.grad, err
+func (t *Trainer) LossGrad(b model.Batch) (loss float64, grad []float32, err error) {
+	clear(t.grad)
+	logp, counted, err := t.logProbs(t.flat, b, t.grad)
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, l := range logp {
+		loss -= l / float64(max(1, counted))
+	}
+	return loss, t.grad, nil
 }
 
 // Train implements model.Trainer.
 func (t *Trainer) Train(ctx context.Context, b model.Batches, budget model.Budget) (model.Report, error) {
-	var rep model.Report
-	for rep.Steps < budget.Steps && ctx.Err() == nil {
-		batch, err := b.Next(ctx)
-		if errors.Is(err, io.EOF) || err != nil && ctx.Err() != nil {
-			break
-		}
+	return model.MakeSteps(ctx, b, budget, func(b model.Batch, s uint64) (float64, error) {
+		loss, _, err := t.LossGrad(b)
 		if err != nil {
-			return rep, fmt.Errorf("read batch: %w", err)
-		}
-		loss, _, err := t.LossGrad(batch)
-		if err != nil {
-			return rep, err
+			return 0, err
 		}
 		norm := t.gradNorm()
 		if math.IsNaN(loss+norm) || math.IsInf(loss+norm, 0) {
-			return rep, fmt.Errorf("%w: a batch has the loss %v and a gradient of norm %v", model.ErrDiverged, loss, norm)
+			return 0, fmt.Errorf("%w: a batch has the loss %v and a gradient of norm %v", model.ErrDiverged, loss, norm)
 		}
-		t.update(budget.First+uint64(rep.Steps), norm)
-		rep.Loss = (rep.Loss*float64(rep.Steps) + loss) / float64(rep.Steps+1)
-		rep.Steps++
-		rep.Tokens += batch.B * batch.T
-	}
-	return rep, nil
+		t.update(s, norm)
+		return loss, nil
+	})
 }
 
 func (t *Trainer) gradNorm() float64 {
@@ -163,7 +192,7 @@ func (t *Trainer) update(s uint64, norm float64) {
 	}
 }
 
-// Judge implements model.Judge.
+// Judge implements model.Judge and model.Forwarder.
 type Judge struct{ weights }
 
 // Reset implements model.Judge.
@@ -189,12 +218,38 @@ func (j *Judge) Losses(ctx context.Context, d model.Delta, scale float32, sets [
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			rows, _, err := run(gorgonia.Float32, j.l.Config(), flat, b, nil)
+			logp, _, err := j.logProbs(flat, b, nil)
 			if err != nil {
 				return nil, err
 			}
-			out[i] = append(out[i], rows...)
+			out[i] = append(out[i], perSequence(logp, b)...)
 		}
 	}
 	return out, nil
+}
+
+func perSequence(logp []float64, b model.Batch) []float64 {
+	out, n := make([]float64, b.B), make([]float64, b.B)
+	for i, l := range logp {
+		if b.Y[i] != model.Ignored {
+			out[i/b.T] -= l
+			n[i/b.T]++
+		}
+	}
+	for i := range out {
+		out[i] /= math.Max(1, n[i])
+	}
+	return out
+}
+
+// Logits implements model.Forwarder.
+func (j *Judge) Logits(dst []float32, x []int32, B, T int) error {
+	c := j.l.Config()
+	if _, err := (model.Batch{B: B, T: T, X: x, Y: x}).Check(c); err != nil {
+		return err
+	}
+	if len(dst) != len(x)*c.Vocab {
+		return fmt.Errorf("logits of %d×%d tokens need %d values, got %d", B, T, len(x)*c.Vocab, len(dst))
+	}
+	return logits(c, j.flat, dst, x, B, T)
 }

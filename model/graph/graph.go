@@ -1,9 +1,9 @@
 // Package graph is the same Llama as a gorgonia graph with automatic gradients: the oracle that the hand-written engine is
-// compared with, and a slow second engine (--engine gorgonia). float32, default rotary frequencies only.
+// compared with, and a slow second engine (--engine gorgonia). float32; bfloat16 is refused. It does not decode: a
+// text costs a forward pass for every token (model/sample).
 package graph
 
 import (
-	"errors"
 	"fmt"
 	"math"
 
@@ -12,12 +12,6 @@ import (
 
 	"sn3/model"
 )
-
-// ErrUnsupported: the graph has no rotary scaling.
-var ErrUnsupported = errors.New("graph: rope scaling is not supported by this engine")
-
-// ignored is the target that does not count.
-const ignored = -100
 
 // builder makes one graph for one batch. Errors of gorgonia are kept and returned once.
 type builder struct {
@@ -66,19 +60,19 @@ func (b *builder) number(x float64) node {
 	return gorgonia.NewConstant(float32(x))
 }
 
-// float32s is a result of either type, rounded.
-func float32s(v gorgonia.Value) ([]float32, error) {
+// values is a result of either type.
+func values(v gorgonia.Value) ([]float64, error) {
 	switch d := v.Data().(type) {
 	case float32:
-		return []float32{d}, nil
-	case []float32:
-		return d, nil
+		return []float64{float64(d)}, nil
 	case float64:
-		return []float32{float32(d)}, nil
+		return []float64{d}, nil
 	case []float64:
-		out := make([]float32, len(d))
+		return d, nil
+	case []float32:
+		out := make([]float64, len(d))
 		for i, x := range d {
-			out[i] = float32(x)
+			out[i] = float64(x)
 		}
 		return out, nil
 	}
@@ -99,8 +93,8 @@ func (b *builder) matrix(t model.Tensor) node {
 	return n
 }
 
-func transposed(src []float32, rows, cols int) []float32 {
-	dst := make([]float32, len(src))
+func transposed[F float32 | float64](src []F, rows, cols int) []F {
+	dst := make([]F, len(src))
 	for r := range rows {
 		for c := range cols {
 			dst[c*rows+r] = src[r*cols+c]
@@ -136,10 +130,10 @@ func (b *builder) heads(x node) node {
 func (b *builder) rotary() (cos, sin, rot node) {
 	hd, rows := b.c.HeadDim, b.B*b.c.Heads*b.T
 	cv, sv, rv := make([]float32, rows*hd), make([]float32, rows*hd), make([]float32, hd*hd)
+	freq := frequencies(b.c)
 	for r := range rows {
 		for i := range hd {
-			f := float32(1 / math.Pow(b.c.RopeTheta, float64(2*(i%(hd/2)))/float64(hd)))
-			a := float64(float32(r%b.T) * f)
+			a := float64(float32(r%b.T) * freq[i%(hd/2)])
 			cv[r*hd+i], sv[r*hd+i] = float32(math.Cos(a)), float32(math.Sin(a))
 		}
 	}
@@ -147,6 +141,24 @@ func (b *builder) rotary() (cos, sin, rot node) {
 		rv[(i+hd/2)*hd+i], rv[i*hd+i+hd/2] = -1, 1
 	}
 	return b.constant("cos", cv, rows, hd), b.constant("sin", sv, rows, hd), b.constant("rot", rv, hd, hd)
+}
+
+// frequencies are θ^(−2i/hd), (hd/2), scaled as the configuration says; written apart from model/cpu, whose oracle this is.
+func frequencies(c model.Config) []float32 {
+	out := make([]float32, c.HeadDim/2)
+	for i := range out {
+		f := float32(math.Pow(c.RopeTheta, -float64(2*i)/float64(c.HeadDim)))
+		if s := c.Rope; s != nil {
+			keep := float32(0) // how much of the frequency stays as it was
+			if s.Type == "llama3" {
+				turns := float32(s.Original) * f / (2 * math.Pi)
+				keep = min(1, max(0, (turns-float32(s.LowFreq))/float32(s.HighFreq-s.LowFreq)))
+			}
+			f *= keep + (1-keep)/float32(s.Factor)
+		}
+		out[i] = f
+	}
+	return out
 }
 
 // repeat copies each key/value head for the query heads that share it: a constant 0/1 matrix (KV·hd, H·hd).
@@ -179,7 +191,7 @@ func (b *builder) mask() node {
 func (b *builder) oneHot(name string, ids []int32) node {
 	v := make([]float32, len(ids)*b.c.Vocab)
 	for i, t := range ids {
-		if t != ignored {
+		if t != model.Ignored {
 			v[i*b.c.Vocab+int(t)] = 1
 		}
 	}
@@ -221,91 +233,4 @@ func (b *builder) logits(x []int32) node {
 		return b.mul(h, b.ok(gorgonia.Transpose(emb, 1, 0)))
 	}
 	return b.mul(h, b.matrix(ts[2+9*c.Layers]))
-}
-
-// run builds and evaluates the mean loss over counted targets, in the precision of dtype; with grad it fills the gradient,
-// row-major in tensor order. A panic inside gorgonia becomes an error.
-func run(dtype tensor.Dtype, c model.Config, flat []float32, batch model.Batch, grad []float32) (rows []float64, loss float64, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("gorgonia: %v", r)
-		}
-	}()
-	if c.Rope != nil {
-		return nil, 0, ErrUnsupported
-	}
-	b := &builder{c: c, g: gorgonia.NewGraph(), dtype: dtype, B: batch.B, T: batch.T, flat: flat}
-	counted := 0
-	for i, y := range batch.Y {
-		if x := batch.X[i]; x < 0 || int(x) >= c.Vocab || y != ignored && (y < 0 || int(y) >= c.Vocab) {
-			return nil, 0, fmt.Errorf("token %d or target %d is outside the vocabulary of %d", x, y, c.Vocab)
-		}
-		if y != ignored {
-			counted++
-		}
-	}
-	lp := b.ok(gorgonia.LogSoftMax(b.logits(batch.X), 1))
-	picked := b.ok(gorgonia.Sum(b.prod(b.oneHot("y", batch.Y), lp), 1))
-	total := b.ok(gorgonia.Neg(b.ok(gorgonia.Div(b.ok(gorgonia.Sum(picked)), b.number(float64(max(counted, 1)))))))
-	var each, value gorgonia.Value
-	gorgonia.Read(picked, &each)
-	gorgonia.Read(total, &value)
-	if grad != nil && b.err == nil {
-		var nodes []*gorgonia.Node
-		for _, p := range b.params {
-			nodes = append(nodes, p.n)
-		}
-		_, b.err = gorgonia.Grad(total, nodes...)
-	}
-	if b.err != nil {
-		return nil, 0, fmt.Errorf("build graph: %w", b.err)
-	}
-	vm := gorgonia.NewTapeMachine(b.g)
-	defer vm.Close()
-	if err := vm.RunAll(); err != nil {
-		return nil, 0, fmt.Errorf("run graph: %w", err)
-	}
-	if grad != nil {
-		if err := b.gradients(grad); err != nil {
-			return nil, 0, err
-		}
-	}
-	l, err := float32s(value)
-	r, err2 := float32s(each)
-	if err := errors.Join(err, err2); err != nil {
-		return nil, 0, err
-	}
-	return perSequence(r, batch), float64(l[0]), nil
-}
-
-func (b *builder) gradients(grad []float32) error {
-	for _, p := range b.params {
-		g, err := p.n.Grad()
-		if err != nil {
-			return fmt.Errorf("gradient of %s: %w", p.t.Name, err)
-		}
-		d, err := float32s(g)
-		if err != nil {
-			return fmt.Errorf("gradient of %s: %w", p.t.Name, err)
-		}
-		if p.transposed {
-			d = transposed(d, p.t.Shape[1], p.t.Shape[0])
-		}
-		copy(grad[p.t.Off:p.t.Off+p.t.Len()], d)
-	}
-	return nil
-}
-
-func perSequence(logp []float32, batch model.Batch) []float64 {
-	out, n := make([]float64, batch.B), make([]float64, batch.B)
-	for i, l := range logp {
-		if batch.Y[i] != ignored {
-			out[i/batch.T] -= float64(l)
-			n[i/batch.T]++
-		}
-	}
-	for i := range out {
-		out[i] /= math.Max(1, n[i])
-	}
-	return out
 }

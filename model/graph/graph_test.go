@@ -27,7 +27,7 @@ func batch(r *rand.Rand, c model.Config) model.Batch {
 	for i := range b.X {
 		b.X[i], b.Y[i] = int32(r.IntN(c.Vocab)), int32(r.IntN(c.Vocab))
 	}
-	b.Y[3], b.Y[7] = ignored, ignored
+	b.Y[3], b.Y[7] = model.Ignored, model.Ignored
 	return b
 }
 
