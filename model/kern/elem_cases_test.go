@@ -88,6 +88,15 @@ var elemCases = []elemCase{
 			return none
 		},
 		want: func(v [][]float64) float64 { softmaxBackward64(v[0], v[1], (len(v[0])+2)/3); return none }},
+	{name: "CrossEntropy", rows: 1, tol: 1e-6, sum: 1e-6,
+		run: func(k *Kernels, v [][]float32) float64 { return k.CrossEntropy(v[0], len(v[0])/2, 0.25) },
+		want: func(v [][]float64) float64 {
+			right, lse := v[0][len(v[0])/2], floats.LogSumExp(v[0])
+			expSum64(v[0], 1, -lse)
+			floats.Scale(0.25, v[0])
+			v[0][len(v[0])/2] -= 0.25
+			return lse - right
+		}},
 	{name: "RMSNorm", rows: 3, tol: 1e-6, sum: 1e-6,
 		run: func(k *Kernels, v [][]float32) float64 { return float64(k.RMSNorm(v[0], v[1], v[2], 1e-5)) },
 		want: func(v [][]float64) float64 {

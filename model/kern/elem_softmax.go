@@ -1,5 +1,7 @@
 package kern
 
+import "math"
+
 // ExpSum replaces s by exp(s·scale + bias) and returns the sum, in float32. exp is right to 2 units in the last place wherever
 // it is a normal number; below 2^-126 it is 0, above the largest float32 +Inf, of a NaN NaN.
 func (k *Kernels) ExpSum(s []float32, scale, bias float32) float32 {
@@ -24,6 +26,15 @@ func (k *Kernels) Softmax(s []float32, n int, scale float32) float32 {
 	k.Scale(row, 1/sum)
 	clear(s[n:])
 	return top + log(sum)
+}
+
+// CrossEntropy returns −log softmax(logits)[target], in nats, and replaces the logits by its gradient times weight.
+func (k *Kernels) CrossEntropy(logits []float32, target int, weight float32) float64 {
+	right, top := logits[target], k.Max(logits)
+	sum := k.ExpSum(logits, 1, -top)
+	k.Scale(logits, weight/sum)
+	logits[target] -= weight
+	return float64(top) - float64(right) + math.Log(float64(sum))
 }
 
 // Exp replaces the first n values of s by exp(scale·s − lse): a softmax whose log-sum is known. The rest is cleared.

@@ -189,6 +189,9 @@ func panics(f func()) (yes bool) {
 func TestElemEmpty(t *testing.T) {
 	for _, k := range levels(t) {
 		for _, c := range elemCases {
+			if c.name == "CrossEntropy" { // has a target
+				continue
+			}
 			got := c.run(k, make([][]float32, c.rows))
 			want := map[string]float64{"Max": math.Inf(-1)}[c.name]
 			if c.name == "RMSNorm" || strings.HasPrefix(c.name, "Softmax") { // a mean and a log of nothing
