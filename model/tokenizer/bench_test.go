@@ -156,7 +156,6 @@ func naive(rank map[[2]string]int, word string) (parts []string) {
 	}
 }
 
-
 func BenchmarkEncode(b *testing.B) {
 	source := goSource(b, 64<<20)
 	base := llama3(b)

@@ -155,7 +155,7 @@ func TestSpellings(t *testing.T) {
 	for name, p := range map[string]map[string]json.RawMessage{
 		"merges as strings": raw("model.merges", string(merges)), "no model type": raw("model.type", `null`), "empty prefix": raw("model.continuing_subword_prefix", `""`),
 		"dropout 0": raw("model.dropout", `0`), "truncation": raw("truncation", `{"max_length":2}`), "no processor": raw("post_processor", `null`),
-		"nested": raw("pre_tokenizer", `{"type":"Sequence","pretokenizers":[{"type":"Sequence","pretokenizers":[`+split+`]},`+level+`]}`),
+		"nested":           raw("pre_tokenizer", `{"type":"Sequence","pretokenizers":[{"type":"Sequence","pretokenizers":[`+split+`]},`+level+`]}`),
 		"empty normalizer": raw("normalizer", `{"type":"Sequence","normalizers":[]}`),
 	} {
 		if got := parsed(t, patch(t, base, p)).Encode(nil, text); !slices.Equal(got, want) {

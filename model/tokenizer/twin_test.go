@@ -129,7 +129,7 @@ func TestHeapWork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range hostile(1 << 17) {
+	for name, text := range hostile(1 << 15) {
 		s := &scratch{}
 		n := len(tok.merges.mergeLong(nil, text, s))
 		if limit := 3 * len(text) * (2 + bits.Len(uint(len(text)))); s.work > limit {
@@ -137,20 +137,20 @@ func TestHeapWork(t *testing.T) {
 		}
 	}
 	s := &scratch{}
-	if tok.merges.mergeLong(nil, bytes.Repeat([]byte(" "), 1<<17), s); s.work < 1<<17 {
-		t.Errorf("%d steps for %d spaces: not counted", s.work, 1<<17)
+	if tok.merges.mergeLong(nil, bytes.Repeat([]byte(" "), 1<<15), s); s.work < 1<<15 {
+		t.Errorf("%d steps for %d spaces: not counted", s.work, 1<<15)
 	}
 }
 
 // Splitters cut texts of any shape without a gap and without looking twice at the same stretch again and again: quadratic
-// work on two megabytes (10^12 steps) would not end before the time limit of the tests.
+// work on half a megabyte (10^11 steps for each shape) would not end before the time limit of the tests.
 func TestSplitHostile(t *testing.T) {
 	table := classes()
 	splits := map[string]splitter{"digits": digitRuns(table, false), "digit": digitRuns(table, true)}
 	for pattern, of := range patterns {
 		splits[pattern] = of(table)
 	}
-	for shape, text := range hostile(2 << 20) {
+	for shape, text := range hostile(1 << 19) {
 		for name, split := range splits {
 			for rest := text; len(rest) > 0; {
 				n := split(rest)
@@ -163,6 +163,28 @@ func TestSplitHostile(t *testing.T) {
 	}
 }
 
+// So does looking for added tokens, also for those that take white space along, and normalization.
+func TestAddedHostile(t *testing.T) {
+	strip := newMatcher([]added{{id: 1, content: " ", lstrip: true, rstrip: true}, {id: 2, content: "\n", lstrip: true}, {id: 3, content: "\u3000", rstrip: true},
+		{id: 4, content: "<|begin_of_text|>"}, {id: 5, content: strings.Repeat("=-", maxAdded/2)}})
+	long := newMatcher([]added{{id: 1, content: "\t", rstrip: true}, {id: 2, content: strings.Repeat("a", maxAdded)}, {id: 3, content: "\r", lstrip: true}})
+	for shape, text := range hostile(1 << 19) {
+		for name, m := range map[string]*matcher{"strip": &strip, "long": &long} {
+			seen := 0
+			ids := m.cut(nil, text, nil, func(_ *encoder, dst []int32, part []byte) []int32 {
+				seen += len(part)
+				return dst
+			})
+			if seen > len(text) || seen == 0 && len(ids) == 0 {
+				t.Errorf("%s: %s: %d ids, %d of %d bytes between", name, shape, len(ids), seen, len(text))
+			}
+		}
+		if got := appendNFC(nil, text); len(got) == 0 || len(got) > 3*len(text) {
+			t.Errorf("%s: %d bytes became %d", shape, len(text), len(got))
+		}
+	}
+}
+
 // Whole texts of any shape are encoded and come back, added tokens and normalization included.
 func TestHostile(t *testing.T) {
 	files := map[string][]byte{"llama3": llama3(t), "gpt2": read(t, filepath.Join("testdata", "gpt2.json.gz"))}
@@ -171,7 +193,7 @@ func TestHostile(t *testing.T) {
 			files[v.Name] = patch(t, files["llama3"], v.Patch)
 		}
 	}
-	shapes := hostile(1 << 18)
+	shapes := hostile(1 << 15)
 	for name, file := range files {
 		tok := parsed(t, file)
 		for shape, text := range shapes {
