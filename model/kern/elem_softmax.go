@@ -20,11 +20,11 @@ func (k *Kernels) ExpSum(s []float32, scale, bias float32) float32 {
 
 // Softmax replaces the first n values of s by softmax(scale·s), clears the rest, and returns log Σ exp(scale·s). scale > 0.
 func (k *Kernels) Softmax(s []float32, n int, scale float32) float32 {
+	clear(s[n:])
 	row := s[:n]
 	top := k.Max(row) * scale
 	sum := k.ExpSum(row, scale, -top)
 	k.Scale(row, 1/sum)
-	clear(s[n:])
 	return top + log(sum)
 }
 
@@ -39,8 +39,8 @@ func (k *Kernels) CrossEntropy(logits []float32, target int, weight float32) flo
 
 // Exp replaces the first n values of s by exp(scale·s − lse): a softmax whose log-sum is known. The rest is cleared.
 func (k *Kernels) Exp(s []float32, n int, scale, lse float32) {
-	k.ExpSum(s[:n], scale, -lse)
 	clear(s[n:])
+	k.ExpSum(s[:n], scale, -lse)
 }
 
 // SoftmaxBackward is d = p·(d − delta)·scale on the first n values; the rest is cleared.
