@@ -132,6 +132,9 @@ func (f *Folder) Close() error {
 	return errors.Join(errs...)
 }
 
+// Dir is where the folder is.
+func (f *Folder) Dir() string { return f.dir }
+
 // Layout implements model.Weights.
 func (f *Folder) Layout() *model.Layout { return f.layout }
 

@@ -1,14 +1,16 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -34,6 +36,9 @@ const (
 
 // modelFile holds the weights of a checkpoint.
 const modelFile = "model.safetensors"
+
+// partial begins the name of a folder, in the one that is written, with what is not whole yet.
+const partial = ".partial-"
 
 func sum(b []byte) chain.Hash { return sha256.Sum256(b) }
 
@@ -175,103 +180,110 @@ func checkpointsIn(ctx context.Context, b *storage.Bucket) []chain.Window {
 	return out
 }
 
-// save writes the checkpoint as a folder, all files checked first; an existing folder that is not a checkpoint is refused.
-func (cp *checkpoint) save(ctx context.Context, dir string, dtype hf.DType) error {
-	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+// save writes the checkpoint as a folder. All files are fetched and checked beside it first, so that a folder that is there is
+// replaced whole; one that is not a checkpoint is refused.
+func (cp *checkpoint) save(ctx context.Context, dir string, dtype hf.DType) (err error) {
+	entries, err := os.ReadDir(dir)
+	left := slices.DeleteFunc(slices.Clone(entries), func(e fs.DirEntry) bool { return !strings.HasPrefix(e.Name(), partial) }) // of a pull that was killed
+	if err == nil && len(entries) > len(left) {
 		if _, err := os.Stat(filepath.Join(dir, "manifest.json")); err != nil {
 			return proc.Refused(fmt.Errorf("%s is not empty and no checkpoint; choose another --out", dir))
 		}
 	}
-	files, err := cp.fetch(ctx)
-	if err != nil {
-		return err
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make output folder: %w", err)
 	}
-	weights, err := cp.weights(files)
-	if err != nil {
-		return err
+	for _, e := range left {
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("clear output folder: %w", err)
+		}
 	}
-	if dtype == hf.BF16 {
-		var b bytes.Buffer
-		if err := hf.WriteModel(&b, weights, hf.BF16, map[string]string{"format": "pt"}); err != nil {
+	tmp, err := os.MkdirTemp(dir, partial)
+	if err != nil {
+		return fmt.Errorf("make output folder: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
+	for _, f := range cp.manifest.Files {
+		if err := cp.fetch(ctx, tmp, f); err != nil {
 			return err
 		}
-		files[modelFile], files["config.json"] = b.Bytes(), hf.Config(weights.Layout().Config(), hf.BF16)
+	}
+	if err := cp.convert(ctx, tmp, dtype); err != nil {
+		return err
 	}
 	raw, err := json.MarshalIndent(cp.manifest, "", "  ")
 	if err != nil {
 		return err
 	}
-	files["manifest.json"] = raw
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("make output folder: %w", err)
-	}
-	for name, b := range files {
-		if err := replica.WriteFile(filepath.Join(dir, name), b); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// fetch reads all files, each from the first signer that has it as the manifest says.
-func (cp *checkpoint) fetch(ctx context.Context) (map[string][]byte, error) {
-	files := map[string][]byte{}
 	for _, f := range cp.manifest.Files {
-		if f.Name != filepath.Base(f.Name) || strings.HasPrefix(f.Name, ".") || f.Name == "manifest.json" {
-			return nil, fmt.Errorf("checkpoint file name %q: %w", f.Name, replica.ErrForged)
-		}
-		var errs []error
-		for _, b := range cp.buckets {
-			raw, err := cp.file(ctx, b, f)
-			if err == nil {
-				files[f.Name] = raw
-				break
-			}
-			errs = append(errs, err)
-		}
-		if len(errs) == len(cp.buckets) {
-			return nil, errors.Join(errs...)
+		if err := os.Rename(filepath.Join(tmp, f.Name), filepath.Join(dir, f.Name)); err != nil {
+			return fmt.Errorf("move checkpoint: %w", err)
 		}
 	}
-	return files, nil
+	return replica.WriteFile(filepath.Join(dir, "manifest.json"), raw)
 }
 
-func (cp *checkpoint) file(ctx context.Context, from *storage.Bucket, f replica.File) ([]byte, error) {
+// fetch writes one file to a folder, from the first signer that has it as the manifest says.
+func (cp *checkpoint) fetch(ctx context.Context, dir string, f replica.File) error {
+	if f.Name != filepath.Base(f.Name) || strings.HasPrefix(f.Name, ".") || f.Name == "manifest.json" {
+		return fmt.Errorf("checkpoint file name %q: %w", f.Name, replica.ErrForged)
+	}
 	limit := int64(maxSmallFile)
 	if f.Name == modelFile {
 		limit = maxCheckpoint
 	}
 	if f.Size < 0 || f.Size > limit {
-		return nil, fmt.Errorf("checkpoint file %s of %d bytes: %w", f.Name, f.Size, storage.ErrTooLarge)
+		return fmt.Errorf("checkpoint file %s of %d bytes: %w", f.Name, f.Size, storage.ErrTooLarge)
 	}
-	b, err := from.Get(ctx, fmt.Sprintf("checkpoint/%d/%s", cp.manifest.Window, f.Name), f.Size)
+	out, err := os.OpenFile(filepath.Join(dir, f.Name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("fetch %s: %w", f.Name, err)
+		return fmt.Errorf("write checkpoint: %w", err)
 	}
-	if int64(len(b)) != f.Size || sum(b) != f.SHA256 {
-		return nil, fmt.Errorf("fetch %s: %w", f.Name, storage.ErrMismatch)
+	var errs []error
+	for _, b := range cp.buckets {
+		if err = b.Fetch(ctx, fmt.Sprintf("checkpoint/%d/%s", cp.manifest.Window, f.Name), f.Size, f.SHA256, out); err == nil {
+			break
+		}
+		errs = append(errs, fmt.Errorf("fetch %s: %w", f.Name, err))
 	}
-	return b, nil
+	if err != nil {
+		return errors.Join(append(errs, out.Close())...)
+	}
+	return errors.Join(out.Sync(), out.Close())
 }
 
-// weights reads the model out of a checkpoint's files and checks its root.
-func (cp *checkpoint) weights(files map[string][]byte) (*model.Flat, error) {
-	cfg, err := hf.ParseConfig(files["config.json"])
+// convert checks the model in a folder and its root, and writes it again if another type is asked for.
+func (cp *checkpoint) convert(ctx context.Context, dir string, dtype hf.DType) (err error) {
+	f, err := hf.OpenFolder(dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	w, err := hf.ReadModel(bytes.NewReader(files[modelFile]), int64(len(files[modelFile])), cfg)
-	if err != nil {
-		return nil, err
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := cp.sameRoot(f); err != nil || dtype == hf.F32 {
+		return err
 	}
+	other := filepath.Join(dir, ".converted")
+	if err := hf.Save(ctx, other, f, hf.SaveOptions{DType: dtype, MaxShard: math.MaxInt64, Special: f.Special}); err != nil {
+		return err
+	}
+	for _, name := range []string{"config.json", modelFile} {
+		if err := os.Rename(filepath.Join(other, name), filepath.Join(dir, name)); err != nil {
+			return fmt.Errorf("convert checkpoint: %w", err)
+		}
+	}
+	return nil
+}
+
+// sameRoot compares weights with what the stake signed.
+func (cp *checkpoint) sameRoot(w model.Weights) error {
 	root, err := gradients.Root(w)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if root != cp.manifest.Root {
-		return nil, fmt.Errorf("root of the weights is %s, the manifest says %s: %w", root.Short(), cp.manifest.Root.Short(), replica.ErrForged)
+		return fmt.Errorf("root of the weights is %s, the stake signed %s for window %d: %w", root.Short(), cp.manifest.Root.Short(), cp.manifest.Window, replica.ErrForged)
 	}
-	return w, nil
+	return nil
 }
 
 // pullURL fetches the newest checkpoint straight from a bucket, without a chain: hashes and root are checked against the

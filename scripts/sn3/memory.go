@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+
+	"sn3/model"
+)
+
+// freeMemory is what this process may still take in bytes: Linux's MemAvailable, or what the control group leaves if that is
+// less; math.MaxInt64 where it cannot be known.
+func freeMemory() int64 {
+	free := int64(math.MaxInt64)
+	if b, err := os.ReadFile("/proc/meminfo"); err == nil {
+		free = available(string(b))
+	}
+	number := func(name string) (int64, error) {
+		b, err := os.ReadFile("/sys/fs/cgroup/" + name)
+		if err != nil {
+			return 0, err
+		}
+		return strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+	}
+	limit, err := number("memory.max") // "max" is no number
+	used, err2 := number("memory.current")
+	if err == nil && err2 == nil {
+		free = min(free, max(limit-used, 0))
+	}
+	return free
+}
+
+// available reads Linux's meminfo.
+func available(meminfo string) int64 {
+	for _, line := range strings.Split(meminfo, "\n") {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "MemAvailable:" {
+			if kib, err := strconv.ParseInt(f[1], 10, 64); err == nil && kib < 1<<50 {
+				return kib << 10
+			}
+		}
+	}
+	return math.MaxInt64
+}
+
+// roomFor refuses a model that does not fit beside beyond further bytes (activations, keys and values), before a weight is
+// read. It names the field that most of the memory goes to.
+func roomFor(c model.Config, beyond, free int64) error {
+	params, layers := int64(0), int64(0)
+	for _, t := range c.Tensors() {
+		params += 4 * int64(t.Len())
+		if strings.HasPrefix(t.Name, "model.layers.") {
+			layers += 4 * int64(t.Len())
+		}
+	}
+	if params+beyond <= free {
+		return nil
+	}
+	gib := func(n int64) float64 { return float64(n) / (1 << 30) }
+	field := fmt.Sprintf("num_hidden_layers %d (%.2f GiB)", c.Layers, gib(layers))
+	switch {
+	case beyond > params:
+		field = fmt.Sprintf("the length of the sequences (%.2f GiB; max_position_embeddings %d)", gib(beyond), c.Seq)
+	case params-layers > layers:
+		field = fmt.Sprintf("vocab_size %d (%.2f GiB)", c.Vocab, gib(params-layers))
+	}
+	return fmt.Errorf("the model needs %.2f GiB of memory, %.2f GiB are free; most of it is for %s", gib(params+beyond), gib(free), field)
+}
+
+// decodeNeed is the memory in bytes that decoding takes beside the weights: keys and values of seq tokens in float32, and one
+// row of everything.
+func decodeNeed(c model.Config, seq int) int64 {
+	return 8*int64(c.Layers)*int64(seq)*int64(c.KVHeads*c.HeadDim) + 8*int64(c.Vocab) + 64*int64(c.Width+c.FFN)
+}
+
+// judgeNeed is the memory in bytes that measuring losses takes beside the weights, as the engine says or by its largest parts.
+func judgeNeed(e model.Engine, c model.Config, o model.Options, batch, seq int) int64 {
+	c.Seq = seq
+	if s, ok := e.(model.Sizer); ok {
+		n := s.Need(c, o, batch, false)
+		return n.Total() - n.Params
+	}
+	rows := int64(batch) * int64(seq)
+	return 4 * rows * int64(4*c.Width+3*c.FFN+3*c.Heads*c.HeadDim)
+}
