@@ -2,6 +2,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,9 +23,16 @@ import (
 func main() { os.Exit(proc.Main("miner", run(os.Args))) }
 
 func run(args []string) error {
+	if handled, err := node.VerboseVersion(os.Stdout, args); handled {
+		return err
+	}
 	flags := append(node.Flags(),
 		&cli.StringFlag{Name: "gap", Value: string(mining.Auto), Category: "This machine:",
 			Usage: "until the window's model arrives, `MODE`: wait, train (from a proxy, then shift) or auto (train only what would not fit afterwards)"},
+		&cli.StringFlag{Name: "precision", Value: string(model.F32), Category: "This machine:",
+			Usage: "of the operands of matrix products, `P`: f32, or bf16 (faster on CPUs with instructions for it)"},
+		&cli.IntFlag{Name: "save-every", Category: "This machine:", DefaultText: "by the model's size: 1 to 8",
+			Usage: "save the optimizer's moments every `K` windows; a crash with older ones costs a window without submission"},
 		&cli.BoolFlag{Name: "gpu", Category: "This machine:", Usage: "train on NVIDIA GPUs"})
 	return node.App("miner", "train the shared model and earn emissions",
 		"Needs a registered hotkey (sn3 register) and an own bucket; the network's run descriptor tells the rest.", flags,
@@ -34,6 +42,12 @@ func run(args []string) error {
 			}
 			if g := mining.Gap(c.String("gap")); !g.Valid() {
 				return proc.Usage(fmt.Errorf("unknown gap mode %q; use one of %v", g, mining.Gaps()))
+			}
+			if p := model.Precision(c.String("precision")); p != model.F32 && p != model.BF16 {
+				return proc.Usage(fmt.Errorf("unknown precision %q; use %s or %s", p, model.F32, model.BF16))
+			}
+			if k := c.Int("save-every"); k < 0 || k == 0 && c.IsSet("save-every") {
+				return proc.Usage(fmt.Errorf("--save-every %d: at least 1 window", k))
 			}
 			return nil
 		}, mine).Run(args)
@@ -47,7 +61,10 @@ func mine(c *cli.Context) error {
 	}
 	ctx, cancel := proc.Context(c.Int("parent-fd"))
 	defer cancel(nil)
-	n, err := node.Open(ctx, c, false)
+	if c.Bool("plan") {
+		return proc.Ended(ctx, node.Plan(ctx, c, false, engine))
+	}
+	n, err := node.Open(ctx, c, false, engine)
 	if err != nil {
 		return proc.Ended(ctx, err)
 	}
@@ -55,7 +72,7 @@ func mine(c *cli.Context) error {
 	if err := n.Registered(ctx); err != nil {
 		return proc.Ended(ctx, err)
 	}
-	trainer, err := engine.NewTrainer(replica.ModelConfig(n.Run), replica.Optimizer(n.Run), model.Options{Threads: c.Int("threads")})
+	trainer, err := engine.NewTrainer(replica.ModelConfig(n.Run), replica.Optimizer(n.Run), node.Options(c))
 	if err != nil {
 		return fmt.Errorf("make trainer: %w", err)
 	}
@@ -64,11 +81,15 @@ func mine(c *cli.Context) error {
 		return err
 	}
 	m, err := mining.New(mining.Config{Dir: n.Dir, Hotkey: n.Hotkey, Replica: n.Replica, Trainer: trainer, Feedback: feedback, Data: n.Data,
-		Gap: mining.Gap(c.String("gap")), Events: n.Events, Log: n.Log, Compute: n.Compute})
+		Gap: mining.Gap(c.String("gap")), SaveEvery: c.Int("save-every"), Events: n.Events, Log: n.Log, Compute: n.Compute})
 	if err != nil {
 		return fmt.Errorf("make miner: %w", err)
 	}
 	n.Events(events.Event{Kind: events.Start, Role: "miner", Hotkey: &n.Hotkey, Engine: engine.Name(), Version: proc.Version})
 	n.Log.Info("mining", "hotkey", n.Hotkey.Short(), "network", n.Run.Network, "engine", engine.Name(), "parameters", n.Replica.Layout().Params())
-	return proc.Ended(ctx, m.Run(ctx))
+	err = m.Run(ctx)
+	if errors.Is(err, mining.ErrUnstable) {
+		err = proc.Unstable(err)
+	}
+	return proc.Ended(ctx, err)
 }

@@ -23,6 +23,11 @@ func TestExitCodes(t *testing.T) {
 		"--chian x":        proc.ExitUsage,
 		"--gap sometimes":  proc.ExitUsage,
 		"--threads 0":      proc.ExitUsage,
+		"--precision f16":  proc.ExitUsage,
+		"--micro-batch -1": proc.ExitUsage,
+		"--save-every 0":   proc.ExitUsage,
+		"--kernels abacus": proc.ExitUsage,
+		"--version -v":     0,
 		"--log-format xml": proc.ExitUsage,
 		"--gpu":            proc.ExitRefused, // until there is a GPU engine, whatever this machine has
 		"--chain 127.0.0.1:1 --engine steam --keystore k --bucket local:me --s3-access-key a --dir d": proc.ExitUsage,

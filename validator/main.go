@@ -15,7 +15,6 @@ import (
 	"sn3/internal/node"
 	"sn3/internal/proc"
 	"sn3/internal/replica"
-	"sn3/model"
 	"sn3/model/cpu"
 	"sn3/model/graph"
 	"sn3/validator/scoring"
@@ -24,6 +23,9 @@ import (
 func main() { os.Exit(proc.Main("validator", run(os.Args))) }
 
 func run(args []string) error {
+	if handled, err := node.VerboseVersion(os.Stdout, args); handled {
+		return err
+	}
 	return node.App("validator", "score submissions, vote, set weights, publish checkpoints",
 		"Needs a registered hotkey with a validator permit and an own bucket; the network's run descriptor tells the rest.",
 		node.Flags(), nil, validate).Run(args)
@@ -37,7 +39,10 @@ func validate(c *cli.Context) error {
 	}
 	ctx, cancel := proc.Context(c.Int("parent-fd"))
 	defer cancel(nil)
-	n, err := node.Open(ctx, c, true)
+	if c.Bool("plan") {
+		return proc.Ended(ctx, node.Plan(ctx, c, true, engine))
+	}
+	n, err := node.Open(ctx, c, true, engine)
 	if err != nil {
 		return proc.Ended(ctx, err)
 	}
@@ -45,7 +50,7 @@ func validate(c *cli.Context) error {
 	if err := n.Permitted(ctx); err != nil {
 		return proc.Ended(ctx, err)
 	}
-	judge, err := engine.NewJudge(replica.ModelConfig(n.Run), model.Options{Threads: c.Int("threads")})
+	judge, err := engine.NewJudge(replica.ModelConfig(n.Run), node.Options(c))
 	if err != nil {
 		return fmt.Errorf("make judge: %w", err)
 	}

@@ -5,6 +5,7 @@ package node
 import (
 	"fmt"
 	"runtime"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -37,8 +38,11 @@ func Flags() []cli.Flag {
 		str(flagGroupIdentity, "s3-secret-file", "", "`FILE` with the secret of that key (or SN3_S3_SECRET)"),
 		str(flagGroupMachine, "dir", "", "private `FOLDER` of this node (default: sn3-miner-HOTKEY or sn3-validator-HOTKEY here)"),
 		str(flagGroupMachine, "engine", "cpu", "training `ENGINE`: cpu or gorgonia (slow, for checking)"),
-		str(flagGroupMachine, "kernels", "", "force CPU `KERNELS`: portable or avx512 (default: the best this CPU has)"),
+		str(flagGroupMachine, "kernels", "", "force CPU `KERNELS`: "+strings.Join(kern.Names(), ", ")+" (default: the fastest of those this CPU has, by a short measurement)"),
 		&cli.IntFlag{Name: "threads", Value: runtime.NumCPU(), Usage: "compute with `N` threads", Category: flagGroupMachine},
+		&cli.IntFlag{Name: "micro-batch", DefaultText: "whole batches", Usage: "keep `N` sequences in the model at once: less memory, somewhat slower", Category: flagGroupMachine},
+		&cli.BoolFlag{Name: "plan", Usage: "print what this node would need and end; needs --chain only", Category: flagGroupMachine},
+		&cli.BoolFlag{Name: "ignore-plan", Usage: "start although memory or disk do not seem to suffice", Category: flagGroupMachine},
 		str(flagGroupMachine, "compute-lock", "", "`FOLDER` of lock files that share this machine's cores between processes"),
 		&cli.IntFlag{Name: "parent-fd", Usage: "end when this inherited pipe closes", Hidden: true},
 		&cli.StringFlag{Name: "failpoint", Usage: "kill this process at a named point (crash tests)", EnvVars: []string{"SN3_FAILPOINT"}, Hidden: true},
@@ -62,6 +66,9 @@ func App(name, usage, description string, flags []cli.Flag, first, action cli.Ac
 			if n := c.Int("threads"); n < 1 {
 				return proc.Usage(fmt.Errorf("--threads %d: at least 1", n))
 			}
+			if n := c.Int("micro-batch"); n < 0 {
+				return proc.Usage(fmt.Errorf("--micro-batch %d: want at least 1, or 0 for whole batches", n))
+			}
 			if _, err := kern.Select(c.String("kernels")); err != nil {
 				return proc.Usage(fmt.Errorf("--kernels: %w", err))
 			}
@@ -69,6 +76,9 @@ func App(name, usage, description string, flags []cli.Flag, first, action cli.Ac
 				if err := first(c); err != nil {
 					return err
 				}
+			}
+			if c.Bool("plan") {
+				return proc.Missing(c, "chain")
 			}
 			return proc.Missing(c, "chain", "keystore", "bucket", "s3-access-key")
 		},

@@ -55,8 +55,9 @@ func (n *Node) Close() error {
 	return errors.Join(errs...)
 }
 
-// Open wires a node from its flags. Each line can fail with its own message; what was opened is closed again.
-func Open(ctx context.Context, c *cli.Context, validator bool) (n *Node, err error) {
+// Open wires a node from its flags. Each line can fail with its own message; what was opened is closed again. A run that engine
+// cannot train here is refused before the first byte of it is downloaded.
+func Open(ctx context.Context, c *cli.Context, validator bool, engine model.Engine) (n *Node, err error) {
 	n = &Node{Dir: c.String("dir")}
 	defer func() {
 		if err != nil {
@@ -84,6 +85,9 @@ func Open(ctx context.Context, c *cli.Context, validator bool) (n *Node, err err
 	}
 	status, err := n.dial(ctx, c.String("chain"), key)
 	if err != nil {
+		return n, err
+	}
+	if err := n.check(c, validator, engine); err != nil {
 		return n, err
 	}
 	policy := storage.DialPolicy{Loopback: n.Run.Loopback, LocalPort: status.Info.S3Port}
@@ -130,6 +134,9 @@ func Open(ctx context.Context, c *cli.Context, validator bool) (n *Node, err err
 	}
 	return n, nil
 }
+
+// discard is the diary of who keeps none.
+func discard(events.Event) {}
 
 // defaultDir is the folder of who names none: below the working directory, one for each key and program.
 func defaultDir(program string, h chain.Hotkey) string { return "sn3-" + program + "-" + h.Short() }

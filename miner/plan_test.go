@@ -1,0 +1,110 @@
+package main
+
+import (
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sn3/chain"
+	"sn3/chain/local"
+	"sn3/chain/local/localtest"
+	"sn3/internal/preset"
+	"sn3/internal/proc"
+)
+
+// serve is the chain node of a network that trains a preset, changed.
+func serve(t *testing.T, name string, change func(*chain.Run)) (addr string) {
+	t.Helper()
+	g, secret, err := localtest.Genesis(500, localtest.Actor{Name: "miner", Seat: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := chain.ParseRun(g.Run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, err := preset.Run(name, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run.Network, run.Dataset = old.Network, old.Dataset
+	if run.Tokenizer == "" {
+		run.Tokenizer = strings.Repeat("ab", 32)
+	}
+	if change != nil {
+		change(run)
+	}
+	g.Run = run.Encode()
+	d, err := localtest.NewDevChain(g, secret, time.Unix(1_700_000_000, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Run(2); err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(local.Handler(d))
+	t.Cleanup(s.Close)
+	return strings.TrimPrefix(s.URL, "http://")
+}
+
+// start runs a miner until it ends, in a folder of its own.
+func start(t *testing.T, addr string, flags ...string) (dir string, err error) {
+	t.Helper()
+	home := t.TempDir()
+	key, _, err := local.NewWallet(home, "me", "secret", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := filepath.Join(home, "secret")
+	if err := os.WriteFile(secret, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir = filepath.Join(home, "node")
+	args := append([]string{"miner", "--chain", addr, "--keystore", key, "--passphrase-file", secret, "--bucket", "local:mine", "--s3-access-key", "abcdefgh",
+		"--s3-secret-file", secret, "--dir", dir, "--no-p2p"}, flags...)
+	return dir, run(args)
+}
+
+// Issue 4, §5: what no engine can train, and what does not fit, is refused before the first byte of the dataset is asked for.
+func TestRefusedBeforeTheFirstByte(t *testing.T) {
+	for _, c := range []struct {
+		name, preset string
+		change       func(*chain.Run)
+		want         string
+	}{
+		{"too large", "70b", nil, "no flag makes it fit"},
+		{"vocabulary", "local", func(r *chain.Run) { r.Model.Vocab = 300 }, `model.vocab is 300, but the tokenizer "bytes" has 256 tokens`},
+		{"shape", "local", func(r *chain.Run) { r.Model.Heads = 3; r.Model.KVHeads = 2 }, "3 heads are not a multiple of 2"},
+		{"odd head", "local", func(r *chain.Run) { r.Model.HeadDim = 31 }, "head dimension 31"},
+		{"sequence", "1b", func(r *chain.Run) { r.Model.Seq = 1 << 19 }, "model.seq 524288 is longer than the 262144"},
+		{"sequence beyond any use", "local", func(r *chain.Run) { r.Model.Seq = 1 << 21 }, "seq 2097152 beyond any use"},
+		{"schedule", "local", func(r *chain.Run) { r.Train.Warmup = 600 }, "train.warmup 600"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir, err := start(t, serve(t, c.preset, c.change))
+			if proc.ExitCode(err) != proc.ExitRefused || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("exit code %d: %v", proc.ExitCode(err), err)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "pages")); err == nil {
+				t.Error("the dataset was opened")
+			}
+		})
+	}
+}
+
+// --plan needs no key and no bucket, prints every part, and ends as a start would.
+func TestPlan(t *testing.T) {
+	if err := run([]string{"miner", "--chain", serve(t, "local", nil), "--plan", "--threads", "1"}); err != nil {
+		t.Error(err)
+	}
+	err := run([]string{"miner", "--chain", serve(t, "70b", nil), "--plan", "--micro-batch", "4"})
+	if proc.ExitCode(err) != proc.ExitRefused {
+		t.Error(err)
+	}
+	if err := run([]string{"miner", "--plan"}); proc.ExitCode(err) != proc.ExitUsage || !strings.Contains(err.Error(), "missing: --chain") {
+		t.Error(err)
+	}
+}
