@@ -1,7 +1,8 @@
 package tokenizer
 
-// o200k cuts by the pattern of Llama 4 and gpt-oss: words change where a lower-case letter is followed by an upper-case one.
-func (t *classTable) o200k(text []byte) int {
+// o200k cuts by the patterns of Llama 4, gpt-oss and Mistral Nemo: a new word begins where an upper-case letter follows a
+// lower-case one. At most so many digits; with contractions, 's and the like belong to the word before them.
+func (t *classTable) o200k(text []byte, digits int, contractions bool) int {
 	c, n := t.at(text, 0)
 	// the character in front of the word is taken if the rest still matches, for each of the two alternatives
 	fronts := [2]int{0, 0}
@@ -14,12 +15,15 @@ func (t *classTable) o200k(text []byte) int {
 				break
 			}
 			if end := t.cased(text, from, capitals); end > 0 {
-				return end + suffix(text[end:])
+				if contractions && end < len(text) && text[end] == '\'' {
+					end += contraction(text[end:], true)
+				}
+				return end
 			}
 		}
 	}
 	if c&number != 0 {
-		return t.digits(text, n, 3)
+		return t.digits(text, n, digits)
 	}
 	if end := t.symbols(text, letter|number|space); end > 0 {
 		for end < len(text) && (text[end] == '\r' || text[end] == '\n' || text[end] == '/') {
@@ -54,12 +58,4 @@ func (t *classTable) cased(text []byte, i int, capitals bool) int {
 		return 0
 	}
 	return shared
-}
-
-// suffix is the length of a contraction at the start of text, which may be empty.
-func suffix(text []byte) int {
-	if len(text) == 0 || text[0] != '\'' {
-		return 0
-	}
-	return contraction(text, true)
 }

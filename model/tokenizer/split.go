@@ -92,6 +92,10 @@ type splitter func(text []byte) int
 // look-ahead, and a general matcher would be slower by far.
 var patterns = map[string]func(t *classTable) splitter{
 	llama3Pattern: func(t *classTable) splitter { return func(text []byte) int { return t.cl100k(text, 3, letter) } },
+	// GPT-4 as tiktoken writes it: `?+` and `++` give nothing back, and there is nothing to give back
+	`'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+`: func(t *classTable) splitter {
+		return func(text []byte) int { return t.cl100k(text, 3, letter) }
+	},
 	// Qwen 2, 2.5, 3: one digit at a time
 	`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`: func(t *classTable) splitter {
 		return func(text []byte) int { return t.cl100k(text, 1, letter) }
@@ -102,7 +106,13 @@ var patterns = map[string]func(t *classTable) splitter{
 	},
 	gpt2Pattern: func(t *classTable) splitter { return t.gpt2 },
 	`'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`: func(t *classTable) splitter { return t.gpt2 },
-	o200kPattern: func(t *classTable) splitter { return t.o200k },
+	o200kPattern: func(t *classTable) splitter { return func(text []byte) int { return t.o200k(text, 3, true) } },
+	// Mistral Nemo: without contractions, one digit at a time
+	`[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+` +
+		`|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*` +
+		`|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`: func(t *classTable) splitter {
+		return func(text []byte) int { return t.o200k(text, 1, false) }
+	},
 }
 
 const (

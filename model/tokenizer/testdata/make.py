@@ -22,6 +22,8 @@ GPT2_SHORT = GPT2.replace("'s|'t|'re|'ve|'m|'ll|'d", "'(?:[sdmt]|ll|ve|re)")
 O200K = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
          r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
          r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+GPT4 = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
+NEMO = O200K.replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", "").replace("{1,3}", "")
 
 LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 REGEX = LEVEL | {"use_regex": True}
@@ -46,6 +48,8 @@ VARIANTS = {
     "qwen2": chain(split(QWEN2), LEVEL) | {"normalizer": {"type": "NFC"}, "post_processor": LEVEL},
     "qwen3.5": chain(split(QWEN35), LEVEL),
     "o200k": chain(split(O200K), LEVEL),
+    "gpt4": chain(split(GPT4), LEVEL),
+    "nemo": chain(split(NEMO), LEVEL),
     "gpt2-split": chain(split(GPT2), LEVEL),
     "gpt2-short": chain(split(GPT2_SHORT, "Removed", True), LEVEL),
     "digits-one": chain({"type": "Digits", "individual_digits": True}, REGEX),
