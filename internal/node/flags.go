@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"sn3/internal/proc"
+	"sn3/model/data"
 	"sn3/model/kern"
 )
 
@@ -44,6 +45,7 @@ func Flags() []cli.Flag {
 		&cli.BoolFlag{Name: "plan", Usage: "print what this node would need and end; needs --chain only", Category: flagGroupMachine},
 		&cli.BoolFlag{Name: "ignore-plan", Usage: "start although memory or disk do not seem to suffice", Category: flagGroupMachine},
 		str(flagGroupMachine, "compute-lock", "", "`FOLDER` of lock files that share this machine's cores between processes"),
+		&cli.Int64Flag{Name: "data-cache", Value: data.DefaultCache >> 20, Usage: "keep at most `MIB` of the dataset's pages in the node's folder", Category: flagGroupMachine},
 		&cli.IntFlag{Name: "parent-fd", Usage: "end when this inherited pipe closes", Hidden: true},
 		&cli.StringFlag{Name: "failpoint", Usage: "kill this process at a named point (crash tests)", EnvVars: []string{"SN3_FAILPOINT"}, Hidden: true},
 		proc.LogFormat(flagGroupMachine),

@@ -67,6 +67,9 @@ func Open(ctx context.Context, c *cli.Context, validator bool, engine model.Engi
 	if n.Log, err = proc.Logger(c.String("log-format"), c.Bool("verbose")); err != nil {
 		return n, err
 	}
+	if mib := c.Int64("data-cache"); mib < 1 || mib > 1<<30 {
+		return n, proc.Usage(fmt.Errorf("--data-cache %d: at least 1 (MiB)", mib))
+	}
 	n.Failpoint = killAt(c.String("failpoint"))
 	key, err := Key(c.String("keystore"), c.String("passphrase-file"))
 	if err != nil {
@@ -97,13 +100,17 @@ func Open(ctx context.Context, c *cli.Context, validator bool, engine model.Engi
 		return n, fmt.Errorf("open own bucket %s: %w", locator, err)
 	}
 	open := func(l storage.Locator) (*storage.Bucket, error) { return opener.Open(l, nil) }
-	if n.Data, err = n.dataset(ctx, open); err != nil {
+	if n.Data, err = n.dataset(ctx, open, c.Int64("data-cache")<<20); err != nil {
 		return n, err
 	}
 	if err := n.slots(c.String("compute-lock"), c.Int("threads")); err != nil {
 		return n, err
 	}
-	tok, err := tokenizer.New(n.Run.Tokenizer)
+	file, err := n.Data.Tokenizer(ctx)
+	if err != nil {
+		return n, err
+	}
+	tok, err := tokenizer.Load(n.Run.Tokenizer, file)
 	if err != nil {
 		return n, proc.Refused(err)
 	}
@@ -235,38 +242,55 @@ func sleep(ctx context.Context, d time.Duration) {
 }
 
 // dataset opens the dataset, waiting for its bucket for a bounded time.
-func (n *Node) dataset(ctx context.Context, open func(storage.Locator) (*storage.Bucket, error)) (*data.Dataset, error) {
-	l, err := storage.ParseLocator(n.Run.Dataset.Locator)
+func (n *Node) dataset(ctx context.Context, open func(storage.Locator) (*storage.Bucket, error), cache int64) (*data.Dataset, error) {
+	from, err := mirrors(n.Run.Dataset, open)
 	if err != nil {
-		return nil, proc.Refused(fmt.Errorf("read dataset locator: %w", err))
+		return nil, err
 	}
-	b, err := open(l)
-	if err != nil {
-		return nil, fmt.Errorf("open data bucket %s: %w", l, err)
-	}
+	o := data.ReadOptions{Seq: n.Run.Model.Seq, Vocab: n.Run.Model.Vocab, Tokenizer: n.Run.Tokenizer, Cache: filepath.Join(n.Dir, "pages"), CacheBytes: cache}
+	where := from[0].Name // and its mirrors
 	const patience = 60 * time.Second
 	wait, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for told := false; ; told = true {
-		d, err := data.Open(wait, b, n.Run.Dataset, filepath.Join(n.Dir, "pages"), n.Run.Model.Seq)
+		d, err := data.Open(wait, from, n.Run.Dataset, o)
 		if err == nil {
 			return d, nil
 		}
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		if errors.Is(err, data.ErrVocab) || errors.Is(err, data.ErrVersion) || errors.Is(err, data.ErrTooSmall) {
+			return nil, proc.Refused(err)
+		}
 		if !errors.Is(err, storage.ErrUnavailable) && wait.Err() == nil {
-			return nil, fmt.Errorf("open dataset: %w", err)
+			return nil, err
 		}
 		if wait.Err() != nil {
-			return nil, fmt.Errorf("data bucket %s did not answer within %s; is the S3 server up?: %w", l, patience, err)
+			return nil, fmt.Errorf("data bucket %s did not answer within %s; is the S3 server up?: %w", where, patience, err)
 		}
 		if !told {
-			n.Log.Warn("waiting for the data bucket", "bucket", l.String(), "at_most", patience, "reason", err)
-			n.Events(events.Event{Kind: events.Waiting, Reason: "data bucket " + l.String()})
+			n.Log.Warn("waiting for the data bucket", "bucket", where, "at_most", patience, "reason", err)
+			n.Events(events.Event{Kind: events.Waiting, Reason: "data bucket " + where})
 		}
 		sleep(wait, 500*time.Millisecond)
 	}
+}
+
+// mirrors are the buckets with the dataset, the first one first.
+func mirrors(d chain.DatasetSpec, open func(storage.Locator) (*storage.Bucket, error)) (out []data.Mirror, err error) {
+	for _, raw := range append([][]byte{d.Locator}, d.Mirrors...) {
+		l, err := storage.ParseLocator(raw)
+		if err != nil {
+			return nil, proc.Refused(fmt.Errorf("read dataset locator: %w", err))
+		}
+		b, err := open(l)
+		if err != nil {
+			return nil, fmt.Errorf("open data bucket %s: %w", l, err)
+		}
+		out = append(out, data.Mirror{Name: l.String(), Ranger: b})
+	}
+	return out, nil
 }
 
 func (n *Node) slots(dir string, threads int) error {

@@ -160,7 +160,7 @@ func tryFix(t testing.TB, change func(*fixture, *Config)) (*fixture, error) {
 	f.chain.seat(t, "miner-1", 0)
 	f.chain.seat(t, "miner-2", 0)
 	run, packed := runOf(t, nil)
-	d, err := data.Open(context.Background(), packed, run.Dataset, "", run.Model.Seq)
+	d, err := data.Open(context.Background(), data.From(packed), run.Dataset, data.ReadOptions{Seq: run.Model.Seq, Vocab: run.Model.Vocab})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -153,7 +153,7 @@ func (n *Net) dataset() (*data.Dataset, error) {
 		}
 		from = b
 	}
-	return data.Open(context.Background(), from, n.Run.Dataset, "", n.Run.Model.Seq)
+	return data.Open(context.Background(), data.From(from), n.Run.Dataset, data.ReadOptions{Seq: n.Run.Model.Seq, Vocab: n.Run.Model.Vocab})
 }
 
 // text is a toy language: words of a small vocabulary in patterns, enough to learn something in a few windows.

@@ -31,7 +31,7 @@ func (d *Dataset) Assign(beacon []byte, w chain.Window, ranks, rank, samples int
 	}
 	if have := d.Samples(Train); uint64(ranks) > have/uint64(samples) {
 		return Assignment{}, fmt.Errorf("assign data: %w: %d miners need %d samples of %d tokens each in a window and the train split has %d; "+
-			"it serves %d miners, or %d samples for each of %d, or needs %d more bytes of text", ErrTooSmall, ranks, samples, d.seq, have,
+			"it serves %d miners, or %d samples for each of %d, or needs %d more tokens of text", ErrTooSmall, ranks, samples, d.seq, have,
 			have/uint64(samples), have/uint64(ranks), ranks, d.missing(uint64(ranks)*uint64(samples)))
 	}
 	p := d.dealt(beacon, w)
@@ -43,7 +43,7 @@ func (d *Dataset) Assign(beacon []byte, w chain.Window, ranks, rank, samples int
 	return a, nil
 }
 
-// missing is the number of bytes that the train split lacks to hold samples.
+// missing is the number of tokens that the train split lacks to hold samples.
 func (d *Dataset) missing(samples uint64) uint64 { return samples*uint64(d.seq) + 1 - d.Len(Train) }
 
 // dealt is the permutation of the train samples in window w.

@@ -118,13 +118,20 @@ func (r rows) mix(row, y int, p float64) float64 {
 // Baselines trains the count models on the train split and measures them on the same n held-out samples, drawn by beacon,
 // that HeldOut returns.
 func (d *Dataset) Baselines(ctx context.Context, beacon []byte, n int) (Baselines, error) {
+	if d.manifest.Provenance.Tokenizer != ByteTokenizer {
+		return Baselines{}, fmt.Errorf("measure count models: the dataset's tokens are not bytes")
+	}
 	c := NewCounts()
-	for p := range d.manifest.NumPages(Train) {
-		b, err := d.page(ctx, p)
-		if err != nil {
+	ids, text := make([]int32, bytePage), make([]byte, bytePage)
+	for off := uint64(0); off < d.Len(Train); off += bytePage {
+		part := ids[:min(bytePage, d.Len(Train)-off)]
+		if err := d.read(ctx, Train, part, off); err != nil {
 			return Baselines{}, err
 		}
-		c.Add(b)
+		for i, id := range part {
+			text[i] = byte(id)
+		}
+		c.Add(text[:len(part)])
 	}
 	held, err := d.HeldOut(ctx, beacon, n)
 	if err != nil {

@@ -15,11 +15,11 @@ import (
 // While a batch is trained on, the next is read.
 func TestBatchesReadAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := packed(t, toyCorpus(3*PageSize, 5_000))
+		p := packed(t, toyCorpus(3*bytePage, 5_000))
 		r := newBucket(p)
 		d := open(t, r, p.Spec, "", 128)
 		opened := r.total()
-		it := d.Batches(Assignment{Samples: []uint64{1, PageSize/128 + 1, 2*PageSize/128 + 1}}, 1) // a page each
+		it := d.Batches(Assignment{Samples: []uint64{1, bytePage/128 + 1, 2*bytePage/128 + 1}}, 1) // a page each
 		for i, want := range []int{2, 3, 3} {
 			if _, err := it.Next(t.Context()); err != nil {
 				t.Fatal(err)
@@ -33,7 +33,7 @@ func TestBatchesReadAhead(t *testing.T) {
 }
 
 func TestBatches(t *testing.T) {
-	p := packed(t, toyCorpus(3*PageSize, 5_000))
+	p := packed(t, toyCorpus(3*bytePage, 5_000))
 	r, ctx := newBucket(p), context.Background()
 	d := open(t, r, p.Spec, "", 128)
 	a, err := d.Assign([]byte("beacon"), 1, 2, 0, 11)
@@ -63,10 +63,10 @@ func TestBatches(t *testing.T) {
 
 // An error costs no sample: the same batch comes when Next is called again, also when the error came while reading ahead.
 func TestBatchesRetry(t *testing.T) {
-	p := packed(t, toyCorpus(3*PageSize, 5_000))
+	p := packed(t, toyCorpus(3*bytePage, 5_000))
 	r, ctx := newBucket(p), context.Background()
 	d := open(t, r, p.Spec, "", 128)
-	a := Assignment{Samples: []uint64{1, PageSize/128 + 1, 2*PageSize/128 + 1}} // a page each
+	a := Assignment{Samples: []uint64{1, bytePage/128 + 1, 2*bytePage/128 + 1}} // a page each
 	it := d.Batches(a, 1)
 	gone, end := context.WithCancel(ctx)
 	if _, err := it.Next(gone); err != nil {
@@ -76,7 +76,7 @@ func TestBatchesRetry(t *testing.T) {
 	if _, err := it.Next(gone); !errors.Is(err, context.Canceled) {
 		t.Errorf("under an ended context: %v", err)
 	}
-	if b, err := it.Next(ctx); err != nil || !bytes.Equal(text(b.X), toy("train", 3*PageSize)[PageSize+128:][:128]) {
+	if b, err := it.Next(ctx); err != nil || !bytes.Equal(text(b.X), toy("train", 3*bytePage)[bytePage+128:][:128]) {
 		t.Errorf("second batch: %v", err)
 	}
 	it = open(t, r, p.Spec, "", 128).Batches(a, 1)
@@ -91,7 +91,7 @@ func TestBatchesRetry(t *testing.T) {
 	r.mu.Lock()
 	r.lie = nil
 	r.mu.Unlock()
-	if b, err := it.Next(ctx); err != nil || !bytes.Equal(text(b.X), toy("train", 3*PageSize)[128:][:128]) {
+	if b, err := it.Next(ctx); err != nil || !bytes.Equal(text(b.X), toy("train", 3*bytePage)[128:][:128]) {
 		t.Errorf("bucket back: %v", err)
 	}
 }

@@ -2,139 +2,178 @@ package data
 
 import (
 	"container/list"
-	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"sn3/chain"
 )
 
-// page returns page p, checked; several callers of one page share one read. The bytes are shared: read only.
-func (d *Dataset) page(ctx context.Context, p int) ([]byte, error) {
-	for {
-		d.mu.Lock()
-		if b, ok := d.memory.get(p); ok {
-			d.mu.Unlock()
-			d.counts.memory.Add(1)
-			return b, nil
-		}
-		l, busy := d.loading[p]
-		if !busy {
-			l = &load{done: make(chan struct{})}
-			d.loading[p] = l
-		}
-		d.mu.Unlock()
-		if !busy {
-			d.fill(ctx, p, l)
-			return l.page, l.err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-l.done:
-		}
-		// A reader that gave up must not fail the others: they try themselves.
-		if !errors.Is(l.err, context.Canceled) && !errors.Is(l.err, context.DeadlineExceeded) {
-			return l.page, l.err
-		}
-	}
+// diskCache keeps checked bytes in files: pages by pageName, and whole objects by their hash. Pages leave when there are more
+// bytes than most, the least recently used first, but none that is being read; whole objects are few and stay. A crash loses
+// nothing but the order of use, which then is that of writing. Safe for concurrent use; dir "" keeps nothing.
+type diskCache struct {
+	dir  string
+	most int64
+
+	mu      sync.Mutex
+	order   *list.List // of *cached, the last used in front
+	at      map[string]*list.Element
+	size    int64
+	evicted atomic.Uint64
 }
 
-// fill reads page p for everybody who waits on l.
-func (d *Dataset) fill(ctx context.Context, p int, l *load) {
-	l.page, l.err = d.find(ctx, p)
-	d.mu.Lock()
-	if l.err == nil {
-		d.memory.put(p, l.page)
-	}
-	delete(d.loading, p)
-	d.mu.Unlock()
-	close(l.done)
+type cached struct {
+	name    string
+	size    int64
+	readers int
 }
 
-// find takes page p from the disk cache or from the bucket.
-func (d *Dataset) find(ctx context.Context, p int) ([]byte, error) {
-	want := d.manifest.Pages[p]
-	shard, off, n := d.manifest.place(p)
-	right := func(b []byte) bool { return int64(len(b)) == n && leafHash(b) == want }
-	if b, ok := d.disk.read(want, n, right); ok {
-		d.counts.disk.Add(1)
-		return b, nil
-	} else if b != nil {
-		d.counts.dropped.Add(1)
+// pageName is the file of a page.
+func pageName(s Shard, page int) string { return s.Sum.String() + "-" + strconv.Itoa(page) }
+
+// isPage says whether a file was named by pageName.
+func isPage(name string) bool {
+	sum, page, ok := strings.Cut(name, "-")
+	n, err := strconv.Atoi(page)
+	return ok && len(sum) == 2*len(chain.Hash{}) && err == nil && strconv.Itoa(n) == page
+}
+
+// openCache makes the folder, sweeps what a crash left half-written, and takes stock.
+func openCache(dir string, most int64) (*diskCache, error) {
+	c := &diskCache{dir: dir, most: most, order: list.New(), at: map[string]*list.Element{}}
+	if dir == "" {
+		return c, nil
 	}
-	key := Key(d.manifest.Shards[shard])
-	b, err := d.r.GetRange(ctx, key, off, n)
-	if err == nil && !right(b) {
-		err = ErrCorrupt
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make page cache: %w", err)
 	}
+	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, &PageError{p, key, err}
+		return nil, fmt.Errorf("read page cache: %w", err)
 	}
-	d.counts.fetched.Add(1)
-	d.keep(want, b)
-	return b, nil
+	type aged struct {
+		cached
+		used time.Time
+	}
+	var found []aged
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".tmp") {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, fmt.Errorf("sweep page cache: %w", err)
+			}
+			continue
+		}
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && isPage(e.Name()) {
+			found = append(found, aged{cached{name: e.Name(), size: info.Size()}, info.ModTime()})
+		}
+	}
+	slices.SortFunc(found, func(a, b aged) int { return a.used.Compare(b.used) })
+	for _, f := range found {
+		c.add(f.name, f.size)
+	}
+	c.makeRoom()
+	return c, nil
 }
 
-// keep writes to the cache; a full disk costs speed, not the window.
-func (d *Dataset) keep(h chain.Hash, b []byte) {
-	if d.disk.write(h, b) != nil {
-		d.counts.unkept.Add(1)
+func (c *diskCache) path(name string) string { return filepath.Join(c.dir, name) }
+
+// add takes note of a file, in front. c.mu is held, or nobody else knows c.
+func (c *diskCache) add(name string, size int64) {
+	if e, ok := c.at[name]; ok {
+		x := e.Value.(*cached)
+		c.size += size - x.size
+		x.size = size
+		c.order.MoveToFront(e)
+		return
+	}
+	c.at[name] = c.order.PushFront(&cached{name: name, size: size})
+	c.size += size
+}
+
+// forget takes a file out of the books. c.mu is held.
+func (c *diskCache) forget(name string) {
+	if e, ok := c.at[name]; ok {
+		c.size -= c.order.Remove(e).(*cached).size
+		delete(c.at, name)
 	}
 }
 
-// diskCache keeps checked bytes in files named by their hash. "" is no cache.
-type diskCache struct{ dir string }
+// makeRoom removes what was used longest ago and is not being read. c.mu is held.
+func (c *diskCache) makeRoom() {
+	for e := c.order.Back(); e != nil && c.size > c.most; {
+		x, before := e.Value.(*cached), e.Prev()
+		if x.readers == 0 {
+			if err := os.Remove(c.path(x.name)); err == nil || errors.Is(err, fs.ErrNotExist) {
+				c.forget(x.name)
+				c.evicted.Add(1)
+			}
+		}
+		e = before
+	}
+}
 
-// prepare makes the folder and sweeps what a crash left half-written.
-func (c diskCache) prepare() error {
-	if c.dir == "" {
+// hold marks a page as being read, until it is released; nil for what is not in the books.
+func (c *diskCache) hold(name string) *cached {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.at[name]
+	if !ok {
 		return nil
 	}
-	if err := os.MkdirAll(c.dir, 0o700); err != nil {
-		return fmt.Errorf("make page cache: %w", err)
-	}
-	left, err := filepath.Glob(filepath.Join(c.dir, "*.tmp"))
-	if err != nil {
-		return fmt.Errorf("sweep page cache: %w", err)
-	}
-	for _, f := range left {
-		if err := os.Remove(f); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("sweep page cache: %w", err)
-		}
-	}
-	return nil
+	c.order.MoveToFront(e)
+	x := e.Value.(*cached)
+	x.readers++
+	return x
 }
 
-func (c diskCache) path(h chain.Hash) string { return filepath.Join(c.dir, h.String()) }
+func (c *diskCache) release(x *cached) {
+	if x == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	x.readers--
+	c.makeRoom()
+}
 
 // read returns the cached bytes if they are right. A file that is not is removed, and its bytes returned with ok false.
-func (c diskCache) read(h chain.Hash, limit int64, right func([]byte) bool) (b []byte, ok bool) {
+func (c *diskCache) read(name string, limit int64, right func([]byte) bool) (b []byte, ok bool) {
 	if c.dir == "" {
 		return nil, false
 	}
-	f, err := os.Open(c.path(h))
-	if err != nil {
-		return nil, false
+	x := c.hold(name)
+	defer c.release(x)
+	f, err := os.Open(c.path(name))
+	if err == nil {
+		b, err = io.ReadAll(io.LimitReader(f, limit+1))
+		if errors.Join(err, f.Close()) == nil && right(b) {
+			return b, true
+		}
+		if b == nil {
+			b = []byte{}
+		}
+		err = os.Remove(c.path(name)) // if that fails, the fresh copy replaces it
 	}
-	b, err = io.ReadAll(io.LimitReader(f, limit+1))
-	if errors.Join(err, f.Close()) == nil && right(b) {
-		return b, true
-	}
-	if b == nil {
-		b = []byte{}
-	}
-	if os.Remove(c.path(h)) != nil { // then the fresh copy replaces it
-		return b, false
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		c.mu.Lock()
+		c.forget(name)
+		c.mu.Unlock()
 	}
 	return b, false
 }
 
-// write keeps b under h, all or nothing. It is not synced: readers check the hash anyway.
-func (c diskCache) write(h chain.Hash, b []byte) error {
+// write keeps b, all or nothing. It is not synced: readers check the hash anyway.
+func (c *diskCache) write(name string, b []byte) error {
 	if c.dir == "" {
 		return nil
 	}
@@ -144,29 +183,37 @@ func (c diskCache) write(h chain.Hash, b []byte) error {
 	}
 	_, err = f.Write(b)
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), c.path(h))
+		err = os.Rename(f.Name(), c.path(name))
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
+	if !isPage(name) {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.add(name, int64(len(b)))
+	c.makeRoom()
 	return nil
 }
 
-// lru holds the last pages used. Not safe for concurrent use.
+// lru holds the last pages used, up to a number of bytes. Not safe for concurrent use.
 type lru struct {
 	most  int
+	size  *int
 	order *list.List // of entry, the last used in front
-	at    map[int]*list.Element
+	at    map[pageID]*list.Element
 }
 
 type entry struct {
-	page int
+	page pageID
 	data []byte
 }
 
-func newLRU(most int) lru { return lru{most, list.New(), map[int]*list.Element{}} }
+func newLRU(most int) lru { return lru{most, new(int), list.New(), map[pageID]*list.Element{}} }
 
-func (l lru) get(p int) ([]byte, bool) {
+func (l lru) get(p pageID) ([]byte, bool) {
 	e, ok := l.at[p]
 	if !ok {
 		return nil, false
@@ -175,9 +222,11 @@ func (l lru) get(p int) ([]byte, bool) {
 	return e.Value.(entry).data, true
 }
 
-func (l lru) put(p int, b []byte) {
+func (l lru) put(p pageID, b []byte) {
 	l.at[p] = l.order.PushFront(entry{p, b})
-	if l.order.Len() > l.most {
-		delete(l.at, l.order.Remove(l.order.Back()).(entry).page)
+	for *l.size += len(b); *l.size > l.most && l.order.Len() > 1; {
+		old := l.order.Remove(l.order.Back()).(entry)
+		delete(l.at, old.page)
+		*l.size -= len(old.data)
 	}
 }

@@ -10,9 +10,9 @@ import (
 )
 
 func TestDiskCache(t *testing.T) {
-	p := packed(t, toyCorpus(3*PageSize, 5_000))
+	p := packed(t, toyCorpus(3*bytePage, 5_000))
 	dir := filepath.Join(t.TempDir(), "pages")
-	all := []uint64{1, PageSize/128 + 1, 2*PageSize/128 + 1}
+	all := []uint64{1, bytePage/128 + 1, 2*bytePage/128 + 1}
 	use := func() (*bucket, Stats) {
 		r := newBucket(p)
 		d := open(t, r, p.Spec, dir, 128)
@@ -20,7 +20,7 @@ func TestDiskCache(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, want := text(b[0].X[:128]), toy("train", 3*PageSize)[128:256]; !bytes.Equal(got, want) {
+		if got, want := text(b[0].X[:128]), toy("train", 3*bytePage)[128:256]; !bytes.Equal(got, want) {
 			t.Fatalf("read %q, want %q", got, want)
 		}
 		return r, d.Stats()
@@ -58,7 +58,7 @@ func TestDiskCache(t *testing.T) {
 	if r, s := use(); s != (Stats{Disk: 3}) || r.total() != 0 {
 		t.Errorf("healed: %+v and %d reads", s, r.total())
 	}
-	page := filepath.Join(dir, leafHash(toy("train", 3*PageSize)[:PageSize]).String())
+	page := filepath.Join(dir, pageName(open(t, p, p.Spec, "", 128).manifest.Shards[Train][0], 0))
 	if err := os.WriteFile(page, []byte("poison"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestDiskCache(t *testing.T) {
 
 // A disk that takes nothing costs speed only.
 func TestUnwritableCache(t *testing.T) {
-	p := packed(t, toyCorpus(3*PageSize, 5_000))
+	p := packed(t, toyCorpus(3*bytePage, 5_000))
 	dir := filepath.Join(t.TempDir(), "pages")
 	d := open(t, p, p.Spec, dir, 128)
 	if err := os.RemoveAll(dir); err != nil {
@@ -89,7 +89,7 @@ func TestUnwritableCache(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(context.Background(), p, p.Spec, file, 128); err == nil {
+	if _, err := Open(context.Background(), From(p), p.Spec, ReadOptions{Seq: 128, Cache: file}); err == nil {
 		t.Error("a file served as cache folder")
 	}
 }

@@ -2,9 +2,10 @@ package data
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
+	"sort"
 	"sync"
 	"sync/atomic"
 
@@ -19,127 +20,145 @@ type Ranger interface {
 	GetRange(ctx context.Context, key string, off, n int64) ([]byte, error)
 }
 
+// Mirror is one of several places with the same objects.
+type Mirror struct {
+	Name   string // for errors and statistics; "" for the only one
+	Ranger Ranger
+}
+
+// From is a dataset's only place.
+func From(r Ranger) []Mirror { return []Mirror{{Ranger: r}} }
+
 const (
-	memoryPages = 64 // pages kept in memory: 4 MiB
-	parallel    = 4  // pages fetched at once for one batch
-	loadBatch   = 16 // sequences in a batch of Load and HeldOut
+	memoryBytes = 4 << 20 // of pages kept in memory
+	parallel    = 8       // samples fetched at once for one batch
+	loadBatch   = 16      // sequences in a batch of Load and HeldOut
 )
 
-// ErrCorrupt: the bucket served bytes that are not what the run descriptor pins.
-var ErrCorrupt = errors.New("data: bytes do not match their hash")
+// DefaultCache is the most bytes of pages kept on disk if nothing else is said.
+const DefaultCache = 2 << 30
 
-// PageError names the page that could not be had.
-type PageError struct {
-	Page  int // over both splits, train first
-	Shard string
-	Err   error
+// ReadOptions say how a dataset is read.
+type ReadOptions struct {
+	Seq        int    // T
+	Vocab      int    // of the model: a dataset with another is refused; 0 is not checked
+	Tokenizer  string // of the run descriptor, checked like Vocab; "" is not checked
+	Cache      string // folder for pages, made if needed; "" keeps the last 4 MiB in memory only
+	CacheBytes int64  // the most that the folder holds, the least recently used going first; 0 is DefaultCache
 }
-
-// Error implements error.
-func (e *PageError) Error() string {
-	return fmt.Sprintf("read page %d in %s: %v", e.Page, e.Shard, e.Err)
-}
-
-// Unwrap gives the cause: ErrCorrupt or what the Ranger said.
-func (e *PageError) Unwrap() error { return e.Err }
 
 // Stats counts where pages came from since Open.
 type Stats struct {
-	Fetched uint64 // from the bucket
+	Fetched uint64 // from a mirror
 	Disk    uint64 // from the cache folder
 	Memory  uint64
 	Dropped uint64 // cache files that no longer matched their hash
 	Unkept  uint64 // objects that could not be kept on disk; reading goes on without
+	Evicted uint64 // pages that left the cache folder to make room
 }
 
 // Dataset reads samples of a pinned dataset. All methods are safe for concurrent use.
 type Dataset struct {
-	r        Ranger
+	from     []Mirror
 	spec     chain.DatasetSpec
 	manifest *Manifest
-	seq      int // T
-	disk     diskCache
+	geo      geometry
+	first    [splits][]uint64 // tokens of the split before each shard, and in all
+	seq      int              // T
+	disk     *diskCache
 
 	mu      sync.Mutex // of memory and loading
 	memory  lru
-	loading map[int]*load
+	loading map[pageID]*load
 	counts  struct{ fetched, disk, memory, dropped, unkept atomic.Uint64 }
+	mirrors []mirrorCounts
+	prefer  atomic.Int64 // the mirror that answered last
 }
 
-// load is a page on its way; done is closed when page or err is set.
-type load struct {
-	done chan struct{}
-	page []byte
-	err  error
-}
-
-// Open reads and checks the manifest that ds pins. cache is a folder for pages, made if needed; "" keeps pages in memory only
-// (the last 64 used). seq is T.
-func Open(ctx context.Context, r Ranger, ds chain.DatasetSpec, cache string, seq int) (*Dataset, error) {
-	if seq < 1 {
-		return nil, fmt.Errorf("open dataset: sequence length %d", seq)
+// Open reads and checks the manifest that ds pins. The mirrors are asked in order, beginning with the one that served last.
+func Open(ctx context.Context, from []Mirror, ds chain.DatasetSpec, o ReadOptions) (*Dataset, error) {
+	if o.Seq < 1 || len(from) == 0 || o.CacheBytes < 0 {
+		return nil, fmt.Errorf("open dataset: sequence length %d, %d mirrors, %d bytes of cache", o.Seq, len(from), o.CacheBytes)
 	}
-	d := &Dataset{r: r, spec: ds, seq: seq, disk: diskCache{cache}, memory: newLRU(memoryPages), loading: map[int]*load{}}
-	if err := d.disk.prepare(); err != nil {
+	if o.CacheBytes == 0 {
+		o.CacheBytes = DefaultCache
+	}
+	disk, err := openCache(o.Cache, o.CacheBytes)
+	if err != nil {
 		return nil, err
 	}
-	if err := d.openManifest(ctx); err != nil {
+	d := &Dataset{from: from, spec: ds, seq: o.Seq, disk: disk, memory: newLRU(memoryBytes), loading: map[pageID]*load{},
+		mirrors: make([]mirrorCounts, len(from))}
+	if d.manifest, err = d.openManifest(ctx); err != nil {
 		return nil, fmt.Errorf("open dataset: %w", err)
 	}
-	for s := range splits {
-		if d.Samples(s) == 0 {
-			return nil, fmt.Errorf("open dataset: %w: the %v split has %d bytes, one sample needs %d", ErrTooSmall, s, d.Len(s), seq+1)
-		}
+	d.index()
+	if err := d.fits(o); err != nil {
+		return nil, fmt.Errorf("open dataset: %w", err)
 	}
 	return d, nil
 }
 
-// openManifest takes the manifest from the cache or, head first because only that tells the size, from the bucket.
-func (d *Dataset) openManifest(ctx context.Context) error {
-	right := func(b []byte) bool { return chain.Hash(sha256.Sum256(b)) == d.spec.Manifest }
-	b, found := d.disk.read(d.spec.Manifest, MaxManifest, right)
-	if !found {
-		key := Key(d.spec.Manifest)
-		head, err := d.r.GetRange(ctx, key, 0, int64(manifestHead))
-		if err != nil {
-			return fmt.Errorf("read manifest: %w", err)
+// index counts the tokens before each shard.
+func (d *Dataset) index() {
+	d.geo = geometryOf(d.manifest.Width())
+	for s := range splits {
+		n := uint64(0)
+		for _, x := range d.manifest.Shards[s] {
+			d.first[s] = append(d.first[s], n)
+			n += uint64(x.Tokens)
 		}
-		_, size, err := parseHead(head)
-		if err != nil {
-			return fmt.Errorf("read manifest %s: %w", key, err)
-		}
-		if b, err = d.r.GetRange(ctx, key, 0, int64(size)); err != nil {
-			return fmt.Errorf("read manifest: %w", err)
-		}
-		if !right(b) {
-			return fmt.Errorf("read manifest %s: %w", key, ErrCorrupt)
-		}
-		d.keep(d.spec.Manifest, b)
+		d.first[s] = append(d.first[s], n)
 	}
-	m, err := ParseManifest(b)
-	if err != nil {
-		return err
+}
+
+// fits refuses a dataset that the run cannot train on.
+func (d *Dataset) fits(o ReadOptions) error {
+	m := d.manifest
+	if o.Vocab != 0 && o.Vocab != m.Vocab {
+		return fmt.Errorf("%w: the dataset has ids below %d, the model a vocabulary of %d; pack the text with the model's tokenizer (sn3 data pack "+
+			"--tokenizer, --vocab %d if the model's is padded) or choose a model of %d", ErrVocab, m.Vocab, o.Vocab, o.Vocab, m.Vocab)
 	}
-	if m.Root() != d.spec.Root {
-		return fmt.Errorf("manifest %s has page root %s, the run descriptor pins %s: %w", d.spec.Manifest, m.Root(), d.spec.Root, ErrCorrupt)
+	if o.Tokenizer != "" && o.Tokenizer != m.Provenance.Tokenizer {
+		return fmt.Errorf("%w: the dataset was made with tokenizer %s, the run has %s; pack the text with the run's", ErrVocab, m.Provenance.Tokenizer, o.Tokenizer)
 	}
-	d.manifest = m
+	for s := range splits {
+		if d.Samples(s) == 0 {
+			return fmt.Errorf("%w: the %v split has %d tokens, one sample needs %d", ErrTooSmall, s, d.Len(s), d.seq+1)
+		}
+	}
 	return nil
+}
+
+// Manifest is what the dataset is made of; read only.
+func (d *Dataset) Manifest() *Manifest { return d.manifest }
+
+// Tokenizer reads the tokenizer.json that travels with the dataset, checked; nil if its tokens are bytes.
+func (d *Dataset) Tokenizer(ctx context.Context) ([]byte, error) {
+	sum, ok := d.manifest.Provenance.TokenizerSum()
+	if !ok {
+		return nil, nil
+	}
+	b, err := d.object(ctx, sum, MaxTokenizer, nil)
+	if err != nil {
+		return nil, fmt.Errorf("read the dataset's tokenizer: %w", err)
+	}
+	return b, nil
 }
 
 // Seq is T.
 func (d *Dataset) Seq() int { return d.seq }
 
-// Len is the number of bytes in a split.
-func (d *Dataset) Len(s Split) uint64 { return d.manifest.Lengths[s] }
+// Len is the number of tokens in a split.
+func (d *Dataset) Len(s Split) uint64 { return d.first[s][len(d.first[s])-1] }
 
-// Samples is the number of samples in a split: (bytes − 1) / T.
-func (d *Dataset) Samples(s Split) uint64 { return (d.Len(s) - 1) / uint64(d.seq) }
+// Samples is the number of samples in a split: (tokens − 1) / T.
+func (d *Dataset) Samples(s Split) uint64 { return (max(d.Len(s), 1) - 1) / uint64(d.seq) }
 
 // Stats says where pages came from.
 func (d *Dataset) Stats() Stats {
 	c := &d.counts
-	return Stats{c.fetched.Load(), c.disk.Load(), c.memory.Load(), c.dropped.Load(), c.unkept.Load()}
+	return Stats{c.fetched.Load(), c.disk.Load(), c.memory.Load(), c.dropped.Load(), c.unkept.Load(), d.disk.evicted.Load()}
 }
 
 // Load reads train samples, 16 to a batch, in the order given.
@@ -159,13 +178,12 @@ func (d *Dataset) HeldOut(ctx context.Context, beacon []byte, n int) ([]model.Ba
 
 func (d *Dataset) load(ctx context.Context, s Split, samples []uint64) ([]model.Batch, error) {
 	var out []model.Batch
-	for len(samples) > 0 {
-		n := min(loadBatch, len(samples))
-		b, err := d.batch(ctx, s, samples[:n])
+	for part := range slices.Chunk(samples, loadBatch) {
+		b, err := d.batch(ctx, s, part)
 		if err != nil {
 			return nil, err
 		}
-		out, samples = append(out, b), samples[n:]
+		out = append(out, b)
 	}
 	return out, nil
 }
@@ -181,33 +199,44 @@ func (d *Dataset) batch(ctx context.Context, s Split, samples []uint64) (model.B
 			if sample >= d.Samples(s) {
 				return fmt.Errorf("read sample %d of the %v split: it has %d", sample, s, d.Samples(s))
 			}
-			text := make([]byte, t+1)
-			if err := d.read(ctx, s, text, sample*uint64(t)); err != nil {
+			ids := make([]int32, t+1)
+			if err := d.read(ctx, s, ids, sample*uint64(t)); err != nil {
 				return err
 			}
-			x, y := b.X[i*t:][:t], b.Y[i*t:][:t]
-			for j := range x {
-				x[j], y[j] = int32(text[j]), int32(text[j+1])
-			}
+			copy(b.X[i*t:][:t], ids[:t])
+			copy(b.Y[i*t:][:t], ids[1:])
 			return nil
 		})
 	}
 	return b, g.Wait()
 }
 
-// read fills dst with a split's bytes from off on; the caller has checked that they exist.
-func (d *Dataset) read(ctx context.Context, s Split, dst []byte, off uint64) error {
-	first := 0
-	if s == HeldOut {
-		first = d.manifest.NumPages(Train)
-	}
+// read fills dst with a split's tokens from off on; the caller has checked that they exist.
+func (d *Dataset) read(ctx context.Context, s Split, dst []int32, off uint64) error {
+	list, g := d.manifest.Shards[s], d.geo
 	for len(dst) > 0 {
-		page, err := d.page(ctx, first+int(off/PageSize))
-		if err != nil {
-			return err
+		i := sort.Search(len(list), func(i int) bool { return d.first[s][i+1] > off })
+		at := int(off - d.first[s][i])
+		n := min(len(dst), int(list[i].Tokens)-at)
+		last := (at + n - 1) / g.page
+		for end := at + n; at < end; {
+			p := at / g.page
+			pages, err := d.pages(ctx, pageID{s, i, p}, last)
+			if err != nil {
+				return err
+			}
+			for _, page := range pages {
+				in := at % g.page
+				k := min(g.page-in, end-at)
+				if err := decode(dst[:k], page[in*g.width:], g.width, d.manifest.Vocab); err != nil {
+					return &PageError{at / g.page, Key(list[i].Sum), err}
+				}
+				dst, at, off = dst[k:], at+k, off+uint64(k)
+			}
 		}
-		n := copy(dst, page[off%PageSize:])
-		dst, off = dst[n:], off+uint64(n)
 	}
 	return nil
 }
+
+// ErrCorrupt: a mirror served bytes that are not what the run descriptor pins.
+var ErrCorrupt = errors.New("data: bytes do not match their hash")

@@ -59,12 +59,12 @@ func text(tokens []int32) []byte {
 func TestSamplesAreTheText(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		seq := rapid.IntRange(1, 300).Draw(t, "T")
-		c := toyCorpus(rapid.IntRange(seq+1, 3*PageSize).Draw(t, "train"), rapid.IntRange(seq+1, PageSize+999).Draw(t, "held"))
+		c := toyCorpus(rapid.IntRange(seq+1, 3*bytePage).Draw(t, "train"), rapid.IntRange(seq+1, bytePage+999).Draw(t, "held"))
 		p, err := Pack(c)
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, err := Open(context.Background(), p, p.Spec, "", seq)
+		d, err := Open(context.Background(), From(p), p.Spec, ReadOptions{Seq: seq})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -132,8 +132,8 @@ func TestLoadAndHeldOut(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
-	p := packed(t, toyCorpus(3*PageSize, 5_000))
-	other := packed(t, toyCorpus(3*PageSize, 5_001))
+	p := packed(t, toyCorpus(3*bytePage, 5_000))
+	other := packed(t, toyCorpus(3*bytePage, 5_001))
 	tiny := packed(t, toyCorpus(500, 100))
 	manifest := Key(p.Spec.Manifest)
 	for name, c := range map[string]struct {
@@ -147,11 +147,11 @@ func TestOpenRefuses(t *testing.T) {
 		"not a manifest":  {&bucket{Packed: p, reads: map[string]int{}, lie: flip(manifest, 1)}, p.Spec, ErrManifest},
 		"held-out is one": {newBucket(tiny), tiny.Spec, ErrTooSmall},
 	} {
-		if _, err := Open(context.Background(), c.r, c.spec, t.TempDir(), 128); !errors.Is(err, c.want) {
+		if _, err := Open(context.Background(), From(c.r), c.spec, ReadOptions{Seq: 128, Cache: t.TempDir()}); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
-	if _, err := Open(context.Background(), p, p.Spec, "", 0); err == nil {
+	if _, err := Open(context.Background(), From(p), p.Spec, ReadOptions{}); err == nil {
 		t.Error("opened with T = 0")
 	}
 }
@@ -168,13 +168,13 @@ func flip(key string, at int64) func(string, int64, []byte) ([]byte, error) {
 
 // A page that is not what the manifest says is refused by name, and not kept; once the bucket is right again, all is well.
 func TestCorruptPageIsNamed(t *testing.T) {
-	p := packed(t, toyCorpus(3*PageSize, 5_000))
+	p := packed(t, toyCorpus(3*bytePage, 5_000))
 	r, ctx := newBucket(p), context.Background()
 	dir := t.TempDir()
 	d := open(t, r, p.Spec, dir, 128)
-	inPage2 := []uint64{2*PageSize/128 + 3}
+	inPage2 := []uint64{2*bytePage/128 + 3}
 	for name, lie := range map[string]func(string, int64, []byte) ([]byte, error){
-		"a flipped bit": flip(p.Objects[0].Key, 2*PageSize+77),
+		"a flipped bit": flip(p.Objects[0].Key, 2*(bytePage+8*32)+77),
 		"cut short":     func(_ string, _ int64, b []byte) ([]byte, error) { return b[:len(b)-1], nil },
 		"too long":      func(_ string, _ int64, b []byte) ([]byte, error) { return append(b, 0), nil },
 		"empty":         func(string, int64, []byte) ([]byte, error) { return nil, nil },
@@ -198,7 +198,8 @@ func TestCorruptPageIsNamed(t *testing.T) {
 
 // Many readers of one page make one read; memory holds a bounded number of pages.
 func TestConcurrentReaders(t *testing.T) {
-	p := packed(t, toyCorpus((memoryPages+8)*PageSize, 5_000))
+	const memoryPages = memoryBytes / bytePage
+	p := packed(t, toyCorpus((memoryPages+8)*bytePage, 5_000))
 	r := newBucket(p)
 	d := open(t, r, p.Spec, "", 1024)
 	before := r.total()
@@ -208,7 +209,7 @@ func TestConcurrentReaders(t *testing.T) {
 		wg.Go(func() {
 			<-start
 			for i := range uint64(memoryPages / 2) {
-				if _, err := d.Load(context.Background(), []uint64{i * PageSize / 1024}); err != nil {
+				if _, err := d.Load(context.Background(), []uint64{i * bytePage / 1024}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -220,7 +221,7 @@ func TestConcurrentReaders(t *testing.T) {
 		t.Errorf("%d pages were read %d times", memoryPages/2, n)
 	}
 	for i := range uint64(memoryPages + 8) {
-		if _, err := d.Load(context.Background(), []uint64{i * PageSize / 1024}); err != nil {
+		if _, err := d.Load(context.Background(), []uint64{i * bytePage / 1024}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -232,20 +233,20 @@ func TestConcurrentReaders(t *testing.T) {
 // A reader that gives up does not fail another that waits for the same page.
 func TestGivingUpIsOnesOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := packed(t, toyCorpus(3*PageSize, 5_000))
+		p := packed(t, toyCorpus(3*bytePage, 5_000))
 		d := open(t, p, p.Spec, "", 128)
 		first, stop := context.WithCancel(t.Context())
-		d.r = rangerFunc(func(ctx context.Context, key string, off, n int64) ([]byte, error) {
+		d.from = From(rangerFunc(func(ctx context.Context, key string, off, n int64) ([]byte, error) {
 			if ctx == first {
 				<-ctx.Done()
 				return nil, ctx.Err()
 			}
 			return p.GetRange(ctx, key, off, n)
-		})
+		}))
 		gaveUp, second := make(chan error, 1), make(chan error, 1)
-		go func() { _, err := d.page(first, 0); gaveUp <- err }()
+		go func() { _, err := d.pages(first, pageID{}, 0); gaveUp <- err }()
 		synctest.Wait() // the first reads
-		go func() { _, err := d.page(t.Context(), 0); second <- err }()
+		go func() { _, err := d.pages(t.Context(), pageID{}, 0); second <- err }()
 		synctest.Wait() // the second waits for it
 		stop()
 		if err := <-gaveUp; !errors.Is(err, context.Canceled) {
@@ -263,20 +264,24 @@ func (f rangerFunc) GetRange(ctx context.Context, key string, off, n int64) ([]b
 	return f(ctx, key, off, n)
 }
 
-// Memory keeps what was used last.
+// Memory keeps what was used last, by bytes; the last one always.
 func TestMemoryOrder(t *testing.T) {
-	l := newLRU(2)
-	for _, p := range []int{1, 2} {
-		l.put(p, []byte{byte(p)})
+	l := newLRU(10)
+	for i := range 2 {
+		l.put(pageID{page: i}, make([]byte, 5))
 	}
-	if b, ok := l.get(1); !ok || b[0] != 1 {
-		t.Error("page 1 is not there")
+	if b, ok := l.get(pageID{}); !ok || len(b) != 5 {
+		t.Error("page 0 is not there")
 	}
-	l.put(3, nil)
-	if _, ok := l.get(2); ok {
-		t.Error("page 2, used longest ago, was kept")
+	l.put(pageID{page: 2}, []byte{1})
+	if _, ok := l.get(pageID{page: 1}); ok {
+		t.Error("page 1, used longest ago, was kept")
 	}
-	if _, ok := l.get(1); !ok {
-		t.Error("page 1, used lately, was dropped")
+	if _, ok := l.get(pageID{}); !ok {
+		t.Error("page 0, used lately, was dropped")
+	}
+	l.put(pageID{page: 3}, make([]byte, 50))
+	if _, ok := l.get(pageID{page: 3}); !ok || len(l.at) != 1 || l.order.Len() != 1 || *l.size != 50 {
+		t.Errorf("after one that is too large: %d pages, %d bytes", l.order.Len(), *l.size)
 	}
 }

@@ -6,20 +6,19 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"strings"
 	"testing"
-
-	"pgregory.net/rapid"
 
 	"sn3/chain"
 )
 
-// The format is pinned: a change of any byte of it must be deliberate. Both hashes were computed from the same text by a
-// second program in another language, from the comments on Manifest and Root.
+// The format is pinned: a change of any byte of it must be deliberate. The hashes were computed from the same text by a second
+// program in another language, from the comments on Manifest, Root and shards.
 func TestPackGolden(t *testing.T) {
-	p := packed(t, toyCorpus(5*PageSize+1234, PageSize/2))
+	p := packed(t, toyCorpus(5*bytePage+1234, bytePage/2))
 	const (
-		manifest = "fa22d6a15d5d6e94a6649f8bf4336dd2bbed7edccf234cc7171f6f4bedbec7dc"
-		root     = "cc0781320e9f2fef11621e59265de667e86e6ef37d8249b7525d9dc39a674f41"
+		manifest = "1ebd1b59332a8b75ca1dffb1c218025bcd1ea40312fc0e9078653b8777ac334a"
+		root     = "ed230e1f57ae70aa615c7e0ea9928f172048c06a0d91883cc83f3dde6e465d58"
 	)
 	if got := p.Spec.Manifest.String(); got != manifest {
 		t.Errorf("manifest hash %s, want %s", got, manifest)
@@ -31,13 +30,13 @@ func TestPackGolden(t *testing.T) {
 		t.Errorf("%d objects, want two shards and the manifest last", len(p.Objects))
 	}
 	head := p.Objects[2].Data[:manifestHead]
-	if got := hex.EncodeToString(head); got != "534e334401"+"00000000000504d2"+"0000000000008000" {
+	if got := hex.EncodeToString(head[:17]); got != "534e334402"+"00000100"+"00000001"+"00000001" {
 		t.Errorf("manifest starts %s", got)
 	}
 }
 
 func TestPackObjects(t *testing.T) {
-	p := packed(t, toyCorpus(MaxShard+PageSize+7, MaxShard))
+	p := packed(t, toyCorpus(shardBytes+bytePage+7, 100))
 	if len(p.Objects) != 4 {
 		t.Fatalf("%d objects, want 3 shards and a manifest", len(p.Objects))
 	}
@@ -61,31 +60,68 @@ func TestPackObjects(t *testing.T) {
 	}
 }
 
+// smallManifest is a manifest with two shards of each split.
+func smallManifest() *Manifest {
+	m := &Manifest{Vocab: 50_257, Provenance: Provenance{Tokenizer: strings.Repeat("ab", 32), BOS: None, EOS: 50_256, HeldOut: 100, Sources: []Source{
+		{Name: "pile", Licence: "ODC-By", Documents: [splits]uint64{3, 1}, Bytes: [splits]uint64{99, 9}, Tokens: [splits]uint64{17, 5}},
+		{Name: "pile", Licence: "MIT", Tokens: [splits]uint64{3, 2}, Duplicates: 1, Empty: 2, Bad: 3}}}}
+	for i := range byte(2) {
+		m.Shards[Train] = append(m.Shards[Train], Shard{10, chain.Hash{1, i}, chain.Hash{2, i}})
+		m.Shards[HeldOut] = append(m.Shards[HeldOut], Shard{3 + uint32(i), chain.Hash{3, i}, chain.Hash{4, i}})
+	}
+	return m
+}
+
 func TestParseManifestRefuses(t *testing.T) {
-	good := packed(t, toyCorpus(3*PageSize, 100)).Objects[2].Data
-	if _, err := ParseManifest(good); err != nil {
+	good := smallManifest().Encode()
+	if m, err := ParseManifest(good); err != nil || !bytes.Equal(m.Encode(), good) {
 		t.Fatal(err)
 	}
-	lengths := func(train, held uint64) func([]byte) []byte {
+	field := func(i int, v uint32) func([]byte) []byte {
+		return func(b []byte) []byte { binary.BigEndian.PutUint32(b[5+4*i:], v); return b }
+	}
+	changed := func(f func(m *Manifest)) func([]byte) []byte {
+		return func([]byte) []byte { m := smallManifest(); f(m); return m.Encode() }
+	}
+	text := func(old, new string) func([]byte) []byte {
 		return func(b []byte) []byte {
-			binary.BigEndian.PutUint64(b[5:], train)
-			binary.BigEndian.PutUint64(b[13:], held)
+			if !bytes.Contains(b, []byte(old)) {
+				t.Fatalf("no %q in the manifest", old)
+			}
+			b = bytes.Replace(b, []byte(old), []byte(new), 1)
+			binary.BigEndian.PutUint32(b[17:], uint32(len(b)-manifestHead-4*shardEntry))
 			return b
 		}
 	}
 	for name, change := range map[string]func([]byte) []byte{
-		"empty":           func([]byte) []byte { return nil },
-		"head only":       func(b []byte) []byte { return b[:manifestHead] },
-		"magic":           func(b []byte) []byte { b[0]++; return b },
-		"version":         func(b []byte) []byte { b[4]++; return b },
-		"truncated":       func(b []byte) []byte { return b[:len(b)-1] },
-		"trailing":        func(b []byte) []byte { return append(b, 0) },
-		"no train":        func([]byte) []byte { return emptySplit(0, 100) },
-		"no held-out":     func([]byte) []byte { return emptySplit(100, 0) },
-		"one page more":   lengths(3*PageSize+1, 100),
-		"one page less":   lengths(2*PageSize, 100),
-		"beyond use":      lengths(1<<63, 100),
-		"bigger than cap": lengths(1<<39, 1<<39),
+		"empty":             func([]byte) []byte { return nil },
+		"head only":         func(b []byte) []byte { return b[:manifestHead] },
+		"magic":             func(b []byte) []byte { b[0]++; return b },
+		"truncated":         func(b []byte) []byte { return b[:len(b)-1] },
+		"trailing":          func(b []byte) []byte { return append(b, 0) },
+		"no vocabulary":     field(0, 1),
+		"a huge vocabulary": field(0, 1<<31),
+		"a shard more":      field(1, 3),
+		"a shard less":      field(2, 1),
+		"shards beyond cap": field(1, 1<<31),
+		"text beyond cap":   field(3, maxProvenance+1),
+		"an empty shard":    changed(func(m *Manifest) { m.Shards[Train][0].Tokens = 0 }),
+		"a full shard":      changed(func(m *Manifest) { m.Shards[Train][0].Tokens = uint32(ShardTokens(2)) + 1 }),
+		"other tokens":      changed(func(m *Manifest) { m.Shards[Train][0].Tokens++ }),
+		"tokens overflow":   changed(func(m *Manifest) { m.Provenance.Sources[0].Tokens[0] = 1<<64 - 1 }),
+		"tokenizer":         changed(func(m *Manifest) { m.Provenance.Tokenizer = "llama" }),
+		"tokenizer in caps": changed(func(m *Manifest) { m.Provenance.Tokenizer = strings.Repeat("AB", 32) }),
+		"EOS":               changed(func(m *Manifest) { m.Provenance.EOS = m.Vocab }),
+		"BOS":               changed(func(m *Manifest) { m.Provenance.BOS = -2 }),
+		"no source":         changed(func(m *Manifest) { *m = Manifest{Vocab: 300, Provenance: Provenance{Tokenizer: "bytes"}} }),
+		"a source twice":    changed(func(m *Manifest) { m.Provenance.Sources[1].Licence = "ODC-By" }),
+		"a control sign":    changed(func(m *Manifest) { m.Provenance.Sources[1].Name = "\x1b[2J" }),
+		"a long licence":    changed(func(m *Manifest) { m.Provenance.Sources[1].Licence = strings.Repeat("x", maxWord+1) }),
+		"unknown field":     text(`{"tokenizer"`, `{"x":1,"tokenizer"`),
+		"another spelling":  text(`"bos":-1`, `"bos": -1`),
+		"field twice":       text(`"bos":-1`, `"bos":-1,"bos":-1`),
+		"more JSON":         text(`]}`, `]}{}`),
+		"not JSON":          text(`{"tokenizer"`, `"tokenizer"`),
 	} {
 		if _, err := ParseManifest(change(bytes.Clone(good))); !errors.Is(err, ErrManifest) {
 			t.Errorf("%s: %v, want ErrManifest", name, err)
@@ -93,27 +129,18 @@ func TestParseManifestRefuses(t *testing.T) {
 	}
 }
 
-// emptySplit is a manifest that would be right if a split could be empty.
-func emptySplit(train, held uint64) []byte {
-	return (&Manifest{Lengths: [2]uint64{train, held}, Pages: make([]chain.Hash, 1), Shards: make([]chain.Hash, 1)}).Encode()
-}
-
-// The head decides how much is read next: it must not ask for more than the cap.
-func TestManifestHeadCap(t *testing.T) {
-	b := packed(t, toyCorpus(100, 100)).Objects[2].Data[:manifestHead]
-	if _, size, err := parseHead(b); err != nil || size != manifestHead+4*32 {
-		t.Errorf("size %d, %v", size, err)
-	}
-	binary.BigEndian.PutUint64(b[5:], 64<<30)
-	if _, _, err := parseHead(b); !errors.Is(err, ErrManifest) {
-		t.Errorf("64 GiB of text: %v", err)
+// A manifest of the format before is refused with advice, not as nonsense.
+func TestOldManifest(t *testing.T) {
+	old := append([]byte("SN3D\x01"), make([]byte, 16+4*32)...)
+	if _, err := ParseManifest(old); !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "sn3 data pack") {
+		t.Errorf("%v", err)
 	}
 }
 
 func FuzzParseManifest(f *testing.F) {
-	f.Add(packed(f, toyCorpus(3*PageSize, 100)).Objects[2].Data)
-	f.Add(packed(f, toyCorpus(1, 1)).Objects[2].Data)
-	f.Add([]byte(manifestMagic + "\x01"))
+	f.Add(packed(f, toyCorpus(3*bytePage, 100)).Objects[2].Data)
+	f.Add(smallManifest().Encode())
+	f.Add([]byte(manifestMagic + "\x02"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := ParseManifest(b)
 		if err != nil {
@@ -122,37 +149,10 @@ func FuzzParseManifest(f *testing.F) {
 		if !bytes.Equal(m.Encode(), b) {
 			t.Fatal("not canonical")
 		}
-		if n := m.NumPages(Train) + m.NumPages(HeldOut); n != len(m.Pages) || n < 2 {
-			t.Fatalf("%d pages, lengths make %d", len(m.Pages), n)
+		if err := m.Check(); err != nil {
+			t.Fatal(err)
 		}
-	})
-}
-
-// Pages tile the shards: each byte of each split is in exactly one page, at the place that place says.
-func TestPlaceTiles(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		m := &Manifest{Lengths: [2]uint64{rapid.Uint64Range(1, 3*MaxShard).Draw(t, "train"), rapid.Uint64Range(1, 3*MaxShard).Draw(t, "held")}}
-		p, shard := 0, 0
-		for s := range splits {
-			var off, sum int64
-			for range m.NumPages(s) {
-				gotShard, gotOff, n := m.place(p)
-				if off == MaxShard {
-					shard, off = shard+1, 0
-				}
-				if gotShard != shard || gotOff != off || n < 1 || n > PageSize {
-					t.Fatalf("page %d is at shard %d, %d+%d; want shard %d, %d", p, gotShard, gotOff, n, shard, off)
-				}
-				p, off, sum = p+1, off+n, sum+n
-			}
-			if uint64(sum) != m.Lengths[s] {
-				t.Fatalf("pages of %v hold %d of %d bytes", s, sum, m.Lengths[s])
-			}
-			shard++
-		}
-		if shard != m.numShards(Train)+m.numShards(HeldOut) {
-			t.Fatalf("%d shards", shard)
-		}
+		m.Root()
 	})
 }
 
@@ -179,28 +179,30 @@ func TestMerkleTwin(t *testing.T) {
 }
 
 func TestRootBindsEverything(t *testing.T) {
-	m, err := ParseManifest(packed(t, toyCorpus(3*PageSize, 2*PageSize)).Objects[2].Data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := map[chain.Hash]string{m.Root(): "unchanged"}
-	check := func(what string, c Manifest) {
-		if old, ok := seen[c.Root()]; ok {
+	seen := map[chain.Hash]string{smallManifest().Root(): "unchanged"}
+	check := func(what string, change func(m *Manifest)) {
+		m := smallManifest()
+		change(m)
+		if old, ok := seen[m.Root()]; ok {
 			t.Errorf("%s has the root of %s", what, old)
 		}
-		seen[c.Root()] = what
+		seen[m.Root()] = what
 	}
-	for i := range m.Pages {
-		c := *m
-		c.Pages = append([]chain.Hash(nil), m.Pages...)
-		c.Pages[i][7] ^= 1
-		check("another page", c)
+	check("another page", func(m *Manifest) { m.Shards[Train][1].Root[7] ^= 1 })
+	check("other tokens", func(m *Manifest) { m.Shards[HeldOut][1].Tokens++ })
+	check("tokens moved to the next shard", func(m *Manifest) { m.Shards[Train][0].Tokens++; m.Shards[Train][1].Tokens-- })
+	check("swapped shards", func(m *Manifest) {
+		m.Shards[Train][0], m.Shards[Train][1] = m.Shards[Train][1], m.Shards[Train][0]
+	})
+	check("a shard moved to held-out", func(m *Manifest) {
+		m.Shards[HeldOut] = append(m.Shards[Train][1:2:2], m.Shards[HeldOut]...)
+		m.Shards[Train] = m.Shards[Train][:1]
+	})
+	check("another vocabulary", func(m *Manifest) { m.Vocab++ })
+	check("nothing", func(m *Manifest) { m.Shards = [splits][]Shard{} })
+	m := smallManifest()
+	m.Provenance.Sources[0].Licence = "CC0"
+	if m.Root() != smallManifest().Root() {
+		t.Error("the root depends on words")
 	}
-	c := *m
-	c.Pages = append([]chain.Hash(nil), m.Pages...)
-	c.Pages[0], c.Pages[1] = c.Pages[1], c.Pages[0]
-	check("swapped pages", c)
-	c = *m
-	c.Lengths = [2]uint64{2 * PageSize, 3 * PageSize}
-	check("a page moved from train to held-out", c)
 }

@@ -41,7 +41,7 @@ func packed(t testing.TB, c *Corpus) *Packed {
 
 func open(t testing.TB, r Ranger, spec chain.DatasetSpec, cache string, seq int) *Dataset {
 	t.Helper()
-	d, err := Open(context.Background(), r, spec, cache, seq)
+	d, err := Open(context.Background(), From(r), spec, ReadOptions{Seq: seq, Cache: cache})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -155,7 +155,7 @@ func (l *lab) openText(ctx context.Context, dir string, heldOut int) error {
 	if err != nil {
 		return err
 	}
-	if l.data, err = data.Open(ctx, packed, packed.Spec, "", l.cfg.Seq); err != nil {
+	if l.data, err = data.Open(ctx, data.From(packed), packed.Spec, data.ReadOptions{Seq: l.cfg.Seq, Vocab: l.cfg.Vocab}); err != nil {
 		return err
 	}
 	heldOut = int(min(uint64(heldOut), l.data.Samples(data.HeldOut)))

@@ -31,7 +31,7 @@ func (n *network) lossInto(ctx context.Context, s *Summary, srv *netdir.Servers)
 	if err != nil {
 		return err
 	}
-	d, err := data.Open(ctx, b, n.run.Dataset, "", n.run.Model.Seq)
+	d, err := data.Open(ctx, data.From(b), n.run.Dataset, data.ReadOptions{Seq: n.run.Model.Seq, Vocab: n.run.Model.Vocab})
 	if err != nil {
 		return err
 	}

@@ -97,9 +97,8 @@ func inspect(b []byte, path, modelName string) (what string, v any, err error) {
 	if what, v, err := inspectJSON(b, path); !errors.Is(err, errUnknown) {
 		return what, v, err
 	}
-	if hash := sum(b).String(); filepath.Base(path) == hash { // pages are plain text: only the name tells
-		return "shard of a dataset", fields{"sha256": hash, "bytes": len(b), "pages": (len(b) + data.PageSize - 1) / data.PageSize,
-			"text": proc.Printable(string(b[:min(len(b), 200)]))}, nil
+	if hash := sum(b).String(); filepath.Base(path) == hash { // tokens have no mark: only the name tells
+		return "shard of a dataset", fields{"sha256": hash, "bytes": len(b), "text": proc.Printable(string(b[:min(len(b), 200)]))}, nil
 	}
 	return "", nil, errUnknown
 }
@@ -140,7 +139,8 @@ func showDataset(b []byte, _ string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fields{"root": m.Root(), "sha256": sum(b), "pages": len(m.Pages), "shards": m.Shards, "bytes_to_train_on": m.Lengths[data.Train], "bytes_held_out": m.Lengths[data.HeldOut]}, nil
+	return fields{"root": m.Root(), "sha256": sum(b), "vocab": m.Vocab, "bytes_per_token": m.Width(), "shards": m.Shards,
+		"tokens_to_train_on": m.Tokens(data.Train), "tokens_held_out": m.Tokens(data.HeldOut), "provenance": m.Provenance}, nil
 }
 
 // body is what stands before the SHA-256 that ends a file, at least n bytes long.

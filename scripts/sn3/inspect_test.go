@@ -157,7 +157,7 @@ func (w *workshop) published() {
 		if strings.HasSuffix(o.Key, packed.Spec.Manifest.String()) {
 			w.add(o.Key, o.Data, "manifest of a dataset", packed.Spec.Root.String())
 		} else {
-			w.add(o.Key, o.Data, "shard of a dataset", `"pages"`)
+			w.add(o.Key, o.Data, "shard of a dataset", `"text"`)
 		}
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"sn3/internal/proc"
 	"sn3/model"
 	"sn3/model/cpu"
-	"sn3/model/data"
 	"sn3/model/tokenizer"
 )
 
@@ -119,11 +118,7 @@ func (s *source) heldOut(ctx context.Context, n *network, samples int) ([]model.
 	if !sameTokenizer(n.run.Tokenizer, s.tok) {
 		return nil, proc.Refused(fmt.Errorf("the network's text is in tokens of %s, the folder's tokenizer.json is %s; measure on --text FILE", n.run.Tokenizer, s.tok.Name()))
 	}
-	b, err := n.bucket(n.run.Dataset.Locator)
-	if err != nil {
-		return nil, err
-	}
-	d, err := data.Open(ctx, b, n.run.Dataset, "", seq)
+	d, err := n.dataset(ctx, seq)
 	if err != nil {
 		return nil, err
 	}

@@ -2,18 +2,11 @@ package data
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 
 	"sn3/chain"
 )
-
-// Object is something to upload to the data bucket.
-type Object struct {
-	Key  string
-	Data []byte
-}
 
 // Packed is a dataset as objects. It is also a Ranger, so a dataset can be opened without a bucket.
 type Packed struct {
@@ -23,37 +16,31 @@ type Packed struct {
 	Spec chain.DatasetSpec
 }
 
-// Pack cuts a corpus into pages, shards and a manifest. The shards alias the corpus.
+// Pack cuts a corpus, whose tokens are its bytes, into shards and a manifest.
 func Pack(c *Corpus) (*Packed, error) {
 	if len(c.Train) == 0 || len(c.HeldOut) == 0 {
 		return nil, fmt.Errorf("pack dataset: %d bytes to train on and %d held out; both must hold text", len(c.Train), len(c.HeldOut))
 	}
 	p := &Packed{}
-	m := &Manifest{Lengths: [2]uint64{uint64(len(c.Train)), uint64(len(c.HeldOut))}}
-	for _, text := range [][]byte{c.Train, c.HeldOut} {
-		for rest := text; len(rest) > 0; {
-			n := min(PageSize, len(rest))
-			m.Pages = append(m.Pages, leafHash(rest[:n]))
-			rest = rest[n:]
-		}
-		for rest := text; len(rest) > 0; {
-			n := min(MaxShard, len(rest))
-			m.Shards = append(m.Shards, p.add(rest[:n]))
-			rest = rest[n:]
-		}
+	b, err := NewBuilder(1<<8, func(sum chain.Hash, object []byte) error {
+		p.Objects = append(p.Objects, Object{Key(sum), object})
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	b := m.Encode()
-	if len(b) > MaxManifest {
-		return nil, fmt.Errorf("pack dataset: %d bytes of text are more than one manifest can list", len(c.Train)+len(c.HeldOut))
+	source := Source{Documents: [splits]uint64{uint64(c.Report.TrainFiles), uint64(c.Report.HeldFiles)}}
+	for s, text := range [splits][]byte{c.Train, c.HeldOut} {
+		if err := b.Append(Split(s), text); err != nil {
+			return nil, err
+		}
+		source.Bytes[s], source.Tokens[s] = uint64(len(text)), uint64(len(text))
 	}
-	p.Spec = chain.DatasetSpec{Manifest: p.add(b), Root: m.Root()}
+	_, p.Spec, err = b.Finish(Provenance{Tokenizer: ByteTokenizer, BOS: None, EOS: 0, Sources: []Source{source}})
+	if err != nil {
+		return nil, fmt.Errorf("pack dataset: %w", err)
+	}
 	return p, nil
-}
-
-func (p *Packed) add(b []byte) chain.Hash {
-	sum := chain.Hash(sha256.Sum256(b))
-	p.Objects = append(p.Objects, Object{Key(sum), b})
-	return sum
 }
 
 // Size is the number of bytes to upload.
@@ -63,9 +50,6 @@ func (p *Packed) Size() (n int64) {
 	}
 	return n
 }
-
-// Key is the name of the object with the given SHA-256.
-func Key(sum chain.Hash) string { return "data/" + sum.String() }
 
 var errNoObject = errors.New("no such object")
 
