@@ -54,12 +54,12 @@ func serve(t *testing.T, name string, change func(*chain.Run)) (addr string) {
 func start(t *testing.T, addr string, flags ...string) (dir string, err error) {
 	t.Helper()
 	home := t.TempDir()
-	key, _, err := local.NewWallet(home, "me", "secret", true)
+	key, _, err := local.NewWallet(home, "me", "0123456789", true)
 	if err != nil {
 		t.Fatal(err)
 	}
 	secret := filepath.Join(home, "secret")
-	if err := os.WriteFile(secret, []byte("secret\n"), 0o600); err != nil {
+	if err := os.WriteFile(secret, []byte("0123456789\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	dir = filepath.Join(home, "node")
