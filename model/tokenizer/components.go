@@ -32,10 +32,16 @@ func kindOf(where string, raw json.RawMessage) (string, error) {
 	return c.Type, nil
 }
 
+// maxDepth bounds sequences in sequences; each level is scanned again by the one below it.
+const maxDepth = 8
+
 // normalizer reports whether the file asks for NFC.
-func normalizer(raw json.RawMessage) (nfc bool, err error) {
+func normalizer(raw json.RawMessage, depth int) (nfc bool, err error) {
 	if absent(raw) {
 		return false, nil
+	}
+	if depth > maxDepth {
+		return false, unsupported("normalizer.Sequence nested deeper than", maxDepth)
 	}
 	kind, err := kindOf("normalizer", raw)
 	if err != nil {
@@ -52,7 +58,7 @@ func normalizer(raw json.RawMessage) (nfc bool, err error) {
 			return false, err
 		}
 		for _, n := range s.Normalizers {
-			one, err := normalizer(n)
+			one, err := normalizer(n, depth+1)
 			if err != nil {
 				return false, err
 			}
@@ -66,7 +72,7 @@ func normalizer(raw json.RawMessage) (nfc bool, err error) {
 // preTokenizer is the chain of splitters of the file. ByteLevel stands last: after it the text is in another alphabet.
 func preTokenizer(raw json.RawMessage) ([]splitter, error) {
 	var flat []json.RawMessage
-	if err := flatten(raw, &flat); err != nil {
+	if err := flatten(raw, &flat, 0); err != nil {
 		return nil, err
 	}
 	var steps []splitter
@@ -105,9 +111,12 @@ func preTokenizer(raw json.RawMessage) ([]splitter, error) {
 }
 
 // flatten appends the components of nested sequences to out.
-func flatten(raw json.RawMessage, out *[]json.RawMessage) error {
+func flatten(raw json.RawMessage, out *[]json.RawMessage, depth int) error {
 	if absent(raw) {
 		return nil
+	}
+	if depth > maxDepth {
+		return unsupported("pre_tokenizer.Sequence nested deeper than", maxDepth)
 	}
 	kind, err := kindOf("pre_tokenizer", raw)
 	if err != nil {
@@ -124,7 +133,7 @@ func flatten(raw json.RawMessage, out *[]json.RawMessage) error {
 		return err
 	}
 	for _, p := range s.Parts {
-		if err := flatten(p, out); err != nil {
+		if err := flatten(p, out, depth+1); err != nil {
 			return err
 		}
 	}
@@ -140,9 +149,12 @@ func splitStep(raw json.RawMessage) (splitter, error) {
 	if err := object("pre_tokenizer.Split", raw, &s, "type", "pattern", "behavior", "invert"); err != nil {
 		return nil, err
 	}
-	step, ok := patterns[s.Pattern["Regex"]]
-	if !ok || len(s.Pattern) != 1 {
+	if len(s.Pattern) != 1 || s.Pattern["Regex"] == "" {
 		return nil, unsupported("pre_tokenizer.Split.pattern", s.Pattern)
+	}
+	step, ok := patterns[s.Pattern["Regex"]]
+	if !ok {
+		return nil, unsupported("pre_tokenizer.Split.pattern.Regex", s.Pattern["Regex"])
 	}
 	// all patterns match every character, so nothing stands between the matches
 	if s.Behavior != "Isolated" && !(s.Behavior == "Removed" && s.Invert) {
@@ -190,7 +202,7 @@ func decoder(raw json.RawMessage) error {
 	if kind != "ByteLevel" {
 		return unsupported("decoder", kind)
 	}
-	return nil
+	return object("decoder.ByteLevel", raw, &struct{}{}, "type", "add_prefix_space", "trim_offsets", "use_regex")
 }
 
 // addedTokens reads the added tokens into the matchers and the vocabulary.
@@ -249,9 +261,12 @@ func (t *bpe) addedToken(raw json.RawMessage) (added, error) {
 }
 
 // template finds what the post-processor puts around a text: at most one token on each side.
-func (t *bpe) template(raw json.RawMessage) error {
+func (t *bpe) template(raw json.RawMessage, depth int) error {
 	if absent(raw) {
 		return nil
+	}
+	if depth > maxDepth {
+		return unsupported("post_processor.Sequence nested deeper than", maxDepth)
 	}
 	kind, err := kindOf("post_processor", raw)
 	if err != nil {
@@ -268,7 +283,7 @@ func (t *bpe) template(raw json.RawMessage) error {
 			return err
 		}
 		for _, p := range s.Processors {
-			if err := t.template(p); err != nil {
+			if err := t.template(p, depth+1); err != nil {
 				return err
 			}
 		}

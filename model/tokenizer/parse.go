@@ -70,7 +70,7 @@ func parse(file []byte) (*bpe, error) {
 	}
 	t := &bpe{name: hash(file), files: map[string][]byte{tokenizerFile: file}, seed: maphash.MakeSeed(), special: map[int32]bool{}, bos: -1, eos: -1}
 	var err error
-	if t.nfc, err = normalizer(f.Normalizer); err != nil {
+	if t.nfc, err = normalizer(f.Normalizer, 0); err != nil {
 		return nil, err
 	}
 	if t.steps, err = preTokenizer(f.PreTokenizer); err != nil {
@@ -90,7 +90,7 @@ func parse(file []byte) (*bpe, error) {
 	if err := t.table(vocab); err != nil {
 		return nil, err
 	}
-	if err := t.template(f.PostProcessor); err != nil {
+	if err := t.template(f.PostProcessor, 0); err != nil {
 		return nil, err
 	}
 	t.eosByName(tokens)
@@ -148,6 +148,9 @@ func (t *bpe) model(raw json.RawMessage) (map[string]int32, error) {
 		IgnoreMerges bool             `json:"ignore_merges"`
 		Vocab        map[string]int32 `json:"vocab"`
 		Merges       []mergeRule      `json:"merges"`
+	}
+	if absent(raw) {
+		return nil, fmt.Errorf("parse tokenizer.json: model missing")
 	}
 	var kind struct {
 		Type *string `json:"type"`

@@ -62,7 +62,7 @@ func (e *UnsupportedError) Error() string {
 
 // unsupported makes an UnsupportedError; value is cut so that a hostile file cannot flood a terminal.
 func unsupported(component string, value any) error {
-	s := fmt.Sprintf("%q", fmt.Sprint(value))
+	s := fmt.Sprintf("%+q", fmt.Sprint(value))
 	if len(s) > 200 {
 		s = s[:200] + `..."`
 	}

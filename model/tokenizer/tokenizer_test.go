@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -43,6 +44,19 @@ func TestVocabularyFile(t *testing.T) {
 	}
 	if len(f.Model.Vocab) != 256 || f.Model.Vocab["A"] != 65 || f.Model.Vocab["Ġ"] != ' ' || f.Model.Vocab["Ċ"] != '\n' || f.Model.Vocab["Ń"] != 173 {
 		t.Fatalf("%d entries; A %d, space %d, newline %d", len(f.Model.Vocab), f.Model.Vocab["A"], f.Model.Vocab["Ġ"], f.Model.Vocab["Ċ"])
+	}
+}
+
+// The file is one that this package reads itself, with the same ids.
+func TestVocabularyFileIsRead(t *testing.T) {
+	tok, _ := New("bytes")
+	again, err := Parse(tok.Files()["tokenizer.json"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := []byte("it's\x00\xff\n  字 12345")
+	if got := again.Encode(nil, text); !slices.Equal(got, tok.Encode(nil, text)) || again.Vocab() != 256 {
+		t.Errorf("%v, %d ids", got, again.Vocab())
 	}
 }
 
