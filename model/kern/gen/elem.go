@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"log"
 	"math"
 	"regexp"
 	"slices"
@@ -151,14 +150,14 @@ func (w *writer) ins(text string) {
 		if args := strings.Split(rest, ", "); !w.expand(op, args) {
 			line = vReg.ReplaceAllStringFunc(line, func(s string) string {
 				if i, _ := strconv.Atoi(s[1:]); i >= w.free {
-					log.Fatalf("%s: %s is taken", w.name, s)
+					fail("%s: %s is taken", w.name, s)
 				}
 				return w.reg + s[1:]
 			})
 			line = aReg.ReplaceAllString(line, w.acc(w.copy))
 			p("\t%s", named.ReplaceAllStringFunc(line, func(s string) string {
 				if w.vec[s[1:]] == "" {
-					log.Fatalf("%s: no operand %s", w.name, s)
+					fail("%s: no operand %s", w.name, s)
 				}
 				return w.vec[s[1:]]
 			}))
@@ -171,7 +170,7 @@ func (w *writer) acc(i int) string { return fmt.Sprintf("%s%d", w.reg, 8+i) }
 // at is where the values of this copy lie behind a pointer.
 func (w *writer) at(ptr string) string {
 	if w.ptr[ptr] == "" {
-		log.Fatalf("%s: no pointer %s", w.name, ptr)
+		fail("%s: no pointer %s", w.name, ptr)
 	}
 	return fmt.Sprintf("%d(%s)(AX*%d)", w.copy*w.lanes*w.width[ptr], w.ptr[ptr], w.width[ptr])
 }
@@ -243,7 +242,7 @@ func (w *writer) arguments(load bool) int {
 	w.free = next + 1
 	if w.result != "" {
 		if w.free < 8+w.unroll {
-			log.Fatalf("%s: arguments and accumulators overlap", w.name)
+			fail("%s: arguments and accumulators overlap", w.name)
 		}
 		w.free = 8
 		off = (off+7)&^7 + 4

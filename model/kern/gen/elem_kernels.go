@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"go/format"
-	"log"
 	"os"
 	"strings"
 )
@@ -232,7 +231,7 @@ func writeGo(name, tag string, body func()) {
 		err = os.WriteFile(name, text, 0o644)
 	}
 	if err != nil {
-		log.Fatal(err)
+		fail("write %s: %v", name, err)
 	}
 }
 

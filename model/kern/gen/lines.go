@@ -1,5 +1,10 @@
 package main
 
+import (
+	"fmt"
+	"os"
+)
+
 // fn begins a function whose arguments and result take size bytes.
 func fn(name, sig string, size int) {
 	p("// func %s(%s)\nTEXT ·%s(SB), NOSPLIT, $0-%d", name, sig, name, size)
@@ -16,3 +21,9 @@ func loop(step int, body func(), regs ...string) {
 }
 
 func end() { p("\tVZEROUPPER\n\tRET\n") }
+
+// fail ends the generator: a kernel is described wrongly, or its file cannot be written.
+func fail(f string, a ...any) {
+	fmt.Fprintf(os.Stderr, f+"\n", a...)
+	os.Exit(1)
+}
