@@ -32,6 +32,7 @@ type goldenCase struct {
 		NoDecay1D   bool      `json:"no_decay_1d"`
 		Clip        *float64  `json:"clip"`
 		Losses      []float64 `json:"losses_float64"`
+		Norms       []float64 `json:"grad_norms_float64"`
 	} `json:"adamw"`
 }
 
@@ -83,10 +84,9 @@ func l2(a []float32, b []float32) float64 {
 }
 
 func TestGoldenLlama(t *testing.T) {
-	dir := golden.Dir(t, "llama")
 	for _, name := range []string{"mha", "gqa-tied", "mqa-headdim", "ignore-index", "hf-init", "llama3-rope", "legacy-llama1", "legacy-llama3", "long", "sharded", "bf16-weights"} {
 		for _, kernels := range []string{"", "portable"} {
-			t.Run(name+"/"+kernels, func(t *testing.T) { checkGolden(t, filepath.Join(dir, name), kernels) })
+			t.Run(name+"/"+kernels, func(t *testing.T) { checkGolden(t, golden.Case(t, "llama", name, "expected.safetensors"), kernels) })
 		}
 	}
 }
@@ -113,9 +113,10 @@ func checkGolden(t *testing.T, dir, kernels string) {
 	if err := want.Read("logits", 0, wantLogits); err != nil {
 		t.Fatal(err)
 	}
-	if d := l2(logits, wantLogits); d > 1e-5 {
+	if d := max(l2(logits, wantLogits), largest(logits, wantLogits)); d > 1e-5 {
 		t.Errorf("logits differ by %.2g", d)
 	}
+	checkInside(t, c, w, want, b, kernels)
 	tr := goldenTrainer(t, c, g, kernels)
 	if err := tr.Reset(ctx, w); err != nil {
 		t.Fatal(err)
@@ -132,8 +133,9 @@ func checkGolden(t *testing.T, dir, kernels string) {
 		if err := want.Read("grad."+x.Name, 0, e); err != nil {
 			t.Fatal(err)
 		}
-		if d := l2(grad[x.Off:x.Off+x.Len()], e); d > 2e-5 {
-			t.Errorf("gradient of %s differs by %.2g", x.Name, d)
+		got := grad[x.Off : x.Off+x.Len()]
+		if d, most := l2(got, e), largest(got, e); d > 2e-5 || most > 5e-5 {
+			t.Errorf("gradient of %s differs by %.2g, an element by %.2g", x.Name, d, most)
 		}
 	}
 	if d := math.Abs(tr.GradNorm()/g.GradNorm - 1); d > 1e-5 {
@@ -159,7 +161,13 @@ func goldenTrainer(t *testing.T, c model.Config, g goldenCase, kernels string) *
 }
 
 func checkSteps(t *testing.T, tr *Trainer, g goldenCase, want *hf.File, b model.Batch) {
+	if len(g.AdamW.Losses) != g.AdamW.Steps || len(g.AdamW.Norms) != g.AdamW.Steps {
+		t.Fatalf("%d losses and %d norms of %d steps", len(g.AdamW.Losses), len(g.AdamW.Norms), g.AdamW.Steps)
+	}
 	for i, l := range g.AdamW.Losses {
+		if _, _, err := tr.LossGrad(b); err != nil || math.Abs(tr.GradNorm()/g.AdamW.Norms[i]-1) > 1e-5 {
+			t.Errorf("step %d: gradient norm %v, want %v (%v)", i, tr.GradNorm(), g.AdamW.Norms[i], err)
+		}
 		rep, err := tr.Train(context.Background(), endless{b}, model.Budget{First: uint64(i), Steps: 1})
 		if err != nil {
 			t.Fatal(err)
@@ -178,5 +186,10 @@ func checkSteps(t *testing.T, tr *Trainer, g goldenCase, want *hf.File, b model.
 	}
 	if d := l2(got, exp); d > 1e-4 {
 		t.Errorf("parameters after %d steps differ by %.2g", len(g.AdamW.Losses), d)
+	}
+	for i := range got {
+		if d := math.Abs(float64(got[i] - exp[i])); d > 2*g.AdamW.LR*float64(g.AdamW.Steps) {
+			t.Fatalf("parameter %d after %d steps differs by %.2g", i, g.AdamW.Steps, d)
+		}
 	}
 }

@@ -66,7 +66,7 @@ func (g *goldenTrain) batch(stream []int32, step int) model.Batch {
 }
 
 func TestGoldenTrain(t *testing.T) {
-	dir := filepath.Join(golden.Dir(t, "llama"), "train")
+	dir := golden.Case(t, "llama", "train", "expected.safetensors")
 	raw, err := os.ReadFile(filepath.Join(dir, "case.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -118,5 +118,11 @@ func (g *goldenTrain) run(t *testing.T, dir, kernels string, stream []int32) {
 	}
 	if t.Logf("200 steps: losses within %.1e", worst); worst > 2e-5 {
 		t.Errorf("a loss is off by %.2g", worst)
+	}
+	_, want := readCase(t, dir)
+	for _, x := range tr.net.layout.Tensors() { // float32 torch is within 3.7e-6
+		if d := l2(tr.net.w.flat[x.Off:x.Off+x.Len()], expected(t, want, "final."+x.Name, x.Len())); d > 1e-4 {
+			t.Errorf("%s after %d steps differs by %.2g", x.Name, g.Steps, d)
+		}
 	}
 }

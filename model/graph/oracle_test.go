@@ -102,7 +102,7 @@ func exact(t *testing.T, c model.Config, w *model.Flat, b model.Batch) (loss flo
 // Loss, gradients and AdamW steps of the reference, which owes nothing to our own engine.
 func TestGraphGolden(t *testing.T) {
 	for _, name := range []string{"mha", "gqa-tied"} {
-		t.Run(name, func(t *testing.T) { checkGolden(t, filepath.Join(golden.Dir(t, "llama"), name)) })
+		t.Run(name, func(t *testing.T) { checkGolden(t, golden.Case(t, "llama", name, "expected.safetensors")) })
 	}
 }
 
