@@ -36,7 +36,7 @@ type param struct {
 	table     []string
 }
 
-// isa is a vector width. regs is the number of its last register that a description can use; the others hold constants or the mask.
+// isa is a vector width: the letter of its registers, the register that says which lanes of the rest are there, its macros.
 type isa struct {
 	suffix, reg string
 	lanes       int
@@ -148,12 +148,7 @@ func (w *writer) ins(text string) {
 		}
 		op, rest, _ := strings.Cut(line, " ")
 		if args := strings.Split(rest, ", "); !w.expand(op, args) {
-			line = vReg.ReplaceAllStringFunc(line, func(s string) string {
-				if i, _ := strconv.Atoi(s[1:]); i >= w.free {
-					fail("%s: %s is taken", w.name, s)
-				}
-				return w.reg + s[1:]
-			})
+			line = vReg.ReplaceAllStringFunc(line, func(s string) string { return w.reg + w.number(s) })
 			line = aReg.ReplaceAllString(line, w.acc(w.copy))
 			p("\t%s", named.ReplaceAllStringFunc(line, func(s string) string {
 				if w.vec[s[1:]] == "" {
@@ -163,6 +158,14 @@ func (w *writer) ins(text string) {
 			}))
 		}
 	}
+}
+
+// number is that of a description's register, which must be free.
+func (w *writer) number(v string) string {
+	if i, err := strconv.Atoi(v[1:]); err != nil || i >= w.free {
+		fail("%s: there is no register %s, or it is taken", w.name, v)
+	}
+	return v[1:]
 }
 
 func (w *writer) acc(i int) string { return fmt.Sprintf("%s%d", w.reg, 8+i) }

@@ -43,12 +43,12 @@ func (w *writer) expand(op string, args []string) bool {
 		case !w.rest:
 			w.ins("VPMOVZXWD " + w.at(args[0]) + ", " + args[1])
 		case short:
-			w.loadHalves(args[0], args[1][1:], args[2][1:])
+			w.loadHalves(args[0], w.number(args[1]), w.number(args[2]))
 		default:
 			w.ins("VPMOVZXWD.Z " + w.at(args[0]) + ", K1, " + args[1])
 		}
 	case "STH":
-		w.storeHalves(args[0][1:], args[1][1:], args[2])
+		w.storeHalves(w.number(args[0]), w.number(args[1]), args[2])
 	case "LIVE":
 		if w.rest && short {
 			w.ins("VANDPS " + w.mask + ", " + args[0] + ", " + args[0])
