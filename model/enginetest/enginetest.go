@@ -2,7 +2,9 @@
 // a graph or on a GPU. It knows no engine; what it compares with is a Llama in float64 of its own (reference.go).
 //
 // A trainer must also be a model.Gradienter and a model.Persister, a judge a model.Forwarder. A precision, micro-batches or
-// decoding may be missing; the engine then refuses them with model.ErrUnsupported and the suite skips what needs them.
+// decoding may be missing; the engine then refuses them with model.ErrUnsupported and the suite skips what needs them. An engine
+// that is a model.Sizer is held to it; if its memory is not Go's, its trainers and judges say what they hold by a method
+// Allocated() int64.
 package enginetest
 
 import (
@@ -170,7 +172,7 @@ func usual() model.Optimizer {
 
 // small is the shape of tests in which the shape does not matter: grouped heads, edge blocks, more than one chunk.
 func small() model.Config {
-	return model.Config{Vocab: 70, Width: 12, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 6, FFN: 10, Seq: 9, RopeTheta: 1e4, NormEps: 1e-5}
+	return model.Config{Vocab: 70, Width: 12, Layers: 1, Heads: 4, KVHeads: 2, HeadDim: 6, FFN: 10, Seq: 9, RopeTheta: 1e4, NormEps: 1e-5}
 }
 
 func weights(t tb, c model.Config, seed uint64) *model.Flat {
