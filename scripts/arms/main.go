@@ -45,7 +45,7 @@ func run(args []string) error {
 			&cli.StringFlag{Name: "arms", Value: strings.Join(armNames(), ","), Usage: "which, in this order"},
 			&cli.IntFlag{Name: "seeds", Value: 1, Usage: "runs of each arm, with seeds 1 to `N`"},
 			&cli.IntFlag{Name: "windows", Value: 67, Usage: "windows to train; the learning rate is planned for them, at least for 24"},
-			&cli.StringFlag{Name: "model", Value: "local", Usage: "preset: " + strings.Join(preset.Names(), " or ")},
+			&cli.StringFlag{Name: "model", Value: "local", Usage: "preset, " + strings.Join(preset.Local(), " or ") + ", or a file of one"},
 			&cli.IntFlag{Name: "miners", Value: 4, Usage: "miners"},
 			&cli.Float64Flag{Name: "alpha", Usage: "outer step size instead of the preset's"},
 			&cli.Float64Flag{Name: "lr", Usage: "inner learning rate instead of the preset's"},

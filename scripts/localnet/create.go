@@ -33,6 +33,7 @@ type config struct {
 	dir                         netdir.Dir
 	windows, miners, validators int
 	model, text, gap            string
+	preset                      *preset.Preset // that model names
 	seed                        uint64
 	noP2P                       bool
 	set                         map[string]bool // which flags were given
@@ -159,7 +160,7 @@ func create(ctx context.Context, c config) (set netdir.Settings, packed *data.Pa
 	if packed, err = data.Pack(corpus); err != nil {
 		return set, nil, err
 	}
-	run, err := preset.Run(c.model, c.windows)
+	run, err := c.preset.Run(c.windows)
 	if err != nil {
 		return set, nil, err
 	}
@@ -171,10 +172,11 @@ func create(ctx context.Context, c config) (set netdir.Settings, packed *data.Pa
 	if c.windows < 0 {
 		c.windows = plannedWindows(run.Schedule)
 	}
-	if run2, err := preset.Run(c.model, c.windows); err == nil {
-		run2.Schedule = run.Schedule
-		run = run2
+	measured := run.Schedule
+	if run, err = c.preset.Run(c.windows); err != nil {
+		return set, nil, err
 	}
+	run.Schedule = measured
 	set = netdir.Settings{Format: netdir.Format, Network: "local-" + randomHex(3), Model: c.model, Miners: c.miners, Validators: c.validators,
 		Seed: c.seed, Text: c.text, Gap: c.gap, Windows: c.windows, Speed: speed, BlockTimeMS: blockTime.Milliseconds()}
 	c.out.say("text", "%.1f MiB to train on, %.1f MiB held out", float64(len(corpus.Train))/(1<<20), float64(len(corpus.HeldOut))/(1<<20))

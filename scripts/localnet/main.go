@@ -35,7 +35,7 @@ func run(args []string) error {
 				&cli.IntFlag{Name: "windows", Value: -1, DefaultText: "five minutes' worth", Usage: "run `N` windows, or so many more; 0 = until Ctrl-C"},
 				&cli.IntFlag{Name: "miners", Value: 4, Usage: "start `N` miners"},
 				&cli.IntFlag{Name: "validators", Value: 2, Usage: "start `N` validators"},
-				&cli.StringFlag{Name: "model", Value: "local", Usage: "`PRESET`: " + strings.Join(preset.Names(), " or ")},
+				&cli.StringFlag{Name: "model", Value: "local", Usage: "`PRESET`: " + strings.Join(preset.Local(), " or ") + ", or a file such as ./mine.json (sn3 preset local > mine.json)"},
 				&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "`SEED` of the initial model"},
 				&cli.StringFlag{Name: "text", Usage: "`FOLDER` of text to train on (default: the Go standard library)"},
 				&cli.StringFlag{Name: "gap", Value: "auto", Usage: "what miners do until a window's model arrives, as `MODE`: auto, train or wait"},

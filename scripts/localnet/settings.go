@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"sn3/internal/plan"
 	"sn3/internal/preset"
 	"sn3/internal/proc"
 	"sn3/scripts/localnet/netdir"
@@ -45,8 +46,8 @@ func parse(c *cli.Context) (config, error) {
 	case c.String("dir") == "":
 		return bad("DIR is empty: want the network's folder")
 	}
-	if _, err := preset.Run(cfg.model, cfg.windows); err != nil {
-		return bad("MODEL=%s: %w", cfg.model, err)
+	if err := cfg.open(); err != nil {
+		return cfg, proc.Usage(err)
 	}
 	dir, err := filepath.Abs(c.String("dir"))
 	if err != nil {
@@ -60,6 +61,41 @@ func parse(c *cli.Context) (config, error) {
 		return cfg, fmt.Errorf("find text: %w", err)
 	}
 	return cfg, nil
+}
+
+// open reads the preset. Its name carries the content of a file, so that a changed one is noticed.
+func (c *config) open() (err error) {
+	asked := c.model
+	if filepath.Ext(asked) == ".json" || strings.ContainsRune(asked, filepath.Separator) {
+		if c.model, err = filepath.Abs(asked); err != nil {
+			return fmt.Errorf("find model preset: %w", err)
+		}
+	}
+	if c.preset, err = preset.Open(c.model); err != nil {
+		return fmt.Errorf("MODEL=%s: %w", asked, err)
+	}
+	c.model = c.preset.Name
+	if !c.preset.Bytes {
+		return fmt.Errorf("MODEL=%s: a network on this machine trains on bytes, this preset has another vocabulary; use one of %v, or a copy of one with its shape changed (sn3 preset NAME prints it)",
+			asked, preset.Local())
+	}
+	windows := c.windows
+	if windows < 0 { // five minutes' worth, at least so many
+		windows = preset.LeastWindows
+	}
+	if _, err := c.preset.Run(windows); err != nil {
+		return fmt.Errorf("MODEL=%s: %w", asked, err)
+	}
+	return nil
+}
+
+// feasible refuses a preset that no node on this machine could train, before anything is made.
+func (c config) feasible() error {
+	run, err := c.preset.Run(c.windows)
+	if err != nil {
+		return proc.Usage(err)
+	}
+	return fits(run, c, plan.Here(string(c.dir)))
 }
 
 // sameSettings refuses, by name, what was asked for and cannot change.

@@ -15,6 +15,7 @@ import (
 	"sn3/chain"
 	"sn3/chain/local"
 	"sn3/internal/node"
+	"sn3/internal/plan"
 	"sn3/internal/proc"
 	"sn3/model/data"
 	"sn3/scripts/localnet/netdir"
@@ -127,6 +128,9 @@ func prepare(ctx context.Context, cfg config) (*network, *data.Packed, error) {
 	var packed *data.Packed
 	switch {
 	case errors.Is(err, netdir.ErrNotOurs):
+		if err := cfg.feasible(); err != nil {
+			return nil, nil, err
+		}
 		if set, packed, err = create(ctx, cfg); err != nil {
 			return nil, nil, err
 		}
@@ -146,9 +150,6 @@ func prepare(ctx context.Context, cfg config) (*network, *data.Packed, error) {
 	}
 	if !n.old {
 		n.add = set.Windows
-	}
-	if note := crowded(set.Miners + set.Validators + 2); note != "" {
-		cfg.out.say("note", "%s", note)
 	}
 	n.set = set
 	if n.rt, err = cfg.dir.Runtime(); err != nil {
@@ -198,6 +199,9 @@ func (n *network) start(ctx context.Context, packed *data.Packed) error {
 	}
 	if n.sched, err = chain.NewSchedule(n.run.Schedule); err != nil {
 		return err
+	}
+	if note := crowded(n.run, n.set.Miners, n.set.Validators, plan.Here(string(n.dir))); note != "" {
+		n.out.say("note", "%s", note)
 	}
 	if err := n.span(ctx); err != nil {
 		return err

@@ -135,19 +135,6 @@ func TestSelected(t *testing.T) {
 	}
 }
 
-func TestShortage(t *testing.T) {
-	const info = "MemTotal:  8000000 kB\nMemAvailable:  2097152 kB\nSwapTotal: 0 kB\n"
-	if s := shortage(8, info); s != "" {
-		t.Errorf("8 processes in 2 GiB: %s", s)
-	}
-	if s := shortage(24, info); !strings.Contains(s, "24 processes need about 4.2 GiB of memory, 2.0 GiB are free") {
-		t.Errorf("24 processes in 2 GiB: %s", s)
-	}
-	if s := shortage(1000, "no figures\nMemAvailable: many kB\n"); s != "" {
-		t.Errorf("unknown memory: %s", s)
-	}
-}
-
 func TestDisplay(t *testing.T) {
 	t.Chdir(t.TempDir())
 	d, err := filepath.Abs(".localnet")
