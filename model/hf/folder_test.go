@@ -244,8 +244,8 @@ func TestPickledWeights(t *testing.T) {
 	}
 }
 
-// raw writes a safetensors file of the given type and values.
-func raw(t *testing.T, path, dtype string, tensors []model.Tensor, value func(x model.Tensor, i int) uint32) {
+// compose writes a safetensors file of the given type and values.
+func compose(t *testing.T, path, dtype string, tensors []model.Tensor, value func(x model.Tensor, i int) uint32) {
 	t.Helper()
 	var head, data []byte
 	for _, x := range tensors {
@@ -279,7 +279,7 @@ func TestHalfPrecisionFolder(t *testing.T) {
 	c := small()
 	put(t, filepath.Join(dir, "config.json"), Config(c, F32))
 	ts := append(c.Tensors(), model.Tensor{Name: "model.layers.0.self_attn.rotary_emb.inv_freq", Shape: []int{11}})
-	raw(t, filepath.Join(dir, singleFile), "F16", ts, func(x model.Tensor, i int) uint32 { return uint32(i*7+len(x.Name)) % 0x7c00 })
+	compose(t, filepath.Join(dir, singleFile), "F16", ts, func(x model.Tensor, i int) uint32 { return uint32(i*7+len(x.Name)) % 0x7c00 })
 	for kind, f := range map[string]*Folder{"mapped": open(t, dir), "read": unmapped(t, dir)} {
 		w, err := f.Load()
 		if err != nil || !slices.Equal(f.DTypes(), []string{"F16"}) {
@@ -304,7 +304,7 @@ func TestTiedModelWithHead(t *testing.T) {
 	for name, last := range map[string]uint32{"same": 7, "differs in the last value": 8} {
 		dir := t.TempDir()
 		put(t, filepath.Join(dir, "config.json"), Config(c, F32))
-		raw(t, filepath.Join(dir, singleFile), "F32", ts, func(x model.Tensor, i int) uint32 {
+		compose(t, filepath.Join(dir, singleFile), "F32", ts, func(x model.Tensor, i int) uint32 {
 			if x.Name == headName && i == x.Len()-1 {
 				return math.Float32bits(float32(last))
 			}
@@ -317,7 +317,7 @@ func TestTiedModelWithHead(t *testing.T) {
 	ts[len(ts)-1].Shape = []int{c.Width, c.Vocab}
 	dir := t.TempDir()
 	put(t, filepath.Join(dir, "config.json"), Config(c, F32))
-	raw(t, filepath.Join(dir, singleFile), "F32", ts, func(model.Tensor, int) uint32 { return 0 })
+	compose(t, filepath.Join(dir, singleFile), "F32", ts, func(model.Tensor, int) uint32 { return 0 })
 	if _, err := OpenFolder(dir); !errors.Is(err, ErrFormat) {
 		t.Errorf("transposed: %v", err)
 	}

@@ -221,3 +221,28 @@ func rawTensor(t *testing.T, file []byte, e Entry) []byte {
 	data := file[8+binary.LittleEndian.Uint64(file):]
 	return data[e.From:e.To]
 }
+
+// Values may begin at any byte of a file.
+func TestWidenAtAnyByte(t *testing.T) {
+	for dtype, want := range map[string]float32{"F32": -2.0000002, "BF16": 3.140625, "F16": 0.33325195} {
+		var one []byte
+		switch dtype {
+		case "F32":
+			one = binary.LittleEndian.AppendUint32(nil, math.Float32bits(want))
+		case "BF16":
+			one = binary.LittleEndian.AppendUint16(nil, BF16Bits(want))
+		case "F16":
+			one = binary.LittleEndian.AppendUint16(nil, 0x3555)
+		}
+		for shift := range 8 {
+			b := append(make([]byte, shift, 64), bytes.Repeat(one, 5)...)
+			got := make([]float32, 5)
+			widen(got, b[shift:], dtype)
+			for i, x := range got {
+				if x != want {
+					t.Errorf("%s from byte %d: element %d is %v, want %v", dtype, shift, i, x, want)
+				}
+			}
+		}
+	}
+}

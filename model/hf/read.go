@@ -148,6 +148,9 @@ func guard(read func()) (err error) {
 	return nil
 }
 
+// raw is the memory of v, which is not empty.
+func raw(v []float32) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(&v[0])), 4*len(v)) }
+
 var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
 
 // widen converts the little-endian elements of b to float32.
@@ -155,10 +158,14 @@ func widen(dst []float32, b []byte, dtype string) {
 	switch {
 	case len(dst) == 0:
 	case dtype == "F32" && littleEndian:
-		copy(unsafe.Slice((*byte)(unsafe.Pointer(&dst[0])), 4*len(dst)), b)
+		copy(raw(dst), b)
 	case dtype == "F32":
 		for i := range dst {
 			dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+		}
+	case dtype == "BF16" && littleEndian && uintptr(unsafe.Pointer(&b[0]))%2 == 0:
+		for i, x := range unsafe.Slice((*uint16)(unsafe.Pointer(&b[0])), len(dst)) {
+			dst[i] = math.Float32frombits(uint32(x) << 16)
 		}
 	case dtype == "BF16":
 		for i := range dst {

@@ -159,7 +159,7 @@ func TestConversionStreams(t *testing.T) {
 		return sum
 	}
 	few, many := allocated(2), allocated(10)
-	perLayer := uint64(4 * (4*256*66 + 3*256*512)) // bytes of a layer's weights in float32
+	perLayer := uint64(4 * (4*256*66 + 3*256*512))               // bytes of a layer's weights in float32
 	if grown := many - few; many > few && grown > 8*perLayer/2 { // of two conversions
 		t.Errorf("8 layers more took %d bytes more, their weights have %d", grown, 8*perLayer)
 	}

@@ -105,22 +105,23 @@ func (p *printer) band(w io.Writer) (int, error) {
 
 // values writes p.rows.
 func (p *printer) values(w io.Writer) error {
-	b := p.bytes[:0]
-	for _, x := range p.rows {
-		if p.dtype == BF16 {
-			b = binary.LittleEndian.AppendUint16(b, BF16Bits(x))
+	if p.dtype == F32 && littleEndian {
+		_, err := w.Write(raw(p.rows))
+		return err
+	}
+	width := 4
+	if p.dtype == BF16 {
+		width = 2
+	}
+	p.bytes = slices.Grow(p.bytes[:0], width*len(p.rows))[:width*len(p.rows)]
+	for i, x := range p.rows {
+		if width == 2 {
+			binary.LittleEndian.PutUint16(p.bytes[2*i:], BF16Bits(x))
 		} else {
-			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
-		}
-		if len(b) >= 1<<16 {
-			if _, err := w.Write(b); err != nil {
-				return err
-			}
-			b = b[:0]
+			binary.LittleEndian.PutUint32(p.bytes[4*i:], math.Float32bits(x))
 		}
 	}
-	p.bytes = b
-	_, err := w.Write(b)
+	_, err := w.Write(p.bytes)
 	return err
 }
 

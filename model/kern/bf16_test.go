@@ -15,7 +15,7 @@ import (
 
 // Every set rounds as the reference does (column 1 of the vectors), at whole vectors and in the rest.
 func TestBF16Golden(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join(golden.Dir(t, "llama"), "bf16", "f32_to_bf16.bin"))
+	raw, err := os.ReadFile(filepath.Join(golden.Case(t, "llama", "bf16"), "f32_to_bf16.bin"))
 	if err != nil {
 		t.Fatal(err)
 	}
