@@ -4,12 +4,12 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"hash"
 	"math"
 	"sort"
 
 	"sn3/chain"
 	"sn3/model"
+	"sn3/model/kern"
 )
 
 // Part is what one payload sends for a chunk: ascending indices and their values.
@@ -53,98 +53,85 @@ func AggregateChunk(theta []float32, parts []Part, clip []float32, alpha, div fl
 	}
 }
 
-// OuterStep applies the selected payloads to θ in place, chunks in order, and returns the new state root, hashed in the
-// same pass.
+// Outer is the outer step of a run: α, the least divisor of the mean, and what it may compute with.
+type Outer struct {
+	Alpha      float32
+	MinDivisor int
+	Compute    Compute
+}
+
+// OuterStep applies the selected payloads to θ in place, chunks in order, and returns the new state root.
 func OuterStep(theta *model.Flat, parts []*Payload, alpha float32, minDivisor int) (chain.Hash, error) {
-	l := theta.Layout()
+	return Outer{Alpha: alpha, MinDivisor: minDivisor}.Step(theta, theta, parts)
+}
+
+// Step puts θ after the selected payloads into to, and returns its state root, hashed in the same pass. θ is from, which may be to;
+// otherwise from is only read, and what was in to does not matter. After an error to is as it was. Every value is what AggregateChunk
+// makes of it.
+func (o Outer) Step(to, from *model.Flat, parts []*Payload) (chain.Hash, error) {
+	t := newTree(from.Layout())
+	err := o.run(to, from, parts, t)
+	if err != nil {
+		return chain.Hash{}, err
+	}
+	return t.root(), nil
+}
+
+// run is Step; without a tree nothing is hashed.
+func (o Outer) run(to, from *model.Flat, parts []*Payload, t *tree) error {
+	l := from.Layout()
+	if to.Layout().Hash() != l.Hash() {
+		return fmt.Errorf("aggregate: into another layout")
+	}
 	norms := make([]float64, len(parts))
 	for r, p := range parts {
 		if p.Layout().Hash() != l.Hash() {
-			return chain.Hash{}, fmt.Errorf("aggregate payload %d: made for another layout", r)
+			return fmt.Errorf("aggregate payload %d: made for another layout", r)
 		}
 		norms[r] = p.Norm()
 	}
-	clip := Clips(norms)
-	div := float32(max(len(parts), minDivisor, 1))
-	chunkParts := make([]Part, len(parts))
-	for r := range chunkParts {
-		chunkParts[r] = Part{make([]uint16, model.ChunkSize), make([]float32, model.ChunkSize)}
-	}
-	tree := newTree(l)
-	now := make([]Part, len(parts))
-	for i := range l.Chunks() {
-		for r, p := range parts {
-			n := p.Chunk(i, chunkParts[r].Idx, chunkParts[r].Val)
-			now[r] = Part{chunkParts[r].Idx[:n], chunkParts[r].Val[:n]}
+	s := &step{Outer: o, parts: parts, clip: Clips(norms), div: float32(max(len(parts), o.MinDivisor, 1)), kern: o.Compute.kernels()}
+	return each(o.Compute, groups(l, model.LeafChunks), new(free[sums]), func(w *sums, i int) error {
+		for r := group(l, model.LeafChunks, i); r.From < r.To; r.From++ {
+			c := l.Chunk(r.From)
+			s.chunk(w, r.From, to.Data[c.Start:c.Start+c.Len], from.Data[c.Start:c.Start+c.Len])
 		}
-		c := l.Chunk(i)
-		values := theta.Data[c.Start : c.Start+c.Len]
-		AggregateChunk(values, now, clip, alpha, div)
-		tree.add(values)
-	}
-	return tree.root(), nil
-}
-
-// Root is the state root of weights: a Merkle tree over leaves of model.LeafChunks chunks, values as little-endian float32
-// (docs/FORMAT.md, "State root").
-func Root(w model.Weights) (chain.Hash, error) {
-	l := w.Layout()
-	tree := newTree(l)
-	var buf [model.ChunkSize]float32
-	for i := range l.Chunks() {
-		v := buf[:l.Chunk(i).Len]
-		if err := w.Read(v, model.ChunkRange{From: i, To: i + 1}); err != nil {
-			return chain.Hash{}, fmt.Errorf("hash weights: %w", err)
+		if t != nil {
+			return t.leaf(&w.hasher, i, to)
 		}
-		tree.add(v)
-	}
-	return tree.root(), nil
+		return nil
+	})
 }
 
-// tree collects leaves as chunks come by.
-type tree struct {
-	layout *model.Layout
-	chunks int
-	leaf   hash.Hash
-	leaves []chain.Hash
-	buf    []byte
+// step is an outer step on its way.
+type step struct {
+	Outer
+	parts []*Payload
+	clip  []float32
+	div   float32
+	kern  *kern.Kernels
 }
 
-func newTree(l *model.Layout) *tree {
-	return &tree{layout: l, leaf: sha256.New(), buf: make([]byte, 0, 4*model.ChunkSize)}
+// sums is the scratch memory of one goroutine: the sum over the payloads, cleared between chunks.
+type sums struct {
+	sum [model.ChunkSize]float32
+	hasher
 }
 
-func (t *tree) add(v []float32) {
-	if t.chunks%model.LeafChunks == 0 {
-		t.leaf.Reset()
-		t.leaf.Write(binary.BigEndian.AppendUint64([]byte("sn3/leaf/1"), uint64(t.chunks/model.LeafChunks)))
-	}
-	t.buf = t.buf[:0]
-	for _, x := range v {
-		t.buf = binary.LittleEndian.AppendUint32(t.buf, math.Float32bits(x))
-	}
-	t.leaf.Write(t.buf)
-	if t.chunks++; t.chunks%model.LeafChunks == 0 || t.chunks == t.layout.Chunks() {
-		t.leaves = append(t.leaves, chain.Hash(t.leaf.Sum(nil)))
-	}
-}
-
-// root folds the leaves pairwise, an odd one moving up as it is, and binds the layout.
-func (t *tree) root() chain.Hash {
-	level := t.leaves
-	for len(level) > 1 {
-		var up []chain.Hash
-		for i := 0; i+1 < len(level); i += 2 {
-			b := append([]byte("sn3/node/1"), level[i][:]...)
-			up = append(up, sha256.Sum256(append(b, level[i+1][:]...)))
+// chunk is AggregateChunk on chunk i. A payload has four values in a chunk, so there are four products to round.
+func (s *step) chunk(w *sums, i int, to, from []float32) {
+	for r, p := range s.parts {
+		c := p.symbols(i)
+		var level [4]float32
+		for code := range level {
+			level[code] = float32(s.clip[r] * value(c.scale, byte(code)))
 		}
-		if len(level)%2 == 1 {
-			up = append(up, level[len(level)-1])
+		codes := c.codes[:len(c.idx)]
+		for j, x := range c.idx {
+			w.sum[x%model.ChunkSize] += level[codes[j]&3]
 		}
-		level = up
 	}
-	hash := t.layout.Hash()
-	return sha256.Sum256(append(append([]byte("sn3/root/1"), hash[:]...), level[0][:]...))
+	s.kern.Outer(to, from, w.sum[:len(to)], s.Alpha, s.div)
 }
 
 // Transition is the root of what happened: H(prev, window, winners, run), one per window whether or not θ moved.

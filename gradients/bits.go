@@ -2,22 +2,37 @@ package gradients
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
+	"slices"
 )
 
 // bitWriter packs bits most significant first.
 type bitWriter struct {
-	buf []byte
-	acc uint64
+	buf []byte // whole bytes; behind them there is always room for writePad more
+	acc uint64 // the n < 8 bits after them, left-aligned
 	n   uint
 }
 
+// writePad is how many bytes beyond its own a code may store.
+const writePad = 8
+
 // put appends the low n bits of v, at most 32; the others must be zero.
 func (w *bitWriter) put(v uint64, n uint) {
-	w.acc = w.acc<<n | v
-	for w.n += n; w.n >= 8; {
-		w.n -= 8
-		w.buf = append(w.buf, byte(w.acc>>w.n))
+	at := len(w.buf)
+	w.reserve(4)
+	w.acc |= v << (64 - w.n - n)
+	w.n += n
+	binary.BigEndian.PutUint64(w.buf[at:at+writePad], w.acc)
+	w.buf = w.buf[:at+int(w.n>>3)]
+	w.acc <<= w.n &^ 7
+	w.n &= 7
+}
+
+// reserve makes room for n more bytes and the pad.
+func (w *bitWriter) reserve(n int) {
+	if cap(w.buf)-len(w.buf) < n+writePad {
+		w.buf = slices.Grow(w.buf, max(n+writePad, cap(w.buf)))
 	}
 }
 
@@ -25,6 +40,56 @@ func (w *bitWriter) put(v uint64, n uint) {
 func (w *bitWriter) flush() {
 	if w.n > 0 {
 		w.put(0, 8-w.n)
+	}
+}
+
+// gaps appends the gaps between the ascending idx in the code of t.
+func (w *bitWriter) gaps(t *table, idx []uint16) {
+	codes := t.spelled()
+	w.reserve(3 * len(idx)) // what the table has; a long code reserves for itself
+	out, at, acc, n := w.buf[:cap(w.buf)], len(w.buf), w.acc, w.n
+	next := 0
+	for j, x := range idx {
+		gap := int(x) - next
+		next = int(x) + 1
+		var code uint32
+		if codes != nil && gap < longGap {
+			code = codes.write[gap]
+		}
+		if code == 0 {
+			w.buf, w.acc, w.n = out[:at], acc, n
+			t.gaps.put(w, uint64(gap))
+			w.reserve(3 * (len(idx) - j))
+			out, at, acc, n = w.buf[:cap(w.buf)], len(w.buf), w.acc, w.n
+			continue
+		}
+		size := uint(code & 31)
+		acc |= uint64(code>>5) << ((64 - n - size) & 63)
+		n += size
+		binary.BigEndian.PutUint64(out[at:at+writePad], acc)
+		at += int(n >> 3)
+		acc <<= n & 56
+		n &= 7
+	}
+	w.buf, w.acc, w.n = out[:at], acc, n
+}
+
+// codes appends two bits for each code.
+func (w *bitWriter) codes(codes []byte) {
+	w.reserve(len(codes)/4 + 4)
+	out, at, acc, n := w.buf[:cap(w.buf)], len(w.buf), w.acc, w.n
+	for ; len(codes) >= 8; codes = codes[8:] {
+		// four codes in four bytes become eight bits, the first on top, without a carry
+		x := binary.LittleEndian.Uint64(codes)
+		v := (x&math.MaxUint32)*0x40100401>>24&0xff<<8 | (x>>32)*0x40100401>>24&0xff
+		acc |= v << ((48 - n) & 63)
+		binary.BigEndian.PutUint64(out[at:at+writePad], acc)
+		at += 2
+		acc <<= 16
+	}
+	w.buf, w.acc, w.n = out[:at], acc, n
+	for _, c := range codes {
+		w.put(uint64(c), 2)
 	}
 }
 
@@ -67,6 +132,73 @@ func (r *bitReader) get(n uint) uint64 {
 	return v
 }
 
+// codes reads two bits for each of dst and returns how many are odd: the large ones.
+func (r *bitReader) codes(dst []byte) (large int) {
+	for len(dst) >= 16 && r.pos+32 <= r.end {
+		v := uint32(r.peek() >> 32)
+		r.pos += 32
+		binary.LittleEndian.PutUint32(dst, unpacked[v>>24])
+		binary.LittleEndian.PutUint32(dst[4:], unpacked[v>>16&0xff])
+		binary.LittleEndian.PutUint32(dst[8:], unpacked[v>>8&0xff])
+		binary.LittleEndian.PutUint32(dst[12:], unpacked[v&0xff])
+		large += bits.OnesCount32(v & 0x55555555)
+		dst = dst[16:]
+	}
+	for j := range dst {
+		dst[j] = byte(r.get(2))
+		large += int(dst[j] & 1)
+	}
+	return large
+}
+
+// unpacked has, for eight bits, their four codes in four bytes, the first lowest.
+var unpacked = func() (out [256]uint32) {
+	for i := range out {
+		v := uint32(i)
+		out[i] = v>>6 | v>>4&3<<8 | v>>2&3<<16 | v&3<<24
+	}
+	return out
+}()
+
+// spellFrom is the least number of bytes for which spelled codes are worth their making.
+const spellFrom = 1 << 12
+
+// gaps reads the indices whose gaps are in the code of t to dst, from p on; ok is false if one reaches the chunk's end or beyond. The
+// bits may run out: then short is set. A few bytes are read without spelled codes, which would take more memory than they.
+func (r *bitReader) gaps(t *table, dst []uint16, p progress) (ok bool) {
+	var codes *spelled
+	if len(r.buf) >= spellFrom {
+		codes = t.spelled()
+	}
+	for p.done < len(dst) && r.pos <= r.end && p.next <= uint64(t.real) {
+		w := binary.BigEndian.Uint64(r.buf[r.pos>>3:]) << (r.pos & 7)
+		x := dst[p.done:min(p.done+4, len(dst))] // four codes of lookBits fit into one load
+		n := 0
+		for ; n < len(x) && codes != nil; n++ {
+			code := codes.read[w>>(64-lookBits)]
+			if code == 0 {
+				break
+			}
+			w <<= code & 63
+			r.pos += uint64(code & 63)
+			p.next += uint64(code >> 6)
+			x[n] = uint16(p.next)
+			p.next++
+		}
+		p.done += n
+		if n < len(x) && !r.long(t, dst, &p) {
+			if r.pos <= r.end {
+				return false
+			}
+			break
+		}
+	}
+	if r.pos > r.end {
+		r.pos, r.short = r.end, true
+	}
+	return p.next <= uint64(t.real)
+}
+
 // done says whether nothing but the zero padding of the last byte is left.
 func (r *bitReader) done() bool { return !r.short && r.end-r.pos < 8 && r.peek() == 0 }
 
@@ -100,6 +232,20 @@ func (g golomb) put(w *bitWriter, v uint64) {
 	default:
 		w.put(r+g.cut, g.bits)
 	}
+}
+
+// code is what put writes, if it has at most 32 bits; size is its length in any case.
+func (g golomb) code(v uint64) (code uint64, size uint) {
+	q, r := v/g.m, v%g.m
+	rest := g.bits
+	switch {
+	case g.bits == 0:
+	case r < g.cut:
+		rest--
+	default:
+		r += g.cut
+	}
+	return (1<<min(q, 32)-1)<<(1+rest) | r, uint(q) + 1 + rest
 }
 
 // get reads a value below limit; ok is false when it is not below or the bits run out.

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"sync/atomic"
 
 	"sn3/model"
 )
@@ -46,10 +47,13 @@ type Stats struct {
 func (s Stats) BitsPerValue() float64 { return 8 * float64(s.Bytes) / math.Max(1, float64(s.Kept)) }
 
 // Codec reads and writes payloads of one layout. Safe for concurrent use.
-type Codec struct{ layout *model.Layout }
+type Codec struct {
+	layout *model.Layout
+	last   atomic.Pointer[tables]
+}
 
 // NewCodec makes the codec of a layout.
-func NewCodec(l *model.Layout) *Codec { return &Codec{l} }
+func NewCodec(l *model.Layout) *Codec { return &Codec{layout: l} }
 
 // Keep is how many values a chunk of real values may send: k·real/4096, at least 1.
 func Keep(k, real int) int { return min(max(1, k*real/model.ChunkSize), real) }
@@ -73,8 +77,14 @@ func (c *Codec) shape(i, k int) shape {
 // MaxLen is the longest valid payload with the given k: the bound on what is ever read.
 func (c *Codec) MaxLen(k int) int64 {
 	total, bits := int64(payloadHead), 0
+	var s shape
+	most := 0
 	for i := range c.layout.Chunks() {
-		bits += c.shape(i, k).most()
+		if n := c.layout.Chunk(i).Len; n != s.real {
+			s = c.shape(i, k)
+			most = s.most()
+		}
+		bits += most
 		if (i+1)%segmentChunks == 0 || i+1 == c.layout.Chunks() {
 			total += int64(bits+7)/8 + 4
 			bits = 0
@@ -129,7 +139,7 @@ func (c *Codec) Encode(w io.Writer, src Source, k int, sent func(i int, idx []ui
 	var dense [model.ChunkSize]float32
 	var pick picker
 	val := make([]float32, model.ChunkSize)
-	next := func(i int, s shape) (symbols, error) {
+	next := func(i int, s *table) (symbols, error) {
 		chunk := dense[:s.real]
 		if err := src.Chunk(i, chunk); err != nil {
 			return symbols{}, fmt.Errorf("read chunk %d: %w", i, err)
@@ -149,20 +159,26 @@ func (c *Codec) Encode(w io.Writer, src Source, k int, sent func(i int, idx []ui
 	return c.write(w, k, next)
 }
 
-// write streams a payload whose chunks come from next.
-func (c *Codec) write(w io.Writer, k int, next func(i int, s shape) (symbols, error)) (Stats, error) {
-	head := append([]byte(payloadMagic), payloadVer)
+// head is what a payload begins with.
+func (c *Codec) head(k int) []byte {
 	hash := c.layout.Hash()
-	head = append(head, hash[:]...)
-	head = binary.BigEndian.AppendUint16(head, uint16(k))
+	b := append(append([]byte(payloadMagic), payloadVer), hash[:]...)
+	return binary.BigEndian.AppendUint16(b, uint16(k))
+}
+
+// write streams a payload whose chunks come from next.
+func (c *Codec) write(w io.Writer, k int, next func(i int, s *table) (symbols, error)) (Stats, error) {
+	head := c.head(k)
 	st := Stats{Bytes: int64(len(head))}
 	if _, err := w.Write(head); err != nil {
 		return st, fmt.Errorf("write payload: %w", err)
 	}
 	var footer []byte
 	var bits bitWriter
+	var s *table
+	all := c.tables(k)
 	for i := range c.layout.Chunks() {
-		s := c.shape(i, k)
+		s = all.of(i, s)
 		sym, err := next(i, s)
 		if err != nil {
 			return st, err
@@ -187,7 +203,7 @@ func (c *Codec) write(w io.Writer, k int, next func(i int, s shape) (symbols, er
 	return st, nil
 }
 
-func putChunk(w *bitWriter, s shape, sym symbols) {
+func putChunk(w *bitWriter, s *table, sym symbols) {
 	n := len(sym.idx)
 	if s.bitmap {
 		at := 0
@@ -205,17 +221,11 @@ func putChunk(w *bitWriter, s shape, sym symbols) {
 			w.put(1, 1)
 			w.put(uint64(n), countBits)
 		}
-		last := -1
-		for _, x := range sym.idx {
-			s.gaps.put(w, uint64(int(x)-last-1))
-			last = int(x)
-		}
+		w.gaps(s, sym.idx)
 	}
 	if n == 0 {
 		return
 	}
 	w.put(uint64(sym.scale), scaleBits)
-	for _, code := range sym.codes {
-		w.put(uint64(code), 2)
-	}
+	w.codes(sym.codes)
 }

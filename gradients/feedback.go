@@ -11,6 +11,7 @@ import (
 
 	"sn3/chain"
 	"sn3/model"
+	"sn3/model/kern"
 )
 
 // ErrPending: Begin was called while a payload is neither confirmed nor discarded.
@@ -27,8 +28,14 @@ type Feedback struct {
 	beta    float32
 	seq     uint64    // of the confirmed slot; 0: e is zero
 	e       []float32 // chunk order
+	spare   []float32 // memory for the next e: one that is no longer valid
 	pending *Pending
+	compute Compute
+	workers free[worker]
 }
+
+// Use sets what Begin computes with; without it, one thread and portable kernels. The payload and e are the same for any.
+func (f *Feedback) Use(c Compute) { f.compute = c }
 
 // OpenFeedback opens or makes the folder. A payload that a crash left pending is in Pending.
 func OpenFeedback(dir string, l *model.Layout, beta float32) (*Feedback, error) {
@@ -109,7 +116,8 @@ func (p *Pending) Stats() Stats { return p.payload.Stats() }
 //  3. payload = top-k, 2-bit of e
 //  4. e <- e − decode(payload): exactly what receivers will add is taken out
 //
-// and writes payload and new e to the free slot before it returns. Nothing changes until Confirm.
+// and writes payload and new e to the free slot before it returns. Nothing changes until Confirm. start and end are read by as many
+// goroutines at once as Use allows.
 func (f *Feedback) Begin(start, end model.Weights, w chain.Window, k int) (*Pending, error) {
 	if f.pending != nil {
 		return nil, ErrPending
@@ -117,53 +125,22 @@ func (f *Feedback) Begin(start, end model.Weights, w chain.Window, k int) (*Pend
 	if start.Layout().Hash() != f.layout.Hash() || end.Layout().Hash() != f.layout.Hash() {
 		return nil, fmt.Errorf("compress window %d: weights of another layout", w)
 	}
-	src := &delta{start: start, end: end, e: make([]float32, len(f.e)), old: f.e, beta: f.beta, layout: f.layout}
-	var raw bytes.Buffer
-	_, err := f.codec.Encode(&raw, src, k, func(i int, idx []uint16, val []float32) { // 3
-		at := src.e[f.layout.Chunk(i).Start:]
-		for j, x := range idx {
-			at[x] -= val[j] // 4
-		}
-	})
+	e := f.spare
+	if f.spare = nil; e == nil {
+		e = kern.Alloc[float32](len(f.e))
+	}
+	payload, raw, err := f.compress(start, end, e, k)
 	if err != nil {
+		f.spare = e
 		return nil, fmt.Errorf("compress window %d: %w", w, err)
 	}
-	payload, err := f.codec.Open(bytes.NewReader(raw.Bytes()), int64(raw.Len()))
-	if err != nil {
-		return nil, fmt.Errorf("compress window %d: own payload: %w", w, err)
-	}
-	p := &Pending{f: f, seq: f.seq + 1, window: w, raw: raw.Bytes(), payload: payload, e: src.e}
+	p := &Pending{f: f, seq: f.seq + 1, window: w, raw: raw, payload: payload, e: e}
 	if err := f.files.replace(slotName(p.seq), p.encode); err != nil {
+		f.spare = e
 		return nil, fmt.Errorf("save pending payload in %s (is the disk full?): %w", f.files.dir, err)
 	}
 	f.pending = p
 	return p, nil
-}
-
-// delta is the source of Begin: chunk i of βe + Δ, kept in e.
-type delta struct {
-	start, end model.Weights
-	layout     *model.Layout
-	old, e     []float32
-	beta       float32
-	buf        [model.ChunkSize]float32
-}
-
-// Chunk implements Source.
-func (d *delta) Chunk(i int, dst []float32) error {
-	c, r := d.layout.Chunk(i), model.ChunkRange{From: i, To: i + 1}
-	if err := d.start.Read(dst, r); err != nil {
-		return err
-	}
-	end := d.buf[:c.Len]
-	if err := d.end.Read(end, r); err != nil {
-		return err
-	}
-	for j := range dst {
-		dst[j] = float32(d.beta*d.old[c.Start+j]) + (dst[j] - end[j]) // 1, 2
-	}
-	copy(d.e[c.Start:], dst)
-	return nil
 }
 
 // Confirm makes the pending slot the valid one: the payload counts as sent. After an error it can be called again.
@@ -176,7 +153,7 @@ func (p *Pending) Confirm() error {
 		p.doubt = true
 		return fmt.Errorf("confirm payload of window %d: %w", p.window, err)
 	}
-	f.seq, f.e, f.pending = p.seq, p.e, nil
+	f.seq, f.e, f.spare, f.pending = p.seq, p.e, f.e, nil
 	return nil
 }
 
@@ -197,6 +174,6 @@ func (p *Pending) Discard() error {
 	if err != nil {
 		return fmt.Errorf("discard payload of window %d: %w", p.window, err)
 	}
-	f.pending = nil
+	f.spare, f.pending = p.e, nil
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"math/bits"
+	"slices"
 
 	"sn3/model"
 )
@@ -51,45 +52,79 @@ func (c *Codec) Open(r io.ReaderAt, size int64) (*Payload, error) {
 		return nil, bad("made for another model layout")
 	case k < 1 || k > model.ChunkSize:
 		return nil, bad("k %d", k)
-	case size > c.MaxLen(k):
-		return nil, bad("%d bytes, at most %d at k %d", size, c.MaxLen(k), k)
+	}
+	if longest := c.MaxLen(k); size > longest {
+		return nil, bad("%d bytes, at most %d at k %d", size, longest, k)
 	}
 	table := make([]byte, foot)
 	if err := readAt(r, table, size-foot); err != nil {
 		return nil, err
 	}
-	most := c.most(k, size)
+	most, full := c.most(k, size)
 	p := &Payload{codec: c, k: k, size: size, start: make([]int32, 1, c.layout.Chunks()+1), scales: make([]byte, c.layout.Chunks()),
 		idx: make([]uint16, 0, most), codes: make([]byte, 0, most)}
+	segments, err := readSegments(r, table, size-foot)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.read(segments, full); err != nil {
+		return nil, err
+	}
+	p.norm = p.measure()
+	return p, nil
+}
+
+// readSegments reads the bytes between header and footer, which table cuts up.
+func readSegments(r io.ReaderAt, table []byte, end int64) ([]*bitReader, error) {
+	var out []*bitReader
 	at := int64(payloadHead)
-	for s := range c.segments() {
+	for s := range len(table) / 4 {
 		n := int64(binary.BigEndian.Uint32(table[4*s:]))
-		if n > size-foot-at {
+		if n > end-at {
 			return nil, bad("segment %d reaches beyond the end", s)
 		}
 		buf := make([]byte, n+readPad)
 		if err := readAt(r, buf[:n], at); err != nil {
 			return nil, err
 		}
-		if err := p.segment(s, newBitReader(buf, int(n))); err != nil {
-			return nil, err
-		}
+		out = append(out, newBitReader(buf, int(n)))
 		at += n
 	}
-	if at != size-foot {
-		return nil, bad("%d bytes between segments and footer", size-foot-at)
+	if at != end {
+		return nil, bad("%d bytes between segments and footer", end-at)
 	}
-	p.norm = p.measure()
-	return p, nil
+	return out, nil
 }
 
-// most is how many values a payload of size bytes can carry: what k allows, and each takes two bits or more.
-func (c *Codec) most(k int, size int64) int {
+// read decodes the segments: in pairs where there is memory for what every chunk may keep, else one after the other.
+func (p *Payload) read(segments []*bitReader, full bool) error {
+	s, at := 0, 0
+	for ; full && s+1 < len(segments); s += 2 {
+		a := p.part(segments[s], s, at)
+		b := p.part(segments[s+1], s+1, at+a.most())
+		if err := pair(a, b, p.codec.tables(p.k)); err != nil {
+			return err
+		}
+		p.join(a)
+		p.join(b)
+		at = len(p.idx)
+	}
+	for ; s < len(segments); s++ {
+		if err := p.segment(s, segments[s]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// most is how many values a payload of size bytes can carry: what k allows, and each takes two bits or more. full says that it is
+// all that k allows.
+func (c *Codec) most(k int, size int64) (n int, full bool) {
 	most := int64(0)
 	for i := range c.layout.Chunks() {
 		most += int64(Keep(k, c.layout.Chunk(i).Len))
 	}
-	return int(min(most, 4*size))
+	return int(min(most, 4*size)), most <= 4*size
 }
 
 // readAt fills b; an io.ReaderAt may say EOF together with the last byte.
@@ -101,11 +136,19 @@ func readAt(r io.ReaderAt, b []byte, at int64) error {
 }
 
 func (p *Payload) segment(s int, r *bitReader) error {
+	var t *table
+	all := p.codec.tables(p.k)
 	for i := s * segmentChunks; i < min((s+1)*segmentChunks, p.codec.layout.Chunks()); i++ {
-		if err := p.chunk(r, i); err != nil {
+		t = all.of(i, t)
+		if err := p.chunk(r, i, t); err != nil {
 			return err
 		}
 	}
+	return p.end(s, r)
+}
+
+// end checks that nothing of segment s is left.
+func (p *Payload) end(s int, r *bitReader) error {
 	if !r.done() {
 		return bad("segment %d: bits missing, left over or padded with ones", s)
 	}
@@ -113,34 +156,35 @@ func (p *Payload) segment(s int, r *bitReader) error {
 }
 
 // chunk reads chunk i, refusing every form that putChunk does not write.
-func (p *Payload) chunk(r *bitReader, i int) error {
-	s := p.codec.shape(i, p.k)
-	first := len(p.idx)
-	var err error
-	if s.bitmap {
-		err = p.bitmap(r, i, s)
-	} else {
-		err = p.gaps(r, i, s)
+func (p *Payload) chunk(r *bitReader, i int, t *table) error {
+	if t.bitmap {
+		first := len(p.idx)
+		if err := p.bitmap(r, i, t.shape); err != nil {
+			return err
+		}
+		return p.values(r, i, len(p.idx)-first)
 	}
+	idx, err := p.room(r, i, t)
 	if err != nil {
 		return err
 	}
-	n := len(p.idx) - first
+	return p.finish(r, i, t, idx, progress{})
+}
+
+// values reads scale and codes of the n values of chunk i.
+func (p *Payload) values(r *bitReader, i, n int) error {
 	p.start = append(p.start, int32(len(p.idx)))
 	if n == 0 {
 		return nil
 	}
 	p.scales[i] = byte(r.get(scaleBits))
-	small := false
-	for range n {
-		code := byte(r.get(2))
-		small = small || code&1 == 0
-		p.codes = append(p.codes, code)
-	}
+	first := len(p.codes)
+	p.codes = slices.Grow(p.codes, n)[:first+n]
+	large := r.codes(p.codes[first:])
 	switch {
 	case r.short:
 		return bad("chunk %d: ends early", i)
-	case !small && int(p.scales[i])+octave < len(scales):
+	case large == n && int(p.scales[i])+octave < len(scales):
 		return bad("chunk %d: only large values, which is written an octave higher", i)
 	}
 	return nil
@@ -162,26 +206,31 @@ func (p *Payload) bitmap(r *bitReader, i int, s shape) error {
 	return nil
 }
 
-func (p *Payload) gaps(r *bitReader, i int, s shape) error {
-	n := s.keep
+// room reads how many values chunk i has and makes room for their indices.
+func (p *Payload) room(r *bitReader, i int, t *table) ([]uint16, error) {
+	n := t.keep
 	if r.get(1) == 1 {
-		if n = int(r.get(countBits)); n >= s.keep {
-			return bad("chunk %d: count %d where fewer than %d were announced", i, n, s.keep)
+		if n = int(r.get(countBits)); n >= t.keep {
+			return nil, bad("chunk %d: count %d where fewer than %d were announced", i, n, t.keep)
 		}
 	}
-	last := -1
-	for range n {
-		gap, ok := s.gaps.get(r, uint64(s.real-last-1))
-		if !ok {
-			return bad("chunk %d: index beyond its %d values", i, s.real)
-		}
-		last += 1 + int(gap)
-		p.idx = append(p.idx, uint16(last))
+	if 3*uint64(n) > r.end-r.pos { // each takes three bits or more: no memory for what cannot come
+		return nil, bad("chunk %d: ends early", i)
 	}
-	if r.short {
+	first := len(p.idx)
+	p.idx = slices.Grow(p.idx, n)[:first+n]
+	return p.idx[first:], nil
+}
+
+// finish reads the indices of chunk i from at on, and its values.
+func (p *Payload) finish(r *bitReader, i int, t *table, idx []uint16, at progress) error {
+	switch ok := r.gaps(t, idx, at); {
+	case !ok:
+		return bad("chunk %d: index beyond its %d values", i, t.real)
+	case r.short:
 		return bad("chunk %d: ends early", i)
 	}
-	return nil
+	return p.values(r, i, len(idx))
 }
 
 // Chunk implements model.Delta.
@@ -213,11 +262,8 @@ func (p *Payload) Norm() float64 { return p.norm }
 func (p *Payload) measure() float64 {
 	sum := 0.0
 	for i := range p.scales {
-		large := 0
 		codes := p.codes[p.start[i]:p.start[i+1]]
-		for _, c := range codes {
-			large += int(c & 1)
-		}
+		large := largeIn(codes)
 		s := float64(math.Float32frombits(scales[p.scales[i]]))
 		sq := float64(s * s)
 		sum += float64(sq * float64(len(codes)+3*large)) // n small ones and large ones at (2s)²
@@ -225,11 +271,21 @@ func (p *Payload) measure() float64 {
 	return math.Sqrt(sum)
 }
 
+// largeIn counts the codes of large values.
+func largeIn(codes []byte) (n int) {
+	for ; len(codes) >= 8; codes = codes[8:] {
+		n += bits.OnesCount64(binary.LittleEndian.Uint64(codes) & 0x0101010101010101)
+	}
+	for _, c := range codes {
+		n += int(c & 1)
+	}
+	return n
+}
+
 // WriteTo writes the payload again: the same bytes that Open read.
 func (p *Payload) WriteTo(w io.Writer) (int64, error) {
-	st, err := p.codec.write(w, p.k, func(i int, _ shape) (symbols, error) {
-		from, to := p.start[i], p.start[i+1]
-		return symbols{p.idx[from:to], p.codes[from:to], p.scales[i]}, nil
+	st, err := p.codec.write(w, p.k, func(i int, _ *table) (symbols, error) {
+		return p.symbols(i), nil
 	})
 	return st.Bytes, err
 }

@@ -3,68 +3,112 @@ package gradients
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"sn3/model"
+	"sn3/model/kern"
 )
-
-// split is where a magnitude counts as large, in units of the scale: half-way between the levels 1 and 2.
-const split = 1.5
 
 // smallest is the bit pattern of half the smallest scale, 2^-29. Sending less than that would add more error than it takes
 // away, so such values count as zeros: they wait in the error feedback.
 const smallest = 0x31000000
 
-// picker chooses what a chunk sends; it keeps its scratch memory between chunks.
+// infinite is the bit pattern from which on a magnitude is no number.
+const infinite = 0x7f800000
+
+// pad is how far vectors reach beyond a chunk: the kernels work on 16 values.
+const pad = 16
+
+// picker chooses what a chunk sends; it keeps its scratch memory between chunks. The zero value uses portable kernels.
 type picker struct {
-	mag   [model.ChunkSize]uint32 // magnitudes as float bits, which order as the magnitudes do
-	tied  [model.ChunkSize]uint32
-	hist  [1 << histBits]uint16
+	kern  *kern.Kernels
+	dense [model.ChunkSize + pad]float32 // the chunk, zeros behind it
+	top   [kern.Groups]float32           // largest magnitude of each group of it
+	near  [model.ChunkSize + pad]uint32  // indices of those that may be kept
+	mag   [model.ChunkSize + pad]float32 // and their values
 	idx   [model.ChunkSize]uint16
 	codes [model.ChunkSize]byte
+	bins  bins
 }
-
-// histBits is how many leading bits of a magnitude (8 of exponent, 3 of mantissa) the first pass of threshold looks at.
-const histBits = 11
 
 // choose keeps the keep largest magnitudes of v and quantises them. The result is valid until the next call.
 func (p *picker) choose(v []float32, keep int) (symbols, error) {
-	nonzero := 0
-	for i, x := range v {
-		b := math.Float32bits(x) &^ (1 << 31)
-		if b >= 0x7f800000 {
-			return symbols{}, fmt.Errorf("%w: value %d is %v", ErrNotFinite, i, x)
-		}
-		if b < smallest {
-			b = 0
-		} else {
-			nonzero++
-		}
-		p.mag[i] = b
+	if p.kern == nil {
+		p.kern = Compute{}.kernels()
 	}
-	n := 0
-	if keep = min(keep, nonzero); keep > 0 {
-		n = p.take(len(v), keep)
+	copy(p.dense[:], v)
+	return p.pick(len(v), keep, p.kern.Tops(p.dense[:len(v)], &p.top))
+}
+
+// pick is choose for the real values that are in dense, whose groups are in top and whose largest magnitude is most.
+func (p *picker) pick(real, keep int, most uint32) (symbols, error) {
+	if most >= infinite {
+		return symbols{}, p.notFinite(real)
 	}
+	n := p.take(real, keep, most)
 	sym := symbols{idx: p.idx[:n], codes: p.codes[:n]}
 	if n > 0 {
-		sym.scale = p.quantise(v, sym)
+		sym.scale = p.quantise(sym)
 	}
 	return sym, nil
 }
 
-// take fills idx with the indices of the keep largest magnitudes, ascending; of equal ones the lower index wins.
-func (p *picker) take(real, keep int) int {
-	limit, ties := p.threshold(real, keep)
-	n := 0
-	for i, b := range p.mag[:real] {
-		if b < limit {
-			continue
+func (p *picker) notFinite(real int) error {
+	for i, x := range p.dense[:real] {
+		if math.Float32bits(x)&^(1<<31) >= infinite {
+			return fmt.Errorf("%w: value %d is %v", ErrNotFinite, i, x)
 		}
-		if b == limit {
-			if ties == 0 {
-				continue
-			}
+	}
+	return ErrNotFinite
+}
+
+// take fills idx with the indices of the keep largest magnitudes, ascending; of equal ones the lower index wins. A limit that a few more
+// than keep reach leaves little to decide exactly.
+func (p *picker) take(real, keep int, most uint32) int {
+	if most < smallest {
+		return 0
+	}
+	chunk := p.padded(p.dense[:], real)
+	from := chunk
+	if keep <= kern.Groups/2 && real == model.ChunkSize {
+		from = p.top[:] // keep groups have a value of at least the keep-th largest of their maxima: so have keep values
+	}
+	limit, _ := p.kern.Rank(from, keep, keep+keep/8, smallest, most+1)
+	near := p.near[:p.kern.Above(p.near[:], chunk, limit)]
+	if len(near) <= keep {
+		for j, i := range near {
+			p.idx[j] = uint16(i)
+		}
+		return len(near)
+	}
+	for j, i := range near {
+		p.mag[j] = p.dense[i%model.ChunkSize]
+	}
+	exact, reached := p.kern.Rank(p.padded(p.mag[:], len(near)), keep, keep, limit, most+1)
+	if reached > keep {
+		return p.keepTied(near, keep, exact)
+	}
+	n := 0
+	for j, i := range near {
+		p.idx[n%model.ChunkSize] = uint16(i)
+		n += int(1 - (uint64(bitsOf(p.mag[j]))-uint64(exact))>>63)
+	}
+	return n
+}
+
+// keepTied takes of near what is above limit and, from the lowest index on, as many equal to it as keep has room for.
+func (p *picker) keepTied(near []uint32, keep int, limit uint32) int {
+	ties := keep
+	for j := range near {
+		if bitsOf(p.mag[j]) > limit {
+			ties--
+		}
+	}
+	n := 0
+	for j, i := range near {
+		switch b := bitsOf(p.mag[j]); {
+		case b < limit || b == limit && ties == 0:
+			continue
+		case b == limit:
 			ties--
 		}
 		p.idx[n] = uint16(i)
@@ -73,86 +117,12 @@ func (p *picker) take(real, keep int) int {
 	return n
 }
 
-// threshold is the keep-th largest magnitude and how many values equal to it are among the keep largest. One pass of a radix
-// selection leaves a few values to sort.
-func (p *picker) threshold(real, keep int) (limit uint32, ties int) {
-	clear(p.hist[:])
-	for _, b := range p.mag[:real] {
-		p.hist[b>>(31-histBits)]++
-	}
-	bucket, above := len(p.hist)-1, 0
-	for ; above+int(p.hist[bucket]) < keep; bucket-- {
-		above += int(p.hist[bucket])
-	}
-	near := p.tied[:0]
-	for _, b := range p.mag[:real] {
-		if int(b>>(31-histBits)) == bucket {
-			near = append(near, b)
-		}
-	}
-	slices.Sort(near)
-	at := len(near) - (keep - above)
-	limit = near[at]
-	for at < len(near) && near[at] == limit {
-		at, ties = at+1, ties+1
-	}
-	return limit, ties
+// padded is the first n of v and zeros up to a multiple of 16.
+func (p *picker) padded(v []float32, n int) []float32 {
+	to := (n + pad - 1) / pad * pad
+	clear(v[n:to])
+	return v[:to]
 }
 
-// quantise chooses scale and codes with the least squared error there is: for each scale s of the table a magnitude counts as
-// large above split·s, and Σ(m − level)² = Σm² − 2s·A + s²·B, where A sums the magnitudes (large ones twice) and B counts
-// them (large ones four times). Over sorted magnitudes that is one pass for all scales; of equal ones the lower wins.
-// Receivers never repeat this: only decoding must be bit-exact.
-func (p *picker) quantise(v []float32, sym symbols) byte {
-	sorted, above := p.tied[:0], 0.0
-	for _, i := range sym.idx {
-		sorted = append(sorted, p.mag[i])
-	}
-	slices.Sort(sorted)
-	for _, m := range sorted {
-		above += float64(math.Float32frombits(m))
-	}
-	best, least := byte(0), math.Inf(1)
-	at, below := 0, 0.0
-	for c := range scales {
-		s := float64(math.Float32frombits(scales[c]))
-		for ; at < len(sorted); at++ {
-			m := float64(math.Float32frombits(sorted[at]))
-			if m > split*s {
-				break
-			}
-			below, above = below+m, above-m
-		}
-		a, b := below+2*above, float64(at+4*(len(sorted)-at))
-		if e := s * (s*b - 2*a); e < least {
-			best, least = byte(c), e
-		}
-	}
-	return p.assign(v, sym, best)
-}
-
-// assign sets the codes for a scale. A chunk of only large values is written an octave higher as only small ones, so that
-// every decoded chunk has one form.
-func (p *picker) assign(v []float32, sym symbols, scale byte) byte {
-	s := float64(math.Float32frombits(scales[scale]))
-	small := false
-	for j, i := range sym.idx {
-		code := byte(0)
-		if math.Abs(float64(v[i])) > split*s {
-			code = 1
-		} else {
-			small = true
-		}
-		if v[i] < 0 {
-			code |= 2
-		}
-		sym.codes[j] = code
-	}
-	if !small && int(scale)+octave < len(scales) {
-		for j := range sym.codes {
-			sym.codes[j] &^= 1
-		}
-		return scale + octave
-	}
-	return scale
-}
+// bitsOf is |x| as bits, which order as the magnitudes do.
+func bitsOf(x float32) uint32 { return math.Float32bits(x) &^ (1 << 31) }

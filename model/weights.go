@@ -29,6 +29,24 @@ func (f *Flat) Read(dst []float32, c ChunkRange) error {
 	return nil
 }
 
+// Viewer is a Weights that can show its values where they are, in chunk order: who only reads them needs no copy.
+type Viewer interface {
+	// View returns the values of the chunks in c, to be read only, until the weights change. It is safe for concurrent use.
+	View(c ChunkRange) ([]float32, error)
+}
+
+// View implements Viewer.
+func (f *Flat) View(c ChunkRange) ([]float32, error) {
+	from, to := 0, 0
+	if c.From >= 0 && c.To <= f.layout.Chunks() {
+		from, to = f.layout.Span(c)
+	}
+	if err := f.layout.CheckRange(c, to-from); err != nil {
+		return nil, err
+	}
+	return f.Data[from:to], nil
+}
+
 // CopyFrom reads all of w, which must have the same layout.
 func (f *Flat) CopyFrom(w Weights) error {
 	if w.Layout().Hash() != f.layout.Hash() {
