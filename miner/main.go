@@ -73,6 +73,9 @@ func mine(c *cli.Context) error {
 		return proc.Ended(ctx, err)
 	}
 	trainer, err := engine.NewTrainer(replica.ModelConfig(n.Run), replica.Optimizer(n.Run), node.Options(c))
+	if errors.Is(err, model.ErrUnsupported) {
+		return proc.Refused(err)
+	}
 	if err != nil {
 		return fmt.Errorf("make trainer: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"sn3/internal/node"
 	"sn3/internal/proc"
 	"sn3/internal/replica"
+	"sn3/model"
 	"sn3/model/cpu"
 	"sn3/model/graph"
 	"sn3/validator/scoring"
@@ -51,6 +52,9 @@ func validate(c *cli.Context) error {
 		return proc.Ended(ctx, err)
 	}
 	judge, err := engine.NewJudge(replica.ModelConfig(n.Run), node.Options(c))
+	if errors.Is(err, model.ErrUnsupported) {
+		return proc.Refused(err)
+	}
 	if err != nil {
 		return fmt.Errorf("make judge: %w", err)
 	}

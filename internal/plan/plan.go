@@ -59,11 +59,10 @@ const (
 
 // Make plans a request.
 func Make(r Request) Plan {
-	p := Plan{Request: r}
 	cfg := spec.Config(r.Run.Model)
+	p := Plan{Request: r, Params: int64(cfg.Params())}
 	var chunks int64
 	for _, t := range cfg.Tensors() {
-		p.Params += int64(t.Len())
 		chunks += chunksOf(t)
 	}
 	f32 := 4 * p.Params
@@ -159,10 +158,7 @@ func needs(e model.Engine, c model.Config, o model.Options, batch int, train boo
 	if s, ok := e.(model.Sizer); ok {
 		return s.Need(c, o, batch, train)
 	}
-	var params int64
-	for _, t := range c.Tensors() {
-		params += int64(t.Len())
-	}
+	params := int64(c.Params())
 	if o.MicroBatch > 0 {
 		batch = min(batch, o.MicroBatch)
 	}

@@ -49,26 +49,17 @@ func listPresets() error {
 		if p.Bytes {
 			local = "make up"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", name, count(params(spec.Config(run.Model))), local, p.About)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", name, count(spec.Config(run.Model).Params()), local, p.About)
 	}
 	return t.Flush()
 }
 
 // count writes a number of parameters as people say it.
-func count(n int64) string {
+func count(n int) string {
 	if n < 1e9 {
 		return fmt.Sprintf("%.1fM", float64(n)/1e6)
 	}
 	return fmt.Sprintf("%.2fB", float64(n)/1e9)
-}
-
-// params counts a model's parameters without making its layout.
-func params(c model.Config) int64 {
-	var n int64
-	for _, x := range c.Tensors() {
-		n += int64(x.Len())
-	}
-	return n
 }
 
 func planCommand() *cli.Command {
