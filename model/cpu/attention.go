@@ -17,10 +17,12 @@ const (
 
 // worker is the memory of one goroutine of attention.
 type worker struct {
-	mul  kern.Mul
-	s, d []float32 // (queryBlock,keyBlock) scores and their gradients
-	o    []float32 // (queryBlock,hd) output before it is a factor
-	m, l []float32 // (queryBlock) running maxima and sums
+	mul   kern.Mul
+	s, d  []float32 // (queryBlock,keyBlock) scores and their gradients
+	p, dp mat       // the same as factors
+	do    mat       // (queryBlock,hd) gradient of the output
+	o     []float32 // (queryBlock,hd) output before it is a factor
+	m, l  []float32 // (queryBlock) running maxima and sums
 }
 
 func (n *net) carveAttention(a *arena) {
@@ -29,6 +31,10 @@ func (n *net) carveAttention(a *arena) {
 		w := &n.workers[i]
 		w.s, w.d = a.f32(queryBlock*keys), a.f32(queryBlock*keys)
 		w.o, w.m, w.l = a.f32(queryBlock*n.cfg.HeadDim), a.f32(queryBlock), a.f32(queryBlock)
+		w.p, w.dp, w.do = mat{f: w.s}, mat{f: w.d}, a.factor(n.style, queryBlock*n.cfg.HeadDim)
+		if n.style == halves {
+			w.p, w.dp = a.factor(n.style, queryBlock*keys), a.factor(n.style, queryBlock*keys)
+		}
 	}
 }
 
@@ -63,10 +69,10 @@ func (n *net) attention(B, T int, a *acts) { n.groupsDo(B, T, a, nil, (*net).att
 func (n *net) attend(w *worker, t *groupTask, b, g int) {
 	c, a, T := n.cfg, t.act, t.T
 	hd, S, Q, per := c.HeadDim, n.qkv(), n.q(), c.Heads/c.KVHeads
-	at := a.qkv[b*T*S:]
-	k, v, step, past := at[(c.Heads+g)*hd:], at[(c.Heads+c.KVHeads+g)*hd:], S, 0
+	at := a.qkv.from(b * T * S)
+	k, v, step, past := at.from((c.Heads+g)*hd), at.from((c.Heads+c.KVHeads+g)*hd), S, 0
 	if t.past != nil {
-		k, v, step, past = t.past.k[g*hd:], t.past.v[g*hd:], c.KVHeads*hd, t.past.before
+		k, v, step, past = t.past.k.from(g*hd), t.past.v.from(g*hd), c.KVHeads*hd, t.past.before
 	}
 	for h := g * per; h < (g+1)*per; h++ {
 		lse := a.lse[(b*c.Heads+h)*T:][:T]
@@ -74,9 +80,9 @@ func (n *net) attend(w *worker, t *groupTask, b, g int) {
 			rows := min(queryBlock, T-q0)
 			for k0 := 0; k0 < past+q0+rows; k0 += keyBlock {
 				keys := min(keyBlock, past+q0+rows-k0)
-				w.mul.F32(false, true, rows, keys, hd, at[q0*S+h*hd:], S, k[k0*step:], step, w.s, keys, false)
+				n.productBy(&w.mul, false, true, rows, keys, hd, at.from(q0*S+h*hd), S, k.from(k0*step), step, w.s, keys, false)
 				n.softmaxBlock(w, rows, keys, past+q0-k0, k0 == 0)
-				w.mul.F32(false, false, rows, hd, keys, w.s, keys, v[k0*step:], step, w.o, hd, k0 > 0)
+				n.productBy(&w.mul, false, false, rows, hd, keys, w.p, keys, v.from(k0*step), step, w.o, hd, k0 > 0)
 			}
 			for i := range rows {
 				o := w.o[i*hd : (i+1)*hd]
@@ -102,6 +108,7 @@ func (n *net) softmaxBlock(w *worker, rows, keys, ahead int, first bool) {
 		row := w.s[i*keys : (i+1)*keys]
 		clear(row[seen:])
 		if seen == 0 { // the block lies beyond this row's position: nothing is added
+			n.seal(w.p, i*keys, row)
 			continue
 		}
 		top := n.k.Max(row[:seen]) * scale
@@ -115,6 +122,7 @@ func (n *net) softmaxBlock(w *worker, rows, keys, ahead int, first bool) {
 			n.k.Scale(w.o[i*hd:(i+1)*hd], f)
 		}
 		w.m[i], w.l[i] = top, sum
+		n.seal(w.p, i*keys, row)
 	}
 }
 
@@ -125,8 +133,8 @@ func (n *net) attentionBackward(B, T int, a *acts) { n.groupsDo(B, T, a, nil, (*
 func (n *net) attendBackward(w *worker, t *groupTask, b, g int) {
 	c, a, T := n.cfg, t.act, t.T
 	hd, S, Q, per := c.HeadDim, n.qkv(), n.q(), c.Heads/c.KVHeads
-	at, dat := a.qkv[b*T*S:], n.dqkv[b*T*S:]
-	k, v := at[(c.Heads+g)*hd:], at[(c.Heads+c.KVHeads+g)*hd:]
+	at, dat := a.qkv.from(b*T*S), n.dqkv[b*T*S:]
+	k, v := at.from((c.Heads+g)*hd), at.from((c.Heads+c.KVHeads+g)*hd)
 	dk, dv := dat[(c.Heads+g)*hd:], dat[(c.Heads+c.KVHeads+g)*hd:]
 	for i := range T {
 		clear(dk[i*S : i*S+hd])
@@ -135,37 +143,42 @@ func (n *net) attendBackward(w *worker, t *groupTask, b, g int) {
 	for h := g * per; h < (g+1)*per; h++ {
 		for q0 := 0; q0 < T; q0 += queryBlock {
 			rows := min(queryBlock, T-q0)
-			q, dq, do := at[q0*S+h*hd:], dat[q0*S+h*hd:], n.dh[(b*T+q0)*Q+h*hd:]
-			n.deltas(w, a, rows, (b*T+q0)*Q+h*hd, do)
+			q, dq := at.from(q0*S+h*hd), dat[q0*S+h*hd:]
+			n.deltas(w, a, rows, (b*T+q0)*Q+h*hd)
 			for k0 := 0; k0 < q0+rows; k0 += keyBlock {
 				keys := min(keyBlock, q0+rows-k0)
-				w.mul.F32(false, true, rows, keys, hd, q, S, k[k0*S:], S, w.s, keys, false)
-				w.mul.F32(false, true, rows, keys, hd, do, Q, v[k0*S:], S, w.d, keys, false)
+				n.productBy(&w.mul, false, true, rows, keys, hd, q, S, k.from(k0*S), S, w.s, keys, false)
+				n.productBy(&w.mul, false, true, rows, keys, hd, w.do, hd, v.from(k0*S), S, w.d, keys, false)
 				n.scoreGradients(w, rows, keys, q0-k0, a.lse[(b*c.Heads+h)*T+q0:])
-				w.mul.F32(true, false, keys, hd, rows, w.s, keys, do, Q, dv[k0*S:], S, true)
-				w.mul.F32(false, false, rows, hd, keys, w.d, keys, k[k0*S:], S, dq, S, k0 > 0)
-				w.mul.F32(true, false, keys, hd, rows, w.d, keys, q, S, dk[k0*S:], S, true)
+				n.productBy(&w.mul, true, false, keys, hd, rows, w.p, keys, w.do, hd, dv[k0*S:], S, true)
+				n.productBy(&w.mul, false, false, rows, hd, keys, w.dp, keys, k.from(k0*S), S, dq, S, k0 > 0)
+				n.productBy(&w.mul, true, false, keys, hd, rows, w.dp, keys, q, S, dk[k0*S:], S, true)
 			}
 		}
 	}
 }
 
-// deltas are Σ do·o of every row, left in m; off is where the rows' output starts in y.
-func (n *net) deltas(w *worker, a *acts, rows, off int, do []float32) {
+// deltas leaves Σ do·o of every row in m, and the gradients of the output, do, as a factor; off is where the rows' output
+// starts.
+func (n *net) deltas(w *worker, a *acts, rows, off int) {
 	hd, Q := n.cfg.HeadDim, n.q()
 	for i := range rows {
-		o := w.o[:hd]
+		o, do := w.o[:hd], n.dh[off+i*Q:][:hd]
 		if n.style == halves {
 			n.k.FromBF16(o, a.y.h[off+i*Q:][:hd])
 		} else {
 			o = a.y.f[off+i*Q:][:hd]
 		}
-		w.m[i] = n.k.Dot(do[i*Q:i*Q+hd], o)
+		w.m[i] = n.k.Dot(do, o)
+		if n.style == exact {
+			copy(w.do.f[i*hd:(i+1)*hd], do)
+		}
+		n.seal(w.do, i*hd, do)
 	}
 }
 
 // scoreGradients turns scores s into probabilities, by their saved log-sums, and d, the gradients of those, into the gradients
-// of the scores.
+// of the scores; both are then also factors.
 func (n *net) scoreGradients(w *worker, rows, keys, ahead int, lse []float32) {
 	scale := float32(1 / math.Sqrt(float64(n.cfg.HeadDim)))
 	for i := range rows {
@@ -174,9 +187,11 @@ func (n *net) scoreGradients(w *worker, rows, keys, ahead int, lse []float32) {
 		if seen == 0 {
 			clear(s)
 			clear(d)
-			continue
+		} else {
+			n.k.Exp(s, seen, scale, lse[i])
+			n.k.SoftmaxBackward(d, s, seen, w.m[i], scale)
 		}
-		n.k.Exp(s, seen, scale, lse[i])
-		n.k.SoftmaxBackward(d, s, seen, w.m[i], scale)
+		n.seal(w.p, i*keys, s)
+		n.seal(w.dp, i*keys, d)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"sn3/model"
-	"sn3/model/kern"
 )
 
 // decodeRows is how many tokens of a prompt go through the model at once.
@@ -13,7 +12,7 @@ const decodeRows = 128
 
 // cache holds a block's keys and values, (seq, KV·hd); before is how many positions came before the rows being computed.
 type cache struct {
-	k, v   []float32
+	k, v   mat
 	before int
 }
 
@@ -37,7 +36,7 @@ func (e Engine) NewDecoder(c model.Config, seq int, opt model.Options) (model.De
 	d := &Decoder{net: n, seq: seq, past: make([]cache, c.Layers)}
 	size := seq * c.KVHeads * c.HeadDim
 	for i := range d.past {
-		d.past[i] = cache{k: kern.Alloc[float32](size), v: kern.Alloc[float32](size)}
+		d.past[i] = cache{k: n.alloc(size), v: n.alloc(size)}
 	}
 	n.angles(seq)
 	n.span = seq
@@ -93,12 +92,12 @@ func (d *Decoder) rows(x []int32) {
 			next = n.xf
 		}
 		n.rms(N, a.h1, a.r1, a.x, w.n1, a.x2)
-		n.product(false, true, N, S, C, a.h1, C, p.qkv, C, a.qkv, S, false)
-		n.rowsDo(N, (*net).ropeRows, rowArgs{x: a.qkv, T: N, k: d.length, scale: 1})
+		n.product(false, true, N, S, C, a.h1, C, p.qkv, C, n.rawQKV(a), S, false)
+		n.rowsDo(N, (*net).ropeRows, rowArgs{x: n.rawQKV(a), T: N, k: d.length, scale: 1, h: a.qkv})
 		for i := range N {
 			at := (d.length + i) * KV
-			copy(past.k[at:at+KV], a.qkv[i*S+Q:])
-			copy(past.v[at:at+KV], a.qkv[i*S+Q+KV:])
+			past.k.from(at).copy(a.qkv.from(i*S+Q), KV)
+			past.v.from(at).copy(a.qkv.from(i*S+Q+KV), KV)
 		}
 		past.before = d.length
 		n.groupsDo(1, N, a, past, (*net).attend)

@@ -44,8 +44,8 @@ func (n *net) hidden(x []int32, B, T int) {
 			next = n.act[(l+1)%len(n.act)].x
 		}
 		n.rms(N, a.h1, a.r1, a.x, w.n1, a.x2)
-		n.product(false, true, N, S, C, a.h1, C, p.qkv, C, a.qkv, S, false)
-		n.rope(N, T, a.qkv, 1, mat{})
+		n.product(false, true, N, S, C, a.h1, C, p.qkv, C, n.rawQKV(a), S, false)
+		n.rope(N, T, n.rawQKV(a), 1, a.qkv)
 		n.attention(B, T, a)
 		n.product(false, true, N, C, Q, a.y, Q, p.o, Q, a.x2, C, true)
 		n.rms(N, a.h2, a.r2, a.x2, w.n2, next)

@@ -37,10 +37,12 @@ func (j *Judge) Losses(ctx context.Context, d model.Delta, scale float32, sets [
 			if _, err := j.net.check(b); err != nil {
 				return nil, err
 			}
-			for part := range parts(b, j.micro) {
-				l := make([]float64, part.B)
-				j.net.losses(part, l)
+			for from := 0; from < b.B; {
+				p := part(b, from, j.micro)
+				l := make([]float64, p.B)
+				j.net.losses(p, l)
 				out[i] = append(out[i], l...)
+				from += p.B
 			}
 		}
 	}

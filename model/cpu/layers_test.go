@@ -105,9 +105,9 @@ func TestAttentionGradient(t *testing.T) {
 				const B = 2
 				n := bare(t, kernels, c, B, T)
 				S, Q, a := n.qkv(), n.q(), &n.act[0]
-				fill(r, a.qkv[:B*T*S], 1)
+				fill(r, a.qkv.f[:B*T*S], 1)
 				fill(r, n.dh[:B*T*Q], 1)
-				dy, x64 := append([]float32(nil), n.dh[:B*T*Q]...), wide(a.qkv[:B*T*S])
+				dy, x64 := append([]float32(nil), n.dh[:B*T*Q]...), wide(a.qkv.f[:B*T*S])
 				forward := func() (out vec) {
 					for b := range B {
 						var rows []vec

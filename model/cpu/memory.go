@@ -21,6 +21,20 @@ func (m mat) from(i int) mat {
 	return mat{f: m.f[i:]}
 }
 
+// copy takes the first k values of o.
+func (m mat) copy(o mat, k int) {
+	copy(m.f, o.f[:min(k, len(o.f))])
+	copy(m.h, o.h[:min(k, len(o.h))])
+}
+
+// alloc is a factor of its own.
+func (n *net) alloc(size int) mat {
+	if n.style == halves {
+		return mat{h: kern.Alloc[kern.BF16](size)}
+	}
+	return mat{f: kern.Alloc[float32](size)}
+}
+
 // style is how factors are held.
 type style uint8
 
@@ -70,9 +84,9 @@ func (a *arena) factor(s style, n int) mat {
 
 // acts are one block's activations that the backward pass needs; N = B·T rows.
 type acts struct {
-	x, qkv, x2, gateUp []float32 // (N,C) (N,Q+2KV) (N,C) (N,2F)
-	h1, y, h2, a       mat       // (N,C) (N,Q) (N,C) (N,F)
-	r1, r2, lse        []float32 // (N) (N) (B,H,T)
+	x, x2, gateUp     []float32 // (N,C) (N,C) (N,2F)
+	h1, qkv, y, h2, a mat       // (N,C) (N,Q+2KV) (N,Q) (N,C) (N,F)
+	r1, r2, lse       []float32 // (N) (N) (B,H,T)
 }
 
 // reserve makes room for B sequences of T tokens; it allocates only when more is asked for than ever before.
@@ -98,7 +112,7 @@ func (n *net) carve(a *arena) {
 	}
 	n.act = n.act[:0]
 	for range layers {
-		n.act = append(n.act, acts{x: a.f32(N * C), qkv: a.f32(N * S), x2: a.f32(N * C), gateUp: a.f32(2 * N * F),
+		n.act = append(n.act, acts{x: a.f32(N * C), qkv: a.factor(n.style, N*S), x2: a.f32(N * C), gateUp: a.f32(2 * N * F),
 			h1: a.factor(n.style, N*C), y: a.factor(n.style, N*Q), h2: a.factor(n.style, N*C), a: a.factor(n.style, N*F),
 			r1: a.f32(N), r2: a.f32(N), lse: a.f32(N * c.Heads)})
 	}
@@ -109,10 +123,13 @@ func (n *net) carve(a *arena) {
 	n.scratch = a.f32(blocksOf(N) * n.wide)
 	n.few = a.f32(fewRows * n.wide)
 	n.carveAttention(a)
+	if n.train || n.style != exact {
+		n.raw = a.f32(N * S)
+	}
 	if !n.train {
 		return
 	}
-	n.dx, n.dh, n.dqkv, n.da, n.dwPart = a.f32(N*C), a.f32(N*max(C, Q)), a.f32(N*S), a.f32(N*F), a.f32(blocksOf(N)*C)
+	n.dx, n.dh, n.dqkv, n.da, n.dwPart = a.f32(N*C), a.f32(N*max(C, Q)), n.raw, a.f32(N*F), a.f32(blocksOf(N)*C)
 	if n.style == exact { // the gradients are the factors
 		n.dxo, n.dqkvo, n.dlo = mat{f: n.dx}, mat{f: n.dqkv}, mat{f: n.logits}
 		return
@@ -127,6 +144,14 @@ func (n *net) dGateUp(a *acts) mat {
 		return mat{f: a.gateUp}
 	}
 	return n.dgu
+}
+
+// rawQKV is where queries, keys and values are computed: with float32 they are a factor as they are.
+func (n *net) rawQKV(a *acts) []float32 {
+	if n.style == exact {
+		return a.qkv.f
+	}
+	return n.raw
 }
 
 // open is where row values of a factor are computed, seal makes them the factor's values from off on.
@@ -193,7 +218,7 @@ func (n *net) packed() int64 {
 	keys := min(keyBlock, n.span)
 	var one kern.Sizes
 	for _, s := range [][3]int{{queryBlock, keys, c.HeadDim}, {queryBlock, c.HeadDim, keys}, {keys, c.HeadDim, queryBlock}} {
-		one.Add(n.k, false, s[0], s[1], s[2])
+		one.Add(n.k, n.style == halves, s[0], s[1], s[2])
 	}
 	return all.Values() + int64(n.threads)*one.Values()
 }

@@ -95,7 +95,8 @@ type net struct {
 	few        []float32 // (fewRows,wide)
 	workers    []worker  // of attention
 
-	dx, dh, dqkv, da     []float32 // (N,C) (N,max(C,Q)) (N,Q+2KV) (N,F)
+	raw                  []float32 // (N,Q+2KV) queries, keys and values before they are factors
+	dx, dh, dqkv, da     []float32 // (N,C) (N,max(C,Q)) (N,Q+2KV), the memory of raw, (N,F)
 	dxo, dqkvo, dlo, dgu mat       // dx, dqkv, the gradients of logits and of gate and up as factors
 	dwPart               []float32 // partial norm-weight gradients, one row per block of rows
 
@@ -137,11 +138,8 @@ func newNet(c model.Config, k *kern.Kernels, opt model.Options, train bool) (*ne
 // factorsOf makes the matrices' second form, or lets it be the first.
 func (n *net) factorsOf() factors {
 	flat := mat{f: n.w.flat}
-	switch n.style {
-	case halves:
-		flat = mat{h: kern.Alloc[kern.BF16](len(n.w.flat))}
-	case rounded:
-		flat = mat{f: kern.Alloc[float32](len(n.w.flat))}
+	if n.style != exact {
+		flat = n.alloc(len(n.w.flat))
 	}
 	at := func(v []float32) mat { // where a view lies in the flat vector
 		return flat.from(int(uintptr(unsafe.Pointer(&v[0]))-uintptr(unsafe.Pointer(&n.w.flat[0]))) / 4)
@@ -165,11 +163,16 @@ func (n *net) product(tA, tB bool, rows, cols, k int, a mat, lda int, b mat, ldb
 		n.matVec(rows, cols, k, a, b, c, ldc, acc)
 		return
 	}
+	n.productBy(&n.mul, tA, tB, rows, cols, k, a, lda, b, ldb, c, ldc, acc)
+}
+
+// productBy is product on the goroutines of m.
+func (n *net) productBy(m *kern.Mul, tA, tB bool, rows, cols, k int, a mat, lda int, b mat, ldb int, c []float32, ldc int, acc bool) {
 	if n.style == halves {
-		n.mul.BF16(tA, tB, rows, cols, k, a.h, lda, b.h, ldb, c, ldc, acc)
+		m.BF16(tA, tB, rows, cols, k, a.h, lda, b.h, ldb, c, ldc, acc)
 		return
 	}
-	n.mul.F32(tA, tB, rows, cols, k, a.f, lda, b.f, ldb, c, ldc, acc)
+	m.F32(tA, tB, rows, cols, k, a.f, lda, b.f, ldb, c, ldc, acc)
 }
 
 // angles fills the rotary tables: float32 products of position and frequency, as Llama's reference does.

@@ -87,8 +87,8 @@ func (n *net) rmsBackwardRows(a *rowArgs, block, from, to int) {
 	}
 }
 
-// rope rotates the query and key heads of qkv, (N,Q+2KV), by their positions; sign -1 rotates back, and the rows are then also
-// the factor out.
+// rope rotates the query and key heads of qkv, (N,Q+2KV), by their positions; sign -1 rotates back. The rows are then
+// also the factor out.
 func (n *net) rope(N, T int, qkv []float32, sign float32, out mat) {
 	n.rowsDo(N, (*net).ropeRows, rowArgs{x: qkv, T: T, scale: sign, h: out})
 }
@@ -98,9 +98,7 @@ func (n *net) ropeRows(a *rowArgs, _, from, to int) {
 	for i := from; i < to; i++ {
 		row, t := a.x[i*S:(i+1)*S], a.k+i%a.T
 		n.k.RopeHeads(row, n.cos[t*half:(t+1)*half], n.sin[t*half:(t+1)*half], half, n.cfg.Heads+n.cfg.KVHeads, a.scale)
-		if a.scale < 0 {
-			n.seal(a.h, i*S, row)
-		}
+		n.seal(a.h, i*S, row)
 	}
 }
 

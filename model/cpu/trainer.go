@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"math"
 	"sn3/model"
 	"sn3/model/kern"
@@ -79,26 +78,22 @@ func (t *Trainer) LossGrad(b model.Batch) (float64, []float32, error) {
 	}
 	t.clean = false
 	loss := 0.0
-	for part := range parts(b, t.micro) {
-		loss += t.net.lossGrad(part, counted, &t.grad)
+	for from := 0; from < b.B; {
+		p := part(b, from, t.micro)
+		loss += t.net.lossGrad(p, counted, &t.grad)
+		from += p.B
 	}
 	return loss, t.grad.flat, nil
 }
 
-// parts cuts a batch into parts of at most size sequences; 0: one part.
-func parts(b model.Batch, size int) iter.Seq[model.Batch] {
-	if size == 0 {
-		size = b.B
+// part is the at most size sequences of b from from on; size 0: all.
+func part(b model.Batch, from, size int) model.Batch {
+	n := b.B - from
+	if size > 0 {
+		n = min(n, size)
 	}
-	return func(yield func(model.Batch) bool) {
-		for from := 0; from < b.B; from += size {
-			n := min(size, b.B-from)
-			at, end := from*b.T, (from+n)*b.T
-			if !yield(model.Batch{B: n, T: b.T, X: b.X[at:end], Y: b.Y[at:end]}) {
-				return
-			}
-		}
-	}
+	at, end := from*b.T, (from+n)*b.T
+	return model.Batch{B: n, T: b.T, X: b.X[at:end], Y: b.Y[at:end]}
 }
 
 // Train implements model.Trainer.

@@ -1,5 +1,7 @@
 package kern
 
+import "unsafe"
+
 // Mul computes matrix products for one owner, one at a time, with its own packed memory. Set K and Threads before use.
 //
 // Both operands are packed into panels and a micro-kernel runs over blocks of C that stay in the L2 cache (Goto & van de
@@ -24,7 +26,8 @@ type Mul struct {
 	m0, n0, k0, kk int // region: first row and column of C, first step and steps
 	mp, np         int // panels in the region
 	bi, bj         int // blocks of C in the region
-	packing        int // 0: blocks; else: groups of panels of B that are packed before those of A, plus one
+	unpacked       int // panels of A that are read as they lie
+	packing        int // 0: blocks; else: pieces of B that are packed before those of A, plus one
 }
 
 // operand is one factor: f or h. Along says that the lines of a step lie side by side in memory, else the steps of a line do.
@@ -42,25 +45,27 @@ type shape struct {
 	mr, nr, kc int
 	per, unit  int
 	kernel     func(k int, a, b, c *float32, ldcBytes int, acc int)
+	rows       func(k int, a, b, c *float32, ldcBytes int, acc int, aBytes int) // A as it lies in memory; nil: there is none
 }
 
 // shape is the micro-kernel for float32, or for bfloat16 operands.
 func (k *Kernels) shape(bf16 bool) shape {
 	switch {
 	case bf16 && k.half == amx:
-		return shape{32, 32, 512, 2, 16, kernAMX}
+		return shape{32, 32, 512, 2, 16, kernAMX, nil}
 	case bf16:
-		return shape{14, 32, 256, 2, 1, kernBF14x32}
+		return shape{14, 32, 256, 2, 1, kernBF14x32, kernBF14x32Rows}
 	case k.level == avx512:
-		return shape{14, 32, 256, 1, 1, kern14x32}
+		return shape{14, 32, 256, 1, 1, kern14x32, kern14x32Rows}
 	}
-	return shape{6, 16, 256, 1, 1, kern6x16}
+	return shape{6, 16, 256, 1, 1, kern6x16, nil}
 }
 
 const (
-	region  = 4 << 20 // most values of a packed operand
-	group   = 8       // panels that one goroutine packs together,
-	subRows = 16      // so many rows at a time
+	region    = 4 << 20 // most values of a packed operand
+	group     = 8       // panels that one goroutine packs together: of lines along memory,
+	wideGroup = 16      // of lines side by side,
+	subRows   = 16      // so many rows of them at a time
 )
 
 // F32 computes C = op(A)·op(B), or adds to C with acc; row-major with leading dimensions. op(A) is m×k, op(B) k×n. Slices
@@ -140,15 +145,35 @@ func ceil(n, unit int) int { return (n + unit - 1) / unit }
 // region packs and computes C[m0.., n0..] over steps [k0, k0+kk).
 func (x *Mul) region() {
 	x.pa, x.pb = grow(x.pa, x.mp*x.mr*x.kk), grow(x.pb, x.np*x.nr*x.kk)
+	x.unpacked = 0
+	if x.readable() {
+		x.unpacked = min(x.m-x.m0, x.mp*x.mr) / x.mr // all but a last one that is not whole
+	}
 	x.packing = 1
 	if x.m0 == 0 {
-		x.packing += ceil(x.np, group)
+		x.packing += x.pieces(&x.b, x.np)
 	}
-	x.team.Do(x.Threads, x.packing-1+ceil(x.mp, group), x)
+	x.team.Do(x.Threads, x.packing-1+x.pieces(&x.a, x.mp-x.unpacked), x)
 	x.packing = 0
 	x.bi, x.bj = blocks(x.mp, blockRows/x.mr, x.Threads), ceil(x.np, blockCols/x.nr)
 	x.edges = grow(x.edges, x.bi*x.bj*x.mr*x.nr)
 	x.team.Do(x.Threads, x.bi*x.bj, x)
+}
+
+// readable says whether the micro-kernel reads A as it lies: its lines along memory, whole steps, and lines not so far apart
+// that they meet in the same sets of the L1 cache.
+func (x *Mul) readable() bool {
+	bytes := x.a.ld * 4 / x.per
+	return x.rows != nil && !x.a.along && x.values%x.per == 0 && bytes%2048 != 0
+}
+
+// pieces is how many tasks the packing of panels is: lines along memory, some panels at a time; lines side by side, more panels
+// and one slice of steps at a time, so that long parts of few rows are read.
+func (x *Mul) pieces(o *operand, panels int) int {
+	if o.along {
+		return ceil(panels, wideGroup) * ceil(x.kk, x.kc)
+	}
+	return ceil(panels, group)
 }
 
 // A block of C and the panels it needs fit the L2 cache.
@@ -176,22 +201,28 @@ func (x *Mul) Run(i int) {
 	case nb < 0:
 		x.block(i%x.bi, i/x.bi)
 	case i < nb:
-		x.pack(&x.b, x.nr, x.n0, x.n, x.pb, i, x.np)
+		x.pack(&x.b, x.nr, x.n0, x.n, x.pb, i, 0, x.np)
 	default:
-		x.pack(&x.a, x.mr, x.m0, x.m, x.pa, i-nb, x.mp)
+		x.pack(&x.a, x.mr, x.m0, x.m, x.pa, i-nb, x.unpacked, x.mp)
 	}
 }
 
-// pack fills group i of panels of o, which has lines up to end and whose first panel starts at line.
-func (x *Mul) pack(o *operand, width, line, end int, dst []float32, i, panels int) {
-	for s := 0; s < x.kk; s += x.kc {
+// pack does piece i of the panels [first, panels) of o, which has lines up to end and whose panel 0 starts at line.
+func (x *Mul) pack(o *operand, width, line, end int, dst []float32, i, first, panels int) {
+	from, to, p0, p1 := 0, x.kk, first+i*group, first+(i+1)*group
+	if o.along {
+		slices := ceil(x.kk, x.kc)
+		from = i % slices * x.kc
+		to, p0, p1 = min(from+x.kc, x.kk), first+i/slices*wideGroup, first+(i/slices+1)*wideGroup
+	}
+	for s := from; s < to; s += x.kc {
 		n := min(x.kc, x.kk-s)
 		sub := n
-		if o.along { // few rows at a time: their lines in the cache serve all panels of the group
-			sub = 16
+		if o.along {
+			sub = subRows
 		}
 		for k := 0; k < n; k += sub {
-			for p := i * group; p < min((i+1)*group, panels); p++ {
+			for p := p0; p < min(p1, panels); p++ {
 				at := line + p*width
 				x.slice(o, width, at, min(width, end-at), x.k0+s+k, min(sub, n-k), dst[s*panels*width+p*width*n+k*width:])
 			}
@@ -203,6 +234,7 @@ func (x *Mul) pack(o *operand, width, line, end int, dst []float32, i, panels in
 func (x *Mul) block(i, j int) {
 	i0, i1 := i*x.mp/x.bi, (i+1)*x.mp/x.bi
 	j0, j1 := j*x.np/x.bj, (j+1)*x.np/x.bj
+	edge := x.edges[(j*x.bi+i)*x.mr*x.nr:]
 	for s := 0; s < x.kk; s += x.kc {
 		n := min(x.kc, x.kk-s)
 		acc := 0
@@ -214,23 +246,29 @@ func (x *Mul) block(i, j int) {
 			pb := &x.pb[s*x.np*x.nr+q*x.nr*n]
 			for p := i0; p < i1; p++ {
 				row := x.m0 + p*x.mr
-				pa := &x.pa[s*x.mp*x.mr+p*x.mr*n]
 				c := x.c[row*x.ldc+col:]
-				if row+x.mr <= x.m && col+x.nr <= x.n {
-					x.kernel(n, pa, pb, &c[0], x.ldc*4, acc)
+				whole := row+x.mr <= x.m && col+x.nr <= x.n
+				to, ldc, add := &c[0], x.ldc*4, acc
+				if !whole {
+					to, ldc, add = &edge[0], x.nr*4, 0
+				}
+				if p < x.unpacked {
+					x.rows(n, x.a.at(row, (x.k0+s)*x.per), pb, to, ldc, add, x.a.ld*4/x.per)
 				} else {
-					x.edge(n, pa, pb, c, x.edges[(j*x.bi+i)*x.mr*x.nr:], min(x.mr, x.m-row), min(x.nr, x.n-col), acc)
+					x.kernel(n, &x.pa[s*x.mp*x.mr+p*x.mr*n], pb, to, ldc, add)
+				}
+				if !whole {
+					x.store(c, edge, min(x.mr, x.m-row), min(x.nr, x.n-col), acc)
 				}
 			}
 		}
 	}
 }
 
-// edge computes a tile of which only rows×cols exist, through whole.
-func (x *Mul) edge(n int, pa, pb *float32, c, whole []float32, rows, cols, acc int) {
-	x.kernel(n, pa, pb, &whole[0], x.nr*4, 0)
+// store copies or adds the part of a tile that exists.
+func (x *Mul) store(c, tile []float32, rows, cols, acc int) {
 	for r := range rows {
-		row, from := c[r*x.ldc:r*x.ldc+cols], whole[r*x.nr:]
+		row, from := c[r*x.ldc:r*x.ldc+cols], tile[r*x.nr:]
 		if acc == 0 {
 			copy(row, from)
 			continue
@@ -239,6 +277,14 @@ func (x *Mul) edge(n int, pa, pb *float32, c, whole []float32, rows, cols, acc i
 			row[i] += from[i]
 		}
 	}
+}
+
+// at is value k of a line that lies along memory.
+func (o *operand) at(line, k int) *float32 {
+	if o.h != nil {
+		return (*float32)(unsafe.Pointer(&o.h[line*o.ld+k]))
+	}
+	return &o.f[line*o.ld+k]
 }
 
 // Sizes says how much packed memory a Mul takes for the products it is used for.

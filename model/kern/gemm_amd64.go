@@ -1,7 +1,13 @@
 package kern
 
 //go:noescape
+func kern14x32Rows(k int, a, b, c *float32, ldcBytes int, acc int, aBytes int)
+
+//go:noescape
 func kern14x32(k int, a, b, c *float32, ldcBytes int, acc int)
+
+//go:noescape
+func kernBF14x32Rows(k int, a, b, c *float32, ldcBytes int, acc int, aBytes int)
 
 //go:noescape
 func kernBF14x32(k int, a, b, c *float32, ldcBytes int, acc int)

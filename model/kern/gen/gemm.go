@@ -4,8 +4,11 @@ import "fmt"
 
 // gemm writes gemm_amd64.s: micro-kernels and packing.
 func gemm() {
-	kernel512("kern14x32", func(d, a, b int) { p("\tVFMADD231PS Z%d, Z%d, Z%d", b, a, d) })
-	kernel512("kernBF14x32", vdp)
+	fma := func(d, a, b int) { p("\tVFMADD231PS Z%d, Z%d, Z%d", b, a, d) }
+	kernel512("kern14x32", fma, false)
+	kernel512("kern14x32Rows", fma, true)
+	kernel512("kernBF14x32", vdp, false)
+	kernel512("kernBF14x32Rows", vdp, true)
 	kernelAMX()
 	kernel2()
 	packCross16()
@@ -37,10 +40,17 @@ func vdp(d, a, b int) {
 const rows512, rows2 = 14, 6
 
 // kernel512 is C (+)= A·B on packed panels of k steps: a step is 14 lines of A and 32 of B, a line one float32 or two bfloat16.
-func kernel512(name string, mac func(d, a, b int)) {
-	p("// func %s(k int, a, b, c *float32, ldcBytes int, acc int)", name)
-	p("TEXT ·%s(SB), NOSPLIT, $0-48", name)
+// With rows the lines of A are not packed: each lies along memory, the next one aBytes further.
+func kernel512(name string, mac func(d, a, b int), rows bool) {
+	args, size := "k int, a, b, c *float32, ldcBytes int, acc int", 48
+	if rows {
+		args, size = "k int, a, b, c *float32, ldcBytes int, acc int, aBytes int", 56
+	}
+	p("// func %s(%s)\nTEXT ·%s(SB), NOSPLIT, $0-%d", name, args, name, size)
 	p("\tMOVQ k+0(FP), CX\n\tMOVQ a+8(FP), SI\n\tMOVQ b+16(FP), DI\n\tMOVQ c+24(FP), DX\n\tMOVQ ldcBytes+32(FP), R9\n\tMOVQ acc+40(FP), R10")
+	if rows { // lines 0-4 from SI, 5-9 from BX, 10-13 from R12
+		p("\tMOVQ aBytes+48(FP), R11\n\tLEAQ (R11)(R11*2), R13\n\tLEAQ (SI)(R11*4), BX\n\tADDQ R11, BX\n\tLEAQ (BX)(R11*4), R12\n\tADDQ R11, R12")
+	}
 	p("\tMOVQ DX, R8")
 	for i := range 2 * rows512 {
 		p("\tVPXORD Z%d, Z%d, Z%d", i, i, i)
@@ -48,26 +58,42 @@ func kernel512(name string, mac func(d, a, b int)) {
 			p("\tPREFETCHT0 (R8)\n\tPREFETCHT0 64(R8)\n\tADDQ R9, R8")
 		}
 	}
-	step := func(ka, kb int) {
-		p("\tVMOVUPS %d(DI), Z28\n\tVMOVUPS %d(DI), Z29", kb, kb+64)
+	line := func(i, u int) string { // where line i of step u of the unrolled loop is
+		if !rows {
+			return fmt.Sprintf("%d(SI)", (u*rows512+i)*4)
+		}
+		return fmt.Sprintf("%d(%s)%s", u*4, []string{"SI", "BX", "R12"}[i/5], []string{"", "(R11*1)", "(R11*2)", "(R13*1)", "(R11*4)"}[i%5])
+	}
+	step := func(u int) {
+		p("\tVMOVUPS %d(DI), Z28\n\tVMOVUPS %d(DI), Z29", u*128, u*128+64)
 		for i := range rows512 {
 			z := 30 + i%2
-			p("\tVBROADCASTSS %d(SI), Z%d", ka+i*4, z)
+			p("\tVBROADCASTSS %s, Z%d", line(i, u), z)
 			mac(i, z, 28)
 			mac(rows512+i, z, 29)
 		}
 	}
+	next := func(steps int) {
+		if rows {
+			p("\tADDQ $%d, SI\n\tADDQ $%d, BX\n\tADDQ $%d, R12", steps*4, steps*4, steps*4)
+		} else {
+			p("\tADDQ $%d, SI", steps*rows512*4)
+		}
+		p("\tADDQ $%d, DI", steps*128)
+	}
 	const unroll = 4
 	p("\tSUBQ $%d, CX\n\tJL tail\nloop:", unroll)
 	for u := range unroll {
-		p("\tPREFETCHT0 %d(SI)", 1024+64*u)
-		step(u*rows512*4, u*128)
+		if !rows {
+			p("\tPREFETCHT0 %d(SI)", 1024+64*u)
+		}
+		step(u)
 	}
-	p("\tADDQ $%d, SI\n\tADDQ $%d, DI\n\tSUBQ $%d, CX\n\tJGE loop", unroll*rows512*4, unroll*128, unroll)
-	p("tail:\n\tADDQ $%d, CX\n\tJZ done\nrest:", unroll)
-	step(0, 0)
-	p("\tADDQ $%d, SI\n\tADDQ $128, DI\n\tDECQ CX\n\tJNZ rest", rows512*4)
-	p("done:\n\tTESTQ R10, R10\n\tJZ store\n\tMOVQ DX, R8")
+	next(unroll)
+	p("\tSUBQ $%d, CX\n\tJGE loop\ntail:\n\tADDQ $%d, CX\n\tJZ done\nrest:", unroll, unroll)
+	step(0)
+	next(1)
+	p("\tDECQ CX\n\tJNZ rest\ndone:\n\tTESTQ R10, R10\n\tJZ store\n\tMOVQ DX, R8")
 	for i := range rows512 {
 		p("\tVADDPS (R8), Z%d, Z%d\n\tVADDPS 64(R8), Z%d, Z%d\n\tADDQ R9, R8", i, i, rows512+i, rows512+i)
 	}
@@ -222,7 +248,7 @@ func packAlong16() {
 	p("\tMOVQ src+0(FP), SI\n\tMOVQ ldBytes+8(FP), R9\n\tMOVQ n+16(FP), CX\n\tMOVQ dst+24(FP), DI\n\tMOVQ dstBytes+32(FP), R10")
 	masks("load", 40, 1)
 	masks("store", 48, 3)
-	p("loop:\n\tVMOVUPS.Z (SI), K1, Z0\n\tVMOVUPS.Z 64(SI), K2, Z1\n\tVMOVUPS Z0, K3, (DI)\n\tVMOVUPS Z1, K4, 64(DI)")
+	p("\tMOVQ R9, R13\n\tSHLQ $4, R13\nloop:\n\tPREFETCHT0 (SI)(R13*1)\n\tPREFETCHT0 64(SI)(R13*1)\n\tVMOVUPS.Z (SI), K1, Z0\n\tVMOVUPS.Z 64(SI), K2, Z1\n\tVMOVUPS Z0, K3, (DI)\n\tVMOVUPS Z1, K4, 64(DI)")
 	p("\tADDQ R9, SI\n\tADDQ R10, DI\n\tDECQ CX\n\tJNZ loop\n\tVZEROUPPER\n\tRET\n")
 }
 
@@ -233,7 +259,7 @@ func packPairs16() {
 	p("\tMOVQ src+0(FP), SI\n\tMOVQ ldBytes+8(FP), R9\n\tMOVQ n+16(FP), CX\n\tMOVQ dst+24(FP), DI\n\tMOVQ dstBytes+32(FP), R10")
 	masks("load", 40, 1)
 	masks("store", 48, 3)
-	p("loop:\n\tVPMOVZXWD.Z (SI), K1, Z0\n\tVPMOVZXWD.Z 32(SI), K2, Z1\n\tADDQ R9, SI\n\tVPMOVZXWD.Z (SI), K1, Z2\n\tVPMOVZXWD.Z 32(SI), K2, Z3\n\tADDQ R9, SI")
+	p("\tMOVQ R9, R13\n\tSHLQ $4, R13\nloop:\n\tPREFETCHT0 (SI)(R13*1)\n\tVPMOVZXWD.Z (SI), K1, Z0\n\tVPMOVZXWD.Z 32(SI), K2, Z1\n\tADDQ R9, SI\n\tVPMOVZXWD.Z (SI), K1, Z2\n\tVPMOVZXWD.Z 32(SI), K2, Z3\n\tADDQ R9, SI")
 	p("\tVPSLLD $16, Z2, Z2\n\tVPSLLD $16, Z3, Z3\n\tVPORD Z2, Z0, Z0\n\tVPORD Z3, Z1, Z1\n\tVMOVUPS Z0, K3, (DI)\n\tVMOVUPS Z1, K4, 64(DI)")
 	p("\tADDQ R10, DI\n\tDECQ CX\n\tJNZ loop\n\tVZEROUPPER\n\tRET\n")
 }
