@@ -48,7 +48,10 @@ func Save(ctx context.Context, dir string, w model.Weights, o SaveOptions) error
 	if o.MaxShard < 0 {
 		return fmt.Errorf("save model: shards of %d bytes", o.MaxShard)
 	}
-	dir = filepath.Clean(dir)
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return fmt.Errorf("save model: %w", err)
+	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return fmt.Errorf("save model: %w", err)
 	}

@@ -47,8 +47,8 @@ func importFolder(ctx context.Context, src, out string) (err error) {
 	if err := sameRoot(ctx, out, root); err != nil {
 		return err
 	}
-	fmt.Printf("%s: Llama of %d parameters (%s in %s), vocabulary %d, sees %d tokens\nroot %s, layout %s\n%s has it in float32\n", src, s.Layout().Params(),
-		strings.Join(s.DTypes(), ", "), src, s.Config.Vocab, s.Config.Seq, root, chain.Hash(s.Layout().Hash()).Short(), out)
+	fmt.Printf("%s: Llama of %d parameters in %s, vocabulary %d, sees %d tokens\nroot %s, layout %s\n%s has it in float32\n", src, s.Layout().Params(),
+		strings.Join(s.DTypes(), ", "), s.Config.Vocab, s.Config.Seq, root, chain.Hash(s.Layout().Hash()).Short(), out)
 	return nil
 }
 

@@ -78,8 +78,7 @@ func decodeNeed(c model.Config, seq int) int64 {
 func judgeNeed(e model.Engine, c model.Config, o model.Options, batch, seq int) int64 {
 	c.Seq = seq
 	if s, ok := e.(model.Sizer); ok {
-		n := s.Need(c, o, batch, false)
-		return n.Total() - n.Params
+		return s.Need(c, o, batch, false).Total() - 4*int64(c.Params())
 	}
 	rows := int64(batch) * int64(seq)
 	return 4 * rows * int64(4*c.Width+3*c.FFN+3*c.Heads*c.HeadDim)

@@ -180,8 +180,8 @@ func checkpointsIn(ctx context.Context, b *storage.Bucket) []chain.Window {
 	return out
 }
 
-// save writes the checkpoint as a folder. All files are fetched and checked beside it first, so that a folder that is there is
-// replaced whole; one that is not a checkpoint is refused.
+// save writes the checkpoint as a folder. All files are fetched and checked before any that is there is replaced; the manifest
+// comes last. A folder that is not a checkpoint is refused.
 func (cp *checkpoint) save(ctx context.Context, dir string, dtype hf.DType) (err error) {
 	entries, err := os.ReadDir(dir)
 	left := slices.DeleteFunc(slices.Clone(entries), func(e fs.DirEntry) bool { return !strings.HasPrefix(e.Name(), partial) }) // of a pull that was killed

@@ -15,7 +15,7 @@ import (
 )
 
 // maxText bounds the text that eval reads into memory, in bytes.
-const maxText = 1 << 30
+const maxText = 256 << 20
 
 // evalRows is how many tokens eval gives the engine at once, about.
 const evalRows = 2048
@@ -26,7 +26,7 @@ func checkpointFlag() cli.Flag {
 
 func evalCommand() *cli.Command {
 	flags := append([]cli.Flag{checkpointFlag(),
-		&cli.StringFlag{Name: "text", Usage: "`FILE` to measure on, - for stdin (default: the network's held-out text)"},
+		&cli.StringFlag{Name: "text", EnvVars: []string{"SN3_EVAL_TEXT"}, Usage: "`FILE` to measure on, - for stdin (default: the network's held-out text)"},
 		&cli.IntFlag{Name: "samples", Value: 2048, Usage: "`N` held-out samples of the network"},
 		&cli.IntFlag{Name: "seq", Usage: "cut --text into sequences of `T` tokens (default: as long as the model sees, at most 2048)"}}, engineFlags()...)
 	return command("eval", "measure a model's loss on a text: a folder, or the network's newest checkpoint", "[FOLDER]", -1, flags, func(c *cli.Context) error {
@@ -100,11 +100,10 @@ func (s *source) text(ctx context.Context, path string, seq int) ([]model.Batch,
 	rows := max(1, evalRows/seq)
 	for len(ids) > 1 {
 		b := model.Batch{T: min(seq, len(ids)-1)}
-		for b.B < rows && len(ids) > b.T {
-			b.X, b.Y = append(b.X, ids[:b.T]...), append(b.Y, ids[1:b.T+1]...)
-			b.B, ids = b.B+1, ids[b.T:]
-		}
-		out = append(out, b)
+		b.B = min(rows, (len(ids)-1)/b.T)
+		n := b.B * b.T
+		b.X, b.Y = ids[:n], ids[1:n+1]
+		out, ids = append(out, b), ids[n:]
 	}
 	return out, nil
 }
