@@ -122,12 +122,7 @@ func Open(ctx context.Context, c *cli.Context, validator bool, engine model.Engi
 		if peers, err = n.gossip(ctx, c, key, status); err != nil {
 			return n, err
 		}
-		cfg.Announce = func(ctx context.Context, w chain.Window, digest chain.Hash) {
-			a := gossip.Announcement{Window: w, Hotkey: n.Hotkey, Digest: digest, Locator: locator.Encode()}
-			if err := peers.Announce(ctx, a); err != nil {
-				n.Log.Debug("announcement not sent", "reason", err)
-			}
-		}
+		cfg.Announce = n.announce(peers, locator)
 	}
 	if n.Replica, err = replica.New(cfg); errors.Is(err, replica.ErrOtherRun) {
 		err = proc.Refused(err)
@@ -320,6 +315,16 @@ func (n *Node) gossip(ctx context.Context, c *cli.Context, key *ecdsa.PrivateKey
 	}
 	n.close = append(n.close, func() error { g.Close(); return nil })
 	return g, nil
+}
+
+// announce tells peers of a record in the own bucket.
+func (n *Node) announce(peers *gossip.Node, own storage.Locator) func(context.Context, chain.Window, chain.Hash) {
+	return func(ctx context.Context, w chain.Window, digest chain.Hash) {
+		a := gossip.Announcement{Window: w, Hotkey: n.Hotkey, Digest: digest, Locator: own.Encode()}
+		if err := peers.Announce(ctx, a); err != nil {
+			n.Log.Debug("announcement not sent", "reason", err)
+		}
+	}
 }
 
 // expected says whether announcements for window w are of use now. Older ones that somebody repeats would use up their

@@ -79,6 +79,8 @@ func prepare(flags []cli.Flag, seen map[cli.Flag]bool) (required []string) {
 			env, hidden, need, x.Required = &x.EnvVars, x.Hidden, x.Required, false
 		case *cli.IntFlag:
 			env, hidden, need, x.Required = &x.EnvVars, x.Hidden, x.Required, false
+		case *cli.Int64Flag:
+			env, hidden, need, x.Required = &x.EnvVars, x.Hidden, x.Required, false
 		case *cli.Uint64Flag:
 			env, hidden, need, x.Required = &x.EnvVars, x.Hidden, x.Required, false
 		case *cli.Float64Flag:
