@@ -35,13 +35,27 @@ type Plan struct {
 	Up, Down []Line // each window
 }
 
+// beyond is more than any machine has: sizes of absurd descriptors stop there instead of overflowing.
+const beyond = 1 << 59
+
 // Sum adds up lines.
 func Sum(lines []Line) int64 {
 	var n int64
 	for _, l := range lines {
-		n += l.Bytes
+		n = min(n+l.Bytes, beyond)
 	}
 	return n
+}
+
+// times multiplies sizes.
+func times(a int64, b ...int64) int64 {
+	for _, x := range b {
+		if a > 0 && x > beyond/a {
+			return beyond
+		}
+		a *= x
+	}
+	return a
 }
 
 const (
@@ -76,7 +90,7 @@ func Make(r Request) Plan {
 	need := needs(r.Engine, cfg, r.Options, batch, !r.Validator)
 	add := func(to *[]Line, name string, n int64) {
 		if n > 0 {
-			*to = append(*to, Line{name, n})
+			*to = append(*to, Line{name, min(n, beyond)})
 		}
 	}
 	add(&p.Memory, "engine: parameters", need.Params)
@@ -84,19 +98,19 @@ func Make(r Request) Plan {
 	add(&p.Memory, "engine: optimizer moments", need.Moments)
 	add(&p.Memory, "engine: activations and scratch", need.Acts)
 	add(&p.Memory, "newest three models and the next", replicaCopies*f32+layoutBytes*chunks)
-	window := int64(r.Run.Train.InnerSteps*r.Run.Train.Batch) * int64(cfg.Seq+1) * tokenBytes(cfg.Vocab)
+	sample := int64(cfg.Seq+1) * tokenBytes(cfg.Vocab)
+	window := times(int64(r.Run.Train.InnerSteps), int64(r.Run.Train.Batch), sample)
 	keep := int64(r.Run.Keep)
 	add(&p.Disk, "model, and its replacement", 2*f32)
 	if r.Validator {
 		add(&p.Memory, "submissions being scored", judged*decoded)
 		add(&p.Memory, "checkpoint being written and uploaded", 2*f32)
-		add(&p.Disk, "submissions of the last windows", keep*judged*payload)
+		add(&p.Disk, "submissions of the last windows", times(keep, judged, payload))
 		add(&p.Disk, "checkpoint to upload", f32)
 		add(&p.Up, "mirrored submissions", judged*payload)
 		add(&p.Up, "checkpoint, spread over its windows", f32/int64(r.Run.Checkpoint))
 		add(&p.Down, "submissions to score", judged*payload)
-		scored := int64(r.Run.Score.HeldOut+2*judged*r.Run.Score.Own) * int64(cfg.Seq+1) * tokenBytes(cfg.Vocab)
-		add(&p.Down, "samples to score on", scored)
+		add(&p.Down, "samples to score on", times(int64(r.Run.Score.HeldOut), sample)+times(int64(r.Run.Score.Own), 2*judged, sample))
 		add(&p.Memory, "program, network, pages", program)
 		return p
 	}
@@ -104,13 +118,13 @@ func Make(r Request) Plan {
 		add(&p.Memory, "proxy to train on while θ is on its way", f32)
 	}
 	add(&p.Memory, "error feedback, old and pending", 2*f32+2*payload)
-	add(&p.Memory, "selected payloads", winners*decoded)
+	add(&p.Memory, "selected payloads", times(winners, decoded))
 	add(&p.Memory, "program, network, pages", program)
 	add(&p.Disk, "error feedback: two slots and a new one", 3*(f32+payload))
 	add(&p.Disk, "optimizer moments, and their replacement", 2*2*f32)
-	add(&p.Disk, "selected payloads of the last windows", keep*winners*payload)
+	add(&p.Disk, "selected payloads of the last windows", times(keep, winners, payload))
 	add(&p.Up, "payload", payload)
-	add(&p.Down, "selected payloads", winners*payload)
+	add(&p.Down, "selected payloads", times(winners, payload))
 	add(&p.Down, "samples to train on", window)
 	return p
 }
@@ -153,15 +167,22 @@ func tokenBytes(vocab int) int64 {
 	return 4
 }
 
-// needs asks the engine, or estimates from what the backward pass must have kept of every token.
+// needs asks the engine, unless its answer could overflow: then, and without a Sizer, it estimates from what the backward pass
+// must have kept of every token.
 func needs(e model.Engine, c model.Config, o model.Options, batch int, train bool) model.Need {
-	if s, ok := e.(model.Sizer); ok {
-		return s.Need(c, o, batch, train)
-	}
-	params := int64(c.Params())
 	if o.MicroBatch > 0 {
 		batch = min(batch, o.MicroBatch)
 	}
+	n := estimate(c, o, batch, train)
+	const absurd = 1 << 50
+	if s, ok := e.(model.Sizer); ok && n.Acts < absurd {
+		return s.Need(c, o, batch, train)
+	}
+	return n
+}
+
+func estimate(c model.Config, o model.Options, batch int, train bool) model.Need {
+	params := int64(c.Params())
 	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
 	layer := int64(4*c.Width + 2*q + 2*kv + 3*c.FFN + c.Heads + 2)
 	layers := int64(1)
@@ -172,8 +193,7 @@ func needs(e model.Engine, c model.Config, o model.Options, batch int, train boo
 	if train {
 		n.Grads, n.Moments, layers = 4*params, 8*params, int64(c.Layers)
 	}
-	rows := int64(batch) * int64(c.Seq)
 	const logitRows = 256
-	n.Acts = 4 * (rows*(layers*layer+layer) + logitRows*int64(c.Vocab)*int64(max(1, o.Threads)))
+	n.Acts = times(int64(batch), int64(c.Seq), 4*layer, layers+1) + times(4*logitRows, int64(c.Vocab), int64(max(1, o.Threads)))
 	return n
 }

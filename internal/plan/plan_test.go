@@ -244,6 +244,33 @@ func TestDisk(t *testing.T) {
 	}
 }
 
+// No descriptor that is not refused outright makes a size overflow into one that fits.
+func TestAbsurdSizes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := request(t, "local")
+		m := &r.Run.Model
+		m.Width, m.Layers, m.FFN = 1<<rapid.IntRange(0, 17).Draw(t, "width"), 1<<rapid.IntRange(0, 12).Draw(t, "layers"), 1<<rapid.IntRange(0, 20).Draw(t, "ffn")
+		m.Heads, m.HeadDim, m.Seq = 1<<rapid.IntRange(2, 12).Draw(t, "heads"), 1<<rapid.IntRange(1, 12).Draw(t, "dim"), 1<<rapid.IntRange(0, 20).Draw(t, "seq")
+		r.Run.Train.Batch, r.Run.Train.InnerSteps = 1<<rapid.IntRange(0, 20).Draw(t, "batch"), 1<<rapid.IntRange(0, 20).Draw(t, "h")
+		r.Run.Rules.Gather, r.Run.Keep = 1<<rapid.IntRange(4, 20).Draw(t, "gather"), 1<<rapid.IntRange(4, 40).Draw(t, "keep")
+		r.Validator = rapid.Bool().Draw(t, "validator")
+		if spec.Check(r.Run) != nil {
+			return
+		}
+		p := Make(r)
+		for _, lines := range [][]Line{p.Memory, p.Disk, p.Up, p.Down} {
+			for _, l := range lines {
+				if l.Bytes < 0 || l.Bytes > Sum(lines) {
+					t.Fatalf("%s: %d of %d", l.Name, l.Bytes, Sum(lines))
+				}
+			}
+		}
+		if Sum(p.Memory) < 4*p.Params {
+			t.Fatalf("%d parameters in %d bytes", p.Params, Sum(p.Memory))
+		}
+	})
+}
+
 // The table names every part and what there is.
 func TestWrite(t *testing.T) {
 	r := request(t, "160m")

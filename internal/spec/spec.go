@@ -9,6 +9,13 @@ import (
 	"sn3/model"
 )
 
+// Limits beyond which a descriptor is a mistake or an attack: sizes computed from one stay far from overflow.
+const (
+	MaxParams = 1 << 44
+	maxCount  = 1 << 20
+	maxTotal  = 1 << 40
+)
+
 // ByteVocab is the vocabulary of the tokenizer "bytes".
 const ByteVocab = 256
 
@@ -31,13 +38,21 @@ func Optimizer(t chain.TrainSpec) model.Optimizer {
 // Check refuses what chain.Run.Validate cannot see, because the chain knows no models: shapes that no engine can train, and
 // settings that contradict each other. Errors name the fields as they stand in a descriptor.
 func Check(r *chain.Run) error {
-	if err := Config(r.Model).Validate(); err != nil {
+	c := Config(r.Model)
+	if err := c.Validate(); err != nil {
 		return err
+	}
+	if n := c.Params(); n > MaxParams {
+		return fmt.Errorf("model has %d parameters, beyond any use", n)
 	}
 	if err := Optimizer(r.Train).Validate(); err != nil {
 		return err
 	}
 	switch {
+	case r.Train.InnerSteps > maxCount || r.Train.Batch > maxCount || r.Train.Total > maxTotal:
+		return fmt.Errorf("train.inner_steps %d, batch %d, total %d beyond any use", r.Train.InnerSteps, r.Train.Batch, r.Train.Total)
+	case r.Rules.Gather > maxCount || r.Score.HeldOut > maxCount || r.Score.Own > maxCount || r.Keep > maxTotal:
+		return fmt.Errorf("rules.gather %d, score.held_out %d, own %d, keep_windows %d beyond any use", r.Rules.Gather, r.Score.HeldOut, r.Score.Own, r.Keep)
 	case r.Tokenizer == "bytes" && r.Model.Vocab != ByteVocab:
 		return fmt.Errorf("model.vocab is %d, but the tokenizer \"bytes\" has %d tokens", r.Model.Vocab, ByteVocab)
 	case r.Model.Rope != nil && r.Model.Rope.Type == "linear" && (r.Model.Rope.LowFreq != 0 || r.Model.Rope.HighFreq != 0 || r.Model.Rope.Original != 0):
