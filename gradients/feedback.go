@@ -62,7 +62,7 @@ func (f *Feedback) load() (err error) {
 		return err
 	}
 	if f.seq == 0 {
-		f.e = make([]float32, f.layout.Params())
+		f.e = kern.Alloc[float32](f.layout.Params())
 	} else {
 		p, err := f.readSlot(f.seq)
 		if err != nil {

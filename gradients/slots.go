@@ -16,6 +16,7 @@ import (
 
 	"sn3/chain"
 	"sn3/model"
+	"sn3/model/kern"
 )
 
 // The files of a feedback folder (docs/FORMAT.md, "Error feedback"): two slots of payload and error feedback, and the number
@@ -156,16 +157,13 @@ func (p *Pending) encode(w io.Writer) error {
 	if _, err := out.Write(p.raw); err != nil {
 		return err
 	}
-	var buf [4 * model.ChunkSize]byte
+	var buf [fileBuf]byte
 	for e := p.e; len(e) > 0; {
-		n := min(len(e), model.ChunkSize)
-		for i, x := range e[:n] {
-			binary.LittleEndian.PutUint32(buf[4*i:], math.Float32bits(x))
-		}
-		if _, err := out.Write(buf[:4*n]); err != nil {
+		b := littleEndian(buf[:], e[:min(len(e), len(buf)/4)])
+		if _, err := out.Write(b); err != nil {
 			return err
 		}
-		e = e[n:]
+		e = e[len(b)/4:]
 	}
 	_, err := w.Write(sum.Sum(nil))
 	return err
@@ -205,7 +203,7 @@ func (f *Feedback) parseSlot(r io.Reader, size int64, seq uint64) (*Pending, err
 	if string(head[:5]) != slotMagic || !bytes.Equal(head[5:37], layout[:]) || p.seq != seq || room < 0 || room > f.codec.MaxLen(model.ChunkSize) || binary.BigEndian.Uint64(head[53:]) != uint64(room) {
 		return nil, errDamaged
 	}
-	p.raw, p.e = make([]byte, room), make([]float32, f.layout.Params())
+	p.raw, p.e = make([]byte, room), kern.Alloc[float32](f.layout.Params())
 	if _, err := io.ReadFull(body, p.raw); err != nil {
 		return nil, err
 	}

@@ -83,6 +83,7 @@ func mine(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	feedback.Use(n.Replica.Compute())
 	m, err := mining.New(mining.Config{Dir: n.Dir, Hotkey: n.Hotkey, Replica: n.Replica, Trainer: trainer, Feedback: feedback, Data: n.Data,
 		Gap: mining.Gap(c.String("gap")), SaveEvery: c.Int("save-every"), Events: n.Events, Log: n.Log, Compute: n.Compute})
 	if err != nil {

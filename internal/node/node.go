@@ -17,6 +17,7 @@ import (
 
 	"sn3/chain"
 	"sn3/chain/local"
+	"sn3/gradients"
 	"sn3/internal/compute"
 	"sn3/internal/events"
 	"sn3/internal/gossip"
@@ -24,6 +25,7 @@ import (
 	"sn3/internal/replica"
 	"sn3/model"
 	"sn3/model/data"
+	"sn3/model/kern"
 	"sn3/model/tokenizer"
 	"sn3/storage"
 )
@@ -114,9 +116,14 @@ func Open(ctx context.Context, c *cli.Context, validator bool, engine model.Engi
 	if err != nil {
 		return n, proc.Refused(err)
 	}
+	k, err := kern.Select(c.String("kernels"))
+	if err != nil {
+		return n, proc.Usage(fmt.Errorf("--kernels: %w", err))
+	}
 	cfg := replica.Config{Dir: filepath.Join(n.Dir, "replica"), Run: n.Run, Chain: n.Client, Writer: n.Client, Signer: local.Signer{Key: key},
 		Verifier: local.Verifier{}, Self: n.Hotkey, Validator: validator, Bucket: bucket, Locator: locator, Open: open, Data: n.Data,
-		Events: n.Events, Log: n.Log, Files: tok.Files(), Failpoint: n.Failpoint}
+		Events: n.Events, Log: n.Log, Files: tok.Files(), Failpoint: n.Failpoint,
+		Compute: gradients.Compute{Threads: c.Int("threads"), Kernels: k}}
 	var peers *gossip.Node
 	if !c.Bool("no-p2p") {
 		if peers, err = n.gossip(ctx, c, key, status); err != nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"sn3/chain"
-	"sn3/gradients"
 	"sn3/internal/events"
 	"sn3/model/hf"
 	"sn3/storage"
@@ -259,7 +258,7 @@ func (r *Replica) loadCheckpoint(ctx context.Context, b *storage.Bucket, m Check
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrForged, err)
 		}
-		root, err := gradients.Root(theta)
+		root, err := r.cfg.Compute.Root(theta)
 		if err != nil {
 			return nil, err
 		}

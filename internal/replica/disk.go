@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 
 	"sn3/chain"
-	"sn3/gradients"
 	"sn3/model"
 )
 
@@ -170,7 +169,7 @@ func (r *Replica) readState(in io.Reader, sum hash.Hash) (*state, error) {
 	if !bytes.Equal(tail[:sha256.Size], want) {
 		return nil, errors.New("checksum differs")
 	}
-	root, err := gradients.Root(s.theta)
+	root, err := r.cfg.Compute.Root(s.theta)
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +198,7 @@ func readFloats(r io.Reader, v []float32) error {
 func (r *Replica) initial() (*state, error) {
 	s := &state{window: chain.NoWindow, theta: model.NewFlat(r.layout)}
 	s.theta.Init(r.cfg.Run.Seed)
-	root, err := gradients.Root(s.theta)
+	root, err := r.cfg.Compute.Root(s.theta)
 	if err != nil {
 		return nil, fmt.Errorf("hash initial model: %w", err)
 	}

@@ -109,16 +109,18 @@ func (r *Replica) startClock(ctx context.Context) error {
 	return r.clock.Wait(ctx, 1)
 }
 
-// step makes the outer step on a copy of θ.
+// step makes the outer step into other memory: θ stays for those who read it.
 func (r *Replica) step(cur *state, sel chain.Selection, parts []*gradients.Payload) (*state, error) {
 	next := &state{window: sel.Window, root: cur.root}
 	next.transition = gradients.Transition(cur.transition, sel.Window, sel, r.run)
-	next.theta = r.copyOf(cur)
 	if len(parts) == 0 {
+		next.theta = r.copyOf(cur)
 		return next, nil
 	}
+	next.theta = r.memory()
 	r.cfg.Failpoint("step")
-	root, err := gradients.OuterStep(next.theta, parts, float32(r.cfg.Run.Outer.Alpha), r.cfg.Run.Outer.MinDivisor)
+	outer := gradients.Outer{Alpha: float32(r.cfg.Run.Outer.Alpha), MinDivisor: r.cfg.Run.Outer.MinDivisor, Compute: r.cfg.Compute}
+	root, err := outer.Step(next.theta, cur.theta, parts)
 	if err != nil {
 		return nil, fmt.Errorf("outer step of window %d: %w", sel.Window, err)
 	}

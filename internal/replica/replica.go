@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"sn3/chain"
+	"sn3/gradients"
 	"sn3/internal/events"
 	"sn3/internal/spec"
 	"sn3/model"
@@ -57,6 +58,8 @@ type Config struct {
 	Announce func(ctx context.Context, w chain.Window, digest chain.Hash)
 	// Files are added to every checkpoint folder (tokenizer files).
 	Files map[string][]byte
+	// Compute is what the outer step and state roots may use.
+	Compute gradients.Compute
 	// Failpoint is called at named points of the outer step and of publishing, for crash tests; nil in production.
 	Failpoint func(name string)
 }
@@ -156,6 +159,9 @@ func (r *Replica) Layout() *model.Layout { return r.layout }
 // Schedule is the run's schedule.
 func (r *Replica) Schedule() chain.Schedule { return r.sched }
 
+// Compute is what this node's protocol arithmetic may use.
+func (r *Replica) Compute() gradients.Compute { return r.cfg.Compute }
+
 // Run is the run descriptor.
 func (r *Replica) Run() *chain.Run { return r.cfg.Run }
 
@@ -240,6 +246,13 @@ func (r *Replica) reclaim() {
 
 // copyOf returns a writable copy of θ in reused memory.
 func (r *Replica) copyOf(s *state) *model.Flat {
+	f := r.memory()
+	copy(f.Data, s.theta.Data)
+	return f
+}
+
+// memory returns weights of any content, reused where it can be.
+func (r *Replica) memory() *model.Flat {
 	r.mu.Lock()
 	var f *model.Flat
 	if n := len(r.spare); n > 0 {
@@ -249,7 +262,6 @@ func (r *Replica) copyOf(s *state) *model.Flat {
 	if f == nil {
 		f = model.NewFlat(r.layout)
 	}
-	copy(f.Data, s.theta.Data)
 	return f
 }
 
