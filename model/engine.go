@@ -15,7 +15,8 @@ var ErrUnsupported = errors.New("model: not supported by this engine")
 // Weights gives read access to a model's float32 parameters, wherever they live (arena, file, device, several ranks).
 type Weights interface {
 	Layout() *Layout
-	// Read copies the values of the chunks in c, in chunk order, to dst, whose length must be the range's span.
+	// Read copies the values of the chunks in c, in chunk order, to dst, whose length must be the range's span. It is safe for
+	// concurrent use.
 	Read(dst []float32, c ChunkRange) error
 }
 

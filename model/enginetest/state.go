@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"golang.org/x/sync/errgroup"
+
 	"sn3/model"
 )
 
@@ -150,6 +152,14 @@ func (s suite) trained(t *testing.T) {
 	}
 	if bits(flat(t, tr)) != bits(all) {
 		t.Error("reading changes the parameters")
+	}
+	readers, again := new(errgroup.Group), make([]float32, len(all))
+	for i := range l.Chunks() { // at the same time, each its own part
+		a, b := l.Span(model.ChunkRange{From: i, To: i + 1})
+		readers.Go(func() error { return view.Read(again[a:b], model.ChunkRange{From: i, To: i + 1}) })
+	}
+	if err := readers.Wait(); err != nil || bits(again) != bits(all) {
+		t.Errorf("read by several goroutines the parameters differ (%v)", err)
 	}
 	for _, r := range []model.ChunkRange{{From: -1, To: 1}, {From: 0, To: l.Chunks() + 1}, {From: 2, To: 1}} {
 		if err := view.Read(nil, r); err == nil {
