@@ -3,6 +3,7 @@ package tokenizer
 import (
 	"bytes"
 	"cmp"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -164,11 +165,13 @@ func BenchmarkEncode(b *testing.B) {
 		text []byte
 	}{
 		{"go", source[len(source)-8<<20:]}, {"english", prose(source)[:4<<20]}, {"random", noise(1 << 20)}, {"chinese", chinese(1 << 20)},
+		{"base64", []byte(base64.StdEncoding.EncodeToString(noise(1 << 20)))},
 	}
+	nfc := patch(b, base, map[string]json.RawMessage{"normalizer": json.RawMessage(`{"type":"NFC"}`)})
 	for _, v := range []struct {
 		name string
 		file []byte
-	}{{"4096", base}, {"gpt2-4096", read(b, filepath.Join("testdata", "gpt2.json.gz"))}, {"128k", grown(b, base, source, 128256)}} {
+	}{{"4096", base}, {"nfc", nfc}, {"gpt2-4096", read(b, filepath.Join("testdata", "gpt2.json.gz"))}, {"128k", grown(b, base, source, 128256)}} {
 		tok := parsed(b, v.file)
 		var dst []int32
 		for _, x := range texts {
