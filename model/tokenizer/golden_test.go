@@ -158,7 +158,7 @@ func TestGolden(t *testing.T) {
 }
 
 // The same on what is committed, so that a clone without the vectors tests them too.
-func TestSubset(t *testing.T) {
+func TestGoldenSubset(t *testing.T) {
 	for _, name := range []string{"llama3", "gpt2"} {
 		t.Run(name, func(t *testing.T) {
 			var v struct {

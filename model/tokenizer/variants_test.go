@@ -51,7 +51,7 @@ func patch(t testing.TB, file []byte, changes map[string]json.RawMessage) []byte
 func llama3(t testing.TB) []byte { return read(t, filepath.Join("testdata", "llama3.json.gz")) }
 
 // VARIANTS=<file> checks more of them than are committed.
-func TestVariants(t *testing.T) {
+func TestGoldenVariants(t *testing.T) {
 	path := filepath.Join("testdata", "variants.jsonl.gz")
 	if p := os.Getenv("VARIANTS"); p != "" {
 		path = p
