@@ -13,5 +13,5 @@ func freeDisk(dir string) int64 {
 	if unix.Statfs(dir, &s) != nil {
 		return Unknown
 	}
-	return int64(min(s.Bavail, 1<<40)) * s.Bsize
+	return int64(min(s.Bavail, 1<<40)) * int64(s.Bsize)
 }

@@ -185,7 +185,8 @@ func (m *Miner) work(ctx context.Context, w chain.Window) error {
 	if err := m.clock.Wait(ctx, m.sched.At(w, chain.PhaseStart)); err != nil {
 		return err
 	}
-	submit := m.moments == w-1 && !(m.last != nil && m.lastOf == w) // of a w that was submitted before a restart never twice; stale or no moments: train a window without submitting
+	again := m.last != nil && m.lastOf == w // submitted before a restart: never twice
+	submit := m.moments == w-1 && !again    // stale or no moments: train a window without submitting
 	began := time.Now()
 	m.pace.begin(began, m.clock.Now().Block)
 	base, rep, err := m.train(ctx, w, m.cfg.Batches(a), m.cfg.MaxSteps) // 2. inner steps, also through the gap
@@ -203,6 +204,9 @@ func (m *Miner) work(ctx context.Context, w chain.Window) error {
 	}
 	if err := m.saveMoments(w); err != nil {
 		return err
+	}
+	if again {
+		return fmt.Errorf("%w: this window was submitted before the restart", errSkip)
 	}
 	if !submit {
 		return fmt.Errorf("%w: warming up the inner optimizer for a window", errSkip)

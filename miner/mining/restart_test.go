@@ -211,4 +211,7 @@ func TestNoSecondSubmission(t *testing.T) {
 	if got := digests(y); got[3] != "" || got[5] == "" || got[6] == "" {
 		t.Errorf("after the restart it submitted in %v", got)
 	}
+	if s := y.Events(events.Skipped); len(s) == 0 || !strings.Contains(s[0].Reason, "submitted before the restart") {
+		t.Errorf("it skipped %+v", s)
+	}
 }
