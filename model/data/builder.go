@@ -22,6 +22,7 @@ type Builder struct {
 	vocab int
 	geo   geometry
 	put   func(sum chain.Hash, b []byte) error
+	full  int // bytes of tokens that make a shard
 
 	shards [splits][]Shard
 	open   [splits][]byte // tokens that fill no shard yet
@@ -32,18 +33,23 @@ func NewBuilder(vocab int, put func(sum chain.Hash, b []byte) error) (*Builder, 
 	if vocab < 2 || vocab > MaxVocab {
 		return nil, fmt.Errorf("build dataset: a vocabulary of %d, want 2 to %d", vocab, MaxVocab)
 	}
-	return &Builder{vocab: vocab, geo: geometryOf(Width(vocab)), put: put}, nil
+	return &Builder{vocab: vocab, geo: geometryOf(Width(vocab)), put: put, full: shardBytes}, nil
 }
 
 // Width is the number of bytes of a token.
 func (b *Builder) Width() int { return b.geo.width }
 
+// Shrink makes shards of so many pages instead of as many as fit: more and smaller objects. Before the first Append.
+func (b *Builder) Shrink(pages int) {
+	b.full = min(max(1, pages)*b.geo.page*b.geo.width, shardBytes)
+}
+
 // Append adds tokens, encoded at Width, to a split.
 func (b *Builder) Append(s Split, tokens []byte) error {
 	for len(tokens) > 0 {
-		n := min(shardBytes-len(b.open[s]), len(tokens))
+		n := min(b.full-len(b.open[s]), len(tokens))
 		b.open[s], tokens = append(b.open[s], tokens[:n]...), tokens[n:]
-		if len(b.open[s]) < shardBytes {
+		if len(b.open[s]) < b.full {
 			break
 		}
 		if err := b.cut(s); err != nil {

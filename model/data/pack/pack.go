@@ -59,6 +59,7 @@ type Options struct {
 
 	fault func(step string) error // tests
 	every int64                   // tests: bytes between checkpoints
+	pages int                     // tests: pages of a shard
 }
 
 // Progress says how far a job is.
@@ -195,6 +196,9 @@ func Run(ctx context.Context, out string, o Options) (Result, error) {
 	}
 	if p.builder, err = data.NewBuilder(o.Vocab, p.store.put); err != nil {
 		return res, err
+	}
+	if o.pages > 0 {
+		p.builder.Shrink(o.pages)
 	}
 	err = p.run(ctx, h, &res)
 	if err = errors.Join(err, p.store.close()); err != nil {
