@@ -8,17 +8,17 @@ func (n *net) lossGrad(b model.Batch, counted int, g *views) float64 {
 	n.hidden(b.X, b.B, b.T)
 	loss := n.headBackward(b, counted, g)
 	c, N := n.cfg, b.B*b.T
-	C, Q, S, F := c.Width, n.q(), n.qkv(), c.FFN
+	C, Q, S, F, A, G := c.Width, n.q(), n.qkv(), c.FFN, n.ldFFN(), n.ldGateUp()
 	clear(n.dx[:N*C])
 	n.rmsBackward(N, n.dx, g.norm, n.dh, n.xf, n.w.norm, n.rf, n.dxo)
 	for l := c.Layers - 1; l >= 0; l-- {
 		w, p, d, a := &n.w.layers[l], &n.p.layers[l], &g.layers[l], &n.act[l]
-		n.product(true, false, C, F, N, n.dxo, C, a.a, F, d.down, F, true)
-		n.product(false, false, N, F, C, n.dxo, C, p.down, F, n.da, F, false)
+		n.product(true, false, C, F, N, n.dxo, C, a.a, A, d.down, F, true)
+		n.product(false, false, N, F, C, n.dxo, C, p.down, F, n.da, A, false)
 		dgu := n.dGateUp(a)
 		n.swiGLUBackward(N, a.gateUp, n.da, dgu)
-		n.product(true, false, 2*F, C, N, dgu, 2*F, a.h2, C, d.gateUp, C, true)
-		n.product(false, false, N, C, 2*F, dgu, 2*F, p.gateUp, C, n.dh, C, false)
+		n.product(true, false, 2*F, C, N, dgu, G, a.h2, C, d.gateUp, C, true)
+		n.product(false, false, N, C, 2*F, dgu, G, p.gateUp, C, n.dh, C, false)
 		n.rmsBackward(N, n.dx, d.n2, n.dh, a.x2, w.n2, a.r2, n.dxo)
 		n.product(true, false, C, Q, N, n.dxo, C, a.y, Q, d.o, Q, true)
 		n.product(false, false, N, Q, C, n.dxo, C, p.o, Q, n.dh, Q, false)

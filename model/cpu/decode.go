@@ -103,9 +103,9 @@ func (d *Decoder) rows(x []int32) {
 		n.groupsDo(1, N, a, past, (*net).attend)
 		n.product(false, true, N, C, Q, a.y, Q, p.o, Q, a.x2, C, true)
 		n.rms(N, a.h2, a.r2, a.x2, w.n2, next)
-		n.product(false, true, N, 2*F, C, a.h2, C, p.gateUp, C, a.gateUp, 2*F, false)
+		n.product(false, true, N, 2*F, C, a.h2, C, p.gateUp, C, a.gateUp, n.ldGateUp(), false)
 		n.swiGLU(N, a.a, a.gateUp)
-		n.product(false, true, N, C, F, a.a, F, p.down, F, next, C, true)
+		n.product(false, true, N, C, F, a.a, n.ldFFN(), p.down, F, next, C, true)
 	}
 	n.rms(N, n.hf, n.rf, n.xf, n.w.norm, nil)
 }

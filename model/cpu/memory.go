@@ -112,8 +112,8 @@ func (n *net) carve(a *arena) {
 	}
 	n.act = n.act[:0]
 	for range layers {
-		n.act = append(n.act, acts{x: a.f32(N * C), qkv: a.factor(n.style, N*S), x2: a.f32(N * C), gateUp: a.f32(2 * N * F),
-			h1: a.factor(n.style, N*C), y: a.factor(n.style, N*Q), h2: a.factor(n.style, N*C), a: a.factor(n.style, N*F),
+		n.act = append(n.act, acts{x: a.f32(N * C), qkv: a.factor(n.style, N*S), x2: a.f32(N * C), gateUp: a.f32(N * n.ldGateUp()),
+			h1: a.factor(n.style, N*C), y: a.factor(n.style, N*Q), h2: a.factor(n.style, N*C), a: a.factor(n.style, N*n.ldFFN()),
 			r1: a.f32(N), r2: a.f32(N), lse: a.f32(N * c.Heads)})
 	}
 	n.xf, n.hf, n.rf, n.lossOf = a.f32(N*C), a.factor(n.style, N*C), a.f32(N), a.f32(N)
@@ -129,12 +129,12 @@ func (n *net) carve(a *arena) {
 	if !n.train {
 		return
 	}
-	n.dx, n.dh, n.dqkv, n.da, n.dwPart = a.f32(N*C), a.f32(N*max(C, Q)), n.raw, a.f32(N*F), a.f32(blocksOf(N)*C)
+	n.dx, n.dh, n.dqkv, n.da, n.dwPart = a.f32(N*C), a.f32(N*max(C, Q)), n.raw, a.f32(N*n.ldFFN()), a.f32(blocksOf(N)*C)
 	if n.style == exact { // the gradients are the factors
 		n.dxo, n.dqkvo, n.dlo = mat{f: n.dx}, mat{f: n.dqkv}, mat{f: n.logits}
 		return
 	}
-	n.dxo, n.dqkvo, n.dgu = a.factor(n.style, N*C), a.factor(n.style, N*S), a.factor(n.style, 2*N*F)
+	n.dxo, n.dqkvo, n.dgu = a.factor(n.style, N*C), a.factor(n.style, N*S), a.factor(n.style, N*n.ldGateUp())
 	n.dlo = a.factor(n.style, n.headRows*c.Vocab)
 }
 
@@ -213,12 +213,12 @@ func (n *net) packed() int64 {
 	}
 	var all kern.Sizes
 	for _, s := range shapes {
-		all.Add(n.k, n.style == halves, s[0], s[1], s[2])
+		all.Add(n.k, n.style == halves, n.threads, s[0], s[1], s[2])
 	}
 	keys := min(keyBlock, n.span)
 	var one kern.Sizes
 	for _, s := range [][3]int{{queryBlock, keys, c.HeadDim}, {queryBlock, c.HeadDim, keys}, {keys, c.HeadDim, queryBlock}} {
-		one.Add(n.k, n.style == halves, s[0], s[1], s[2])
+		one.Add(n.k, n.style == halves, 1, s[0], s[1], s[2])
 	}
 	return all.Values() + int64(n.threads)*one.Values()
 }

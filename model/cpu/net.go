@@ -154,13 +154,25 @@ func (n *net) factorsOf() factors {
 // refresh brings the second form of parameters [from, to) up to date.
 func (n *net) refresh(from, to int) { n.seal(n.p.flat, from, n.w.flat[from:to]) }
 
+// ldFFN and ldGateUp are the distances of rows of F and of 2F values: not a multiple of 2 KB, as powers of two would be, so that
+// rows side by side in a product do not meet in the same sets of the caches.
+func (n *net) ldFFN() int    { return apart(n.cfg.FFN) }
+func (n *net) ldGateUp() int { return apart(2 * n.cfg.FFN) }
+
+func apart(width int) int {
+	if width%512 == 0 {
+		return width + 32
+	}
+	return width
+}
+
 func (n *net) q() int   { return n.cfg.Heads * n.cfg.HeadDim }
 func (n *net) qkv() int { return (n.cfg.Heads + 2*n.cfg.KVHeads) * n.cfg.HeadDim }
 
 // product is C = op(A)·op(B), or adds to C, on all threads.
 func (n *net) product(tA, tB bool, rows, cols, k int, a mat, lda int, b mat, ldb int, c []float32, ldc int, acc bool) {
 	if !tA && tB && rows <= fewRows {
-		n.matVec(rows, cols, k, a, b, c, ldc, acc)
+		n.matVec(rows, cols, k, a, lda, b, ldb, c, ldc, acc)
 		return
 	}
 	n.productBy(&n.mul, tA, tB, rows, cols, k, a, lda, b, ldb, c, ldc, acc)

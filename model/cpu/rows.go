@@ -15,7 +15,7 @@ type rowArgs struct {
 	x, y, w, r, dx, dup []float32
 	h, m                mat
 	ids                 []int32
-	T, k, ldc           int
+	T, k, lda, ldb, ldc int
 	scale               float32
 	add                 bool
 }
@@ -36,6 +36,16 @@ func blocksOf(N int) int { return (N + rowBlock - 1) / rowBlock }
 
 // row is the scratch of a block.
 func (n *net) row(block int) []float32 { return n.scratch[block*n.wide : (block+1)*n.wide] }
+
+// aside is where a row is changed that only its factor is needed of: with bfloat16 not in place, to spare the memory the writing.
+func (n *net) aside(row []float32, block int) []float32 {
+	if n.style != halves {
+		return row
+	}
+	out := n.row(block)[:len(row)]
+	copy(out, row)
+	return out
+}
 
 // embed is x = embedding of ids, (N,C).
 func (n *net) embed(ids []int32, x []float32) {
@@ -87,16 +97,15 @@ func (n *net) rmsBackwardRows(a *rowArgs, block, from, to int) {
 	}
 }
 
-// rope rotates the query and key heads of qkv, (N,Q+2KV), by their positions; sign -1 rotates back. The rows are then
-// also the factor out.
+// rope makes out of qkv, (N,Q+2KV), with query and key heads rotated by their positions, sign -1 back; qkv itself is spent.
 func (n *net) rope(N, T int, qkv []float32, sign float32, out mat) {
 	n.rowsDo(N, (*net).ropeRows, rowArgs{x: qkv, T: T, scale: sign, h: out})
 }
 
-func (n *net) ropeRows(a *rowArgs, _, from, to int) {
+func (n *net) ropeRows(a *rowArgs, block, from, to int) {
 	half, S := n.cfg.HeadDim/2, n.qkv()
 	for i := from; i < to; i++ {
-		row, t := a.x[i*S:(i+1)*S], a.k+i%a.T
+		row, t := n.aside(a.x[i*S:(i+1)*S], block), a.k+i%a.T
 		n.k.RopeHeads(row, n.cos[t*half:(t+1)*half], n.sin[t*half:(t+1)*half], half, n.cfg.Heads+n.cfg.KVHeads, a.scale)
 		n.seal(a.h, i*S, row)
 	}
@@ -108,25 +117,25 @@ func (n *net) swiGLU(N int, out mat, gateUp []float32) {
 }
 
 func (n *net) swiGLURows(a *rowArgs, block, from, to int) {
-	F := n.cfg.FFN
+	F, G, A := n.cfg.FFN, n.ldGateUp(), n.ldFFN()
 	for i := from; i < to; i++ {
-		row := n.open(a.h, i*F, F, n.row(block))
-		n.k.SwiGLU(row, a.x[2*i*F:(2*i+1)*F], a.x[(2*i+1)*F:(2*i+2)*F])
-		n.seal(a.h, i*F, row)
+		row := n.open(a.h, i*A, F, n.row(block))
+		n.k.SwiGLU(row, a.x[i*G:i*G+F], a.x[i*G+F:i*G+2*F])
+		n.seal(a.h, i*A, row)
 	}
 }
 
-// swiGLUBackward replaces gateUp by its gradient, given that of its output, (N,F); it is then also the factor out.
+// swiGLUBackward makes out the gradient of gateUp, given that of its output, (N,F); gateUp itself is spent.
 func (n *net) swiGLUBackward(N int, gateUp, da []float32, out mat) {
 	n.rowsDo(N, (*net).swiGLUBackwardRows, rowArgs{x: gateUp, y: da, h: out})
 }
 
-func (n *net) swiGLUBackwardRows(a *rowArgs, _, from, to int) {
-	F := n.cfg.FFN
+func (n *net) swiGLUBackwardRows(a *rowArgs, block, from, to int) {
+	F, G, A := n.cfg.FFN, n.ldGateUp(), n.ldFFN()
 	for i := from; i < to; i++ {
-		row := a.x[2*i*F : (2*i+2)*F]
-		n.k.SwiGLUBackward(row[:F], row[F:], a.y[i*F:(i+1)*F])
-		n.seal(a.h, 2*i*F, row)
+		row := n.aside(a.x[i*G:i*G+2*F], block)
+		n.k.SwiGLUBackward(row[:F], row[F:], a.y[i*A:i*A+F])
+		n.seal(a.h, i*G, row)
 	}
 }
 
@@ -161,27 +170,30 @@ func (n *net) lossRows(a *rowArgs, _, from, to int) {
 	}
 }
 
-// matVec is C = A·Bᵀ, or adds to C, for a few rows of A, (rows,k), and B, (cols,k), both dense: every row of B is read once.
-func (n *net) matVec(rows, cols, k int, a, b mat, c []float32, ldc int, acc bool) {
+// matVec is C = A·Bᵀ, or adds to C, for a few rows of A, (rows,k), and B, (cols,k): every row of B is read once.
+func (n *net) matVec(rows, cols, k int, a mat, lda int, b mat, ldb int, c []float32, ldc int, acc bool) {
 	x := a.f
 	if n.style == halves {
-		x = n.few[:rows*k]
-		n.k.FromBF16(x, a.h[:rows*k])
+		x = n.few
+		for i := range rows {
+			n.k.FromBF16(x[i*n.wide:i*n.wide+k], a.h[i*lda:i*lda+k])
+		}
+		lda = n.wide
 	}
-	n.rowsDo(cols, (*net).matVecRows, rowArgs{x: x, m: b, y: c, T: rows, k: k, ldc: ldc, add: acc})
+	n.rowsDo(cols, (*net).matVecRows, rowArgs{x: x, m: b, y: c, T: rows, k: k, lda: lda, ldb: ldb, ldc: ldc, add: acc})
 }
 
 func (n *net) matVecRows(a *rowArgs, _, from, to int) {
 	for o := from; o < to; o++ {
 		for i := range a.T {
-			x, at := a.x[i*a.k:(i+1)*a.k], &a.y[i*a.ldc+o]
+			x, at := a.x[i*a.lda:i*a.lda+a.k], &a.y[i*a.ldc+o]
 			if !a.add {
 				*at = 0
 			}
 			if n.style == halves {
-				*at += n.dotHalves(x, a.m.h[o*a.k:(o+1)*a.k])
+				*at += n.dotHalves(x, a.m.h[o*a.ldb:o*a.ldb+a.k])
 			} else {
-				*at += n.k.Dot(x, a.m.f[o*a.k:(o+1)*a.k])
+				*at += n.k.Dot(x, a.m.f[o*a.ldb:o*a.ldb+a.k])
 			}
 		}
 	}

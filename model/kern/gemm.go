@@ -1,33 +1,42 @@
 package kern
 
-import "unsafe"
+import (
+	"sync/atomic"
+	"unsafe"
+)
 
 // Mul computes matrix products for one owner, one at a time, with its own packed memory. Set K and Threads before use.
 //
-// Both operands are packed into panels and a micro-kernel runs over blocks of C that stay in the L2 cache (Goto & van de
-// Geijn, ACM TOMS 34(3), 2008). Every element of C sums its steps in the same order, kc at a time in registers, so that the
-// result does not depend on threads or on how C is cut.
+// B is packed into panels; then every worker takes blocks of C, packs the panels of A that one needs into its own L2 cache, unless
+// they can be read as they lie, and runs a micro-kernel over them (Goto & van de Geijn, ACM TOMS 34(3), 2008). Every element of
+// C sums its steps in the same order, kc at a time in registers, so that the result does not depend on threads or on how C is
+// cut.
 type Mul struct {
 	K       *Kernels
 	Threads int
 
 	team Team
-	pa   []float32 // packed A of the current region: panels of mr lines, by slices of kc steps
-	pb   []float32
-
-	edges []float32 // a whole tile for every block of C, for those that reach beyond it
+	pb   []float32 // packed B of the current region: panels of nr lines, by slices of kc steps
+	own  []own     // by worker
 
 	shape
-	a, b           operand
-	values         int // of a line of op(A): k, of which a step takes one or two
-	c              []float32
-	ldc, m, n      int // ldc and the size of C
-	acc            bool
-	m0, n0, k0, kk int // region: first row and column of C, first step and steps
-	mp, np         int // panels in the region
-	bi, bj         int // blocks of C in the region
-	unpacked       int // panels of A that are read as they lie
-	packing        int // 0: blocks; else: pieces of B that are packed before those of A, plus one
+	a, b       operand
+	values     int // of a line of op(A): k, of which a step takes one or two
+	c          []float32
+	ldc, m, n  int // ldc and the size of C
+	acc        bool
+	n0, k0, kk int // region: first column of C, first step and steps
+	mp, np     int // panels of A, and those of B in the region
+	unpacked   int // panels of A that are read as they lie
+	bi, bj     int // blocks of C in the region
+	packing    bool
+	next       atomic.Int64 // block
+}
+
+// own is the memory of one worker.
+type own struct {
+	a    []float32 // packed A of a block: panels of mr lines and one slice of steps
+	tile []float32 // a whole tile, for those that reach beyond C
 }
 
 // operand is one factor: f or h. Along says that the lines of a step lie side by side in memory, else the steps of a line do.
@@ -62,10 +71,10 @@ func (k *Kernels) shape(bf16 bool) shape {
 }
 
 const (
-	region    = 4 << 20 // most values of a packed operand
-	group     = 8       // panels that one goroutine packs together: of lines along memory,
+	region    = 4 << 20 // most values of packed B
+	group     = 8       // panels of B that one goroutine packs together: of lines along memory,
 	wideGroup = 16      // of lines side by side,
-	subRows   = 16      // so many rows of them at a time
+	subRows   = 8      // so many rows of them at a time
 )
 
 // F32 computes C = op(A)·op(B), or adds to C with acc; row-major with leading dimensions. op(A) is m×k, op(B) k×n. Slices
@@ -123,42 +132,25 @@ func reach(have, ld, rows, cols int, transposed bool) {
 	_ = make([]struct{}, have)[(rows-1)*ld+cols-1]
 }
 
-// run cuts the product into regions whose packed operands are bounded, and computes them one after the other.
+// run cuts the product into regions whose packed B is bounded, and computes them one after the other.
 func (x *Mul) run(m, n, k int, c []float32, ldc int, acc bool) {
 	x.c, x.ldc, x.m, x.n, x.values = c, ldc, m, n, k
+	x.mp, x.unpacked = ceil(m, x.mr), 0
+	if x.readable() {
+		x.unpacked = m / x.mr // all but a last one that is not whole
+	}
 	steps := ceil(ceil(k, x.per), x.unit) * x.unit
-	kk, mm, nn := x.cut(k)
+	kk, nn := x.cut(k)
 	for x.k0 = 0; x.k0 < steps; x.k0 += kk {
 		x.kk, x.acc = min(kk, steps-x.k0), acc || x.k0 > 0
 		for x.n0 = 0; x.n0 < n; x.n0 += nn {
 			x.np = ceil(min(nn, n-x.n0), x.nr)
-			for x.m0 = 0; x.m0 < m; x.m0 += mm {
-				x.mp = ceil(min(mm, m-x.m0), x.mr)
-				x.region()
-			}
+			x.region()
 		}
 	}
 }
 
 func ceil(n, unit int) int { return (n + unit - 1) / unit }
-
-// region packs and computes C[m0.., n0..] over steps [k0, k0+kk).
-func (x *Mul) region() {
-	x.pa, x.pb = grow(x.pa, x.mp*x.mr*x.kk), grow(x.pb, x.np*x.nr*x.kk)
-	x.unpacked = 0
-	if x.readable() {
-		x.unpacked = min(x.m-x.m0, x.mp*x.mr) / x.mr // all but a last one that is not whole
-	}
-	x.packing = 1
-	if x.m0 == 0 {
-		x.packing += x.pieces(&x.b, x.np)
-	}
-	x.team.Do(x.Threads, x.packing-1+x.pieces(&x.a, x.mp-x.unpacked), x)
-	x.packing = 0
-	x.bi, x.bj = blocks(x.mp, blockRows/x.mr, x.Threads), ceil(x.np, blockCols/x.nr)
-	x.edges = grow(x.edges, x.bi*x.bj*x.mr*x.nr)
-	x.team.Do(x.Threads, x.bi*x.bj, x)
-}
 
 // readable says whether the micro-kernel reads A as it lies: its lines along memory, whole steps, and lines not so far apart
 // that they meet in the same sets of the L1 cache.
@@ -167,17 +159,31 @@ func (x *Mul) readable() bool {
 	return x.rows != nil && !x.a.along && x.values%x.per == 0 && bytes%2048 != 0
 }
 
-// pieces is how many tasks the packing of panels is: lines along memory, some panels at a time; lines side by side, more panels
-// and one slice of steps at a time, so that long parts of few rows are read.
-func (x *Mul) pieces(o *operand, panels int) int {
-	if o.along {
-		return ceil(panels, wideGroup) * ceil(x.kk, x.kc)
+// region packs B and computes C[.., n0..] over steps [k0, k0+kk).
+func (x *Mul) region() {
+	x.pb = grow(x.pb, x.np*x.nr*x.kk)
+	x.packing = true
+	x.team.Do(x.Threads, x.pieces(), x)
+	x.packing = false
+	cols := blockCols
+	if x.unpacked == 0 {
+		cols = wideCols
 	}
-	return ceil(panels, group)
+	x.bi, x.bj = blocks(x.mp, blockRows/x.mr, x.Threads), ceil(x.np*x.nr, cols)
+	workers := max(1, min(x.Threads, x.bi*x.bj))
+	for len(x.own) < workers {
+		x.own = append(x.own, own{})
+	}
+	for w := range x.own[:workers] {
+		x.own[w].a = grow(x.own[w].a, ceil(x.mp, x.bi)*x.mr*min(x.kc, x.kk))
+		x.own[w].tile = grow(x.own[w].tile, x.mr*x.nr)
+	}
+	x.next.Store(0)
+	x.team.Do(x.Threads, workers, x)
 }
 
-// A block of C and the panels it needs fit the L2 cache.
-const blockRows, blockCols = 168, 256
+// A block of C and the panels it needs fit the L2 cache; where A is packed for every block, blocks are wider.
+const blockRows, blockCols, wideCols = 168, 256, 1024
 
 // blocks is how many parts panels are cut into: at most size each, and as many as keep all threads busy.
 func blocks(panels, size, threads int) int {
@@ -197,68 +203,82 @@ func grow(s []float32, n int) []float32 {
 
 // Run implements Task.
 func (x *Mul) Run(i int) {
-	switch nb := x.packing - 1; {
-	case nb < 0:
-		x.block(i%x.bi, i/x.bi)
-	case i < nb:
-		x.pack(&x.b, x.nr, x.n0, x.n, x.pb, i, 0, x.np)
-	default:
-		x.pack(&x.a, x.mr, x.m0, x.m, x.pa, i-nb, x.unpacked, x.mp)
+	if x.packing {
+		x.packB(i)
+		return
+	}
+	for u := int(x.next.Add(1)) - 1; u < x.bi*x.bj; u = int(x.next.Add(1)) - 1 {
+		x.block(&x.own[i], u%x.bi, u/x.bi)
 	}
 }
 
-// pack does piece i of the panels [first, panels) of o, which has lines up to end and whose panel 0 starts at line.
-func (x *Mul) pack(o *operand, width, line, end int, dst []float32, i, first, panels int) {
-	from, to, p0, p1 := 0, x.kk, first+i*group, first+(i+1)*group
-	if o.along {
+// pieces is how many tasks the packing of B is: lines along memory, some panels at a time; lines side by side, more panels and one
+// slice of steps at a time, so that long parts of few rows are read.
+func (x *Mul) pieces() int {
+	if x.b.along {
+		return ceil(x.np, wideGroup) * ceil(x.kk, x.kc)
+	}
+	return ceil(x.np, group)
+}
+
+func (x *Mul) packB(i int) {
+	from, to, p0, p1 := 0, x.kk, i*group, (i+1)*group
+	if x.b.along {
 		slices := ceil(x.kk, x.kc)
 		from = i % slices * x.kc
-		to, p0, p1 = min(from+x.kc, x.kk), first+i/slices*wideGroup, first+(i/slices+1)*wideGroup
+		to, p0, p1 = min(from+x.kc, x.kk), i/slices*wideGroup, (i/slices+1)*wideGroup
 	}
 	for s := from; s < to; s += x.kc {
 		n := min(x.kc, x.kk-s)
-		sub := n
-		if o.along {
-			sub = subRows
-		}
-		for k := 0; k < n; k += sub {
-			for p := p0; p < min(p1, panels); p++ {
-				at := line + p*width
-				x.slice(o, width, at, min(width, end-at), x.k0+s+k, min(sub, n-k), dst[s*panels*width+p*width*n+k*width:])
-			}
+		x.pack(&x.b, x.nr, x.n0, x.n, p0, min(p1, x.np), x.k0+s, n, x.pb[s*x.np*x.nr+p0*x.nr*n:])
+	}
+}
+
+// pack writes the panels [p0, p1) of o, which has lines up to end and whose panel 0 starts at line, for n steps from k on.
+func (x *Mul) pack(o *operand, width, line, end, p0, p1, k, n int, dst []float32) {
+	sub := n
+	if o.along { // few rows at a time: their lines in the cache serve all panels
+		sub = subRows
+	}
+	for s := 0; s < n; s += sub {
+		for p := p0; p < p1; p++ {
+			at := line + p*width
+			x.slice(o, width, at, min(width, end-at), k+s, min(sub, n-s), dst[(p-p0)*width*n+s*width:])
 		}
 	}
 }
 
 // block computes block (i,j) of the region.
-func (x *Mul) block(i, j int) {
+func (x *Mul) block(w *own, i, j int) {
 	i0, i1 := i*x.mp/x.bi, (i+1)*x.mp/x.bi
 	j0, j1 := j*x.np/x.bj, (j+1)*x.np/x.bj
-	edge := x.edges[(j*x.bi+i)*x.mr*x.nr:]
 	for s := 0; s < x.kk; s += x.kc {
 		n := min(x.kc, x.kk-s)
 		acc := 0
 		if x.acc || s > 0 {
 			acc = 1
 		}
+		packed := max(i0, x.unpacked)
+		if packed < i1 {
+			x.pack(&x.a, x.mr, 0, x.m, packed, i1, x.k0+s, n, w.a)
+		}
 		for q := j0; q < j1; q++ {
-			col := x.n0 + q*x.nr
-			pb := &x.pb[s*x.np*x.nr+q*x.nr*n]
+			pb, col := &x.pb[s*x.np*x.nr+q*x.nr*n], x.n0+q*x.nr
 			for p := i0; p < i1; p++ {
-				row := x.m0 + p*x.mr
+				row := p * x.mr
 				c := x.c[row*x.ldc+col:]
 				whole := row+x.mr <= x.m && col+x.nr <= x.n
 				to, ldc, add := &c[0], x.ldc*4, acc
 				if !whole {
-					to, ldc, add = &edge[0], x.nr*4, 0
+					to, ldc, add = &w.tile[0], x.nr*4, 0
 				}
 				if p < x.unpacked {
 					x.rows(n, x.a.at(row, (x.k0+s)*x.per), pb, to, ldc, add, x.a.ld*4/x.per)
 				} else {
-					x.kernel(n, &x.pa[s*x.mp*x.mr+p*x.mr*n], pb, to, ldc, add)
+					x.kernel(n, &w.a[(p-packed)*x.mr*n], pb, to, ldc, add)
 				}
 				if !whole {
-					x.store(c, edge, min(x.mr, x.m-row), min(x.nr, x.n-col), acc)
+					x.store(c, w.tile, min(x.mr, x.m-row), min(x.nr, x.n-col), acc)
 				}
 			}
 		}
@@ -290,22 +310,23 @@ func (o *operand) at(line, k int) *float32 {
 // Sizes says how much packed memory a Mul takes for the products it is used for.
 type Sizes struct{ a, b int }
 
-// Add counts a product of m×k and k×n, with operands in bfloat16 or float32.
-func (s *Sizes) Add(k *Kernels, bf16 bool, m, n, kk int) {
+// Add counts a product of m×k and k×n on some threads, with operands in bfloat16 or float32.
+func (s *Sizes) Add(k *Kernels, bf16 bool, threads, m, n, kk int) {
 	if k.level == portable {
 		return
 	}
 	x := k.shape(bf16)
-	steps, mm, nn := x.cut(kk)
-	s.a = max(s.a, ceil(min(m, mm), x.mr)*x.mr*steps)
+	steps, nn := x.cut(kk)
+	mp := ceil(m, x.mr)
+	s.a = max(s.a, threads*(ceil(mp, blocks(mp, blockRows/x.mr, threads))*x.mr*min(steps, x.kc)+x.mr*x.nr))
 	s.b = max(s.b, ceil(min(n, nn), x.nr)*x.nr*steps)
 }
 
 // Values is the number of float32 values.
 func (s *Sizes) Values() int64 { return int64(s.a + s.b) }
 
-// cut is the extent of a region of a product with k values a line: steps, rows and columns of C.
-func (s shape) cut(k int) (steps, rows, cols int) {
+// cut is the extent of a region of a product with k values a line: steps and columns of C.
+func (s shape) cut(k int) (steps, cols int) {
 	steps = min(ceil(ceil(k, s.per), s.unit)*s.unit, 16*s.kc)
-	return steps, max(region/steps/s.mr, 1) * s.mr, max(region/steps/s.nr, 1) * s.nr
+	return steps, max(region/steps/s.nr, 1) * s.nr
 }

@@ -259,7 +259,7 @@ func packPairs16() {
 	p("\tMOVQ src+0(FP), SI\n\tMOVQ ldBytes+8(FP), R9\n\tMOVQ n+16(FP), CX\n\tMOVQ dst+24(FP), DI\n\tMOVQ dstBytes+32(FP), R10")
 	masks("load", 40, 1)
 	masks("store", 48, 3)
-	p("\tMOVQ R9, R13\n\tSHLQ $4, R13\nloop:\n\tPREFETCHT0 (SI)(R13*1)\n\tVPMOVZXWD.Z (SI), K1, Z0\n\tVPMOVZXWD.Z 32(SI), K2, Z1\n\tADDQ R9, SI\n\tVPMOVZXWD.Z (SI), K1, Z2\n\tVPMOVZXWD.Z 32(SI), K2, Z3\n\tADDQ R9, SI")
+	p("\tMOVQ R9, R13\n\tSHLQ $5, R13\nloop:\n\tPREFETCHT0 (SI)(R13*1)\n\tVPMOVZXWD.Z (SI), K1, Z0\n\tVPMOVZXWD.Z 32(SI), K2, Z1\n\tADDQ R9, SI\n\tPREFETCHT0 (SI)(R13*1)\n\tVPMOVZXWD.Z (SI), K1, Z2\n\tVPMOVZXWD.Z 32(SI), K2, Z3\n\tADDQ R9, SI")
 	p("\tVPSLLD $16, Z2, Z2\n\tVPSLLD $16, Z3, Z3\n\tVPORD Z2, Z0, Z0\n\tVPORD Z3, Z1, Z1\n\tVMOVUPS Z0, K3, (DI)\n\tVMOVUPS Z1, K4, 64(DI)")
 	p("\tADDQ R10, DI\n\tDECQ CX\n\tJNZ loop\n\tVZEROUPPER\n\tRET\n")
 }
