@@ -14,7 +14,7 @@ LDFLAGS := -s -w -X sn3/internal/proc.Version=$(VERSION)
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 RACE    := ./chain ./chain/yuma ./chain/local ./chain/local/beacon ./chain/local/state ./gradients ./internal/... ./miner/... ./model/... ./storage ./validator/...
 
-.PHONY: help build up down status logs clean-localnet test lint race bench fuzz soak golden
+.PHONY: help build up down status logs clean-localnet test lint race bench bench-peers bench-units fuzz soak golden FORCE
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -59,8 +59,19 @@ lint: ## formatting, vet, our own rules, staticcheck when it is installed
 race: ## tests under the race detector, without CometBFT and versitygw
 	$(GO) test -race -short -timeout 900s $(RACE)
 
-bench: ## benchmarks
-	$(GO) test -run '^$$' -bench . -benchtime 1s ./gradients ./model/...
+bin/bench: FORCE
+	@mkdir -p bin
+	@$(BUILD) -o $@ ./scripts/bench
+
+bench: bin/bench ## measure the engine on this machine (report: bin/bench.json)
+	@bin/bench all --json bin/bench.json
+
+bench-peers: bin/bench ## the same work in torch, in an environment that is removed (KEEP=1 keeps it, ENV=<folder> uses one)
+	@bin/bench peers --json bin/bench-peers.json $(if $(filter 1 yes true,$(KEEP)),--keep) $(if $(ENV),--env '$(ENV)') $(if $(SHAPES),--shapes '$(SHAPES)') \
+	  $(if $(TASKS),--tasks '$(TASKS)') $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-units: ## benchmarks of single packages
+	$(GO) test -run '^$$' -bench . -benchtime 1s -short ./gradients ./model/...
 
 FUZZTIME ?= 10s
 fuzz: ## every fuzz target for FUZZTIME

@@ -1,0 +1,254 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"runtime/pprof"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"sn3/internal/proc"
+	"sn3/model"
+	"sn3/model/cpu"
+	"sn3/model/kern"
+)
+
+// job is what a worker of ours is to do, as it stands in its command line.
+type job struct {
+	Task      string // step, generate or gemm
+	Dir       string // of the task
+	Precision model.Precision
+	Kernels   string
+	Threads   int
+	Form      string // of a product: nn, nt, tn or tt
+	M, N, K   int
+	Profile   string // file for a CPU profile of what is timed
+}
+
+// piece is work that can be repeated: turn does work units of it.
+type piece struct {
+	ready ready
+	work  float64
+	turn  func(context.Context) error
+}
+
+// workCommand is this program as a worker.
+func workCommand() *cli.Command {
+	return &cli.Command{Name: "work", Hidden: true, Usage: "do what standard input asks for; started by the other commands", ArgsUsage: "JOB",
+		Action: func(c *cli.Context) error {
+			var j job
+			if err := json.Unmarshal([]byte(c.Args().First()), &j); err != nil {
+				return proc.Usage(errors.New("work is started by the other commands"))
+			}
+			ctx, cancel := proc.Context(0)
+			defer cancel(nil)
+			return proc.Ended(ctx, j.serve(ctx, os.Stdin, os.Stdout))
+		}}
+}
+
+// ours starts this program as a worker.
+func ours(ctx context.Context, j job) (*worker, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("start worker: %w", err)
+	}
+	arg, err := json.Marshal(j)
+	if err != nil {
+		return nil, fmt.Errorf("start worker: %w", err)
+	}
+	return start(ctx, nil, self, "work", string(arg))
+}
+
+// serve is the worker's side of the protocol. What goes wrong is said to the other side, which reports it.
+func (j job) serve(ctx context.Context, in io.Reader, out io.Writer) error {
+	enc := json.NewEncoder(out)
+	p, err := j.prepare(ctx)
+	if err != nil {
+		return enc.Encode(ready{Error: err.Error()})
+	}
+	debug.FreeOSMemory() // what only preparing took
+	resetPeak()
+	if err := enc.Encode(p.ready); err != nil {
+		return fmt.Errorf("answer: %w", err)
+	}
+	if j.Profile != "" {
+		f, err := os.Create(j.Profile)
+		if err != nil {
+			return fmt.Errorf("write profile: %w", err)
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return fmt.Errorf("write profile: %w", err)
+		}
+		defer pprof.StopCPUProfile()
+	}
+	for s := bufio.NewScanner(in); s.Scan(); {
+		var q request
+		if err := json.Unmarshal(s.Bytes(), &q); err != nil {
+			return enc.Encode(reply{Error: fmt.Sprintf("request %.100q", s.Text())})
+		}
+		r, err := p.turns(ctx, q.N)
+		if err != nil {
+			return enc.Encode(reply{Error: err.Error()})
+		}
+		if err := enc.Encode(r); err != nil {
+			return fmt.Errorf("answer: %w", err)
+		}
+	}
+	return nil
+}
+
+func (p *piece) turns(ctx context.Context, n int) (reply, error) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	from := time.Now()
+	for range n {
+		if err := p.turn(ctx); err != nil {
+			return reply{}, err
+		}
+	}
+	took := time.Since(from)
+	runtime.ReadMemStats(&after)
+	return reply{Seconds: max(took, 1).Seconds(), Work: p.work * float64(n), Memory: peakMemory(), Allocs: after.Mallocs - before.Mallocs}, nil
+}
+
+func (j job) prepare(ctx context.Context) (*piece, error) {
+	switch j.Task {
+	case "step":
+		return j.step(ctx)
+	case "generate":
+		return j.generate(ctx)
+	case "gemm":
+		return j.gemm()
+	}
+	return nil, fmt.Errorf("unknown task %q", j.Task)
+}
+
+// one yields the same batch again and again.
+type one struct{ b model.Batch }
+
+func (o *one) Next(context.Context) (model.Batch, error) { return o.b, nil }
+
+// what names this program and the kernels it uses.
+func (j job) what() (string, *kern.Kernels, error) {
+	k, err := kern.Select(j.Kernels)
+	if err != nil {
+		return "", nil, err
+	}
+	return "sn3 " + proc.Version + " " + k.Name, k, nil
+}
+
+func (j job) options() model.Options {
+	return model.Options{Threads: j.Threads, Precision: j.Precision}
+}
+
+// step makes optimizer steps on one batch; the work of a turn is its tokens.
+func (j job) step(ctx context.Context) (*piece, error) {
+	what, _, err := j.what()
+	if err != nil {
+		return nil, err
+	}
+	t, w, b, err := openTask(j.Dir)
+	if err != nil {
+		return nil, err
+	}
+	tr, err := cpu.New(j.Kernels).NewTrainer(t.Config, t.optimizer(), j.options())
+	if err != nil {
+		return nil, err
+	}
+	if err := tr.Reset(ctx, w); err != nil {
+		return nil, err
+	}
+	batches, n := &one{b}, uint64(0)
+	step := func(ctx context.Context) (model.Report, error) {
+		r, err := tr.Train(ctx, batches, model.Budget{First: n, Steps: 1})
+		if err == nil && r.Steps == 0 {
+			err = context.Cause(ctx)
+		}
+		n++
+		return r, err
+	}
+	p := &piece{ready: ready{What: what}, work: float64(t.Batch * t.Seq), turn: func(ctx context.Context) error { _, err := step(ctx); return err }}
+	for range t.Warm {
+		r, err := step(ctx)
+		if err != nil {
+			return nil, err
+		}
+		p.ready.Losses = append(p.ready.Losses, r.Loss)
+	}
+	return p, nil
+}
+
+// prompt is how many tokens of a sequence are given.
+const prompt = 16
+
+// generate continues a prompt greedily, token by token, until the sequence is full; the work of a turn is the tokens it adds.
+func (j job) generate(ctx context.Context) (*piece, error) {
+	what, _, err := j.what()
+	if err != nil {
+		return nil, err
+	}
+	t, w, b, err := openTask(j.Dir)
+	if err != nil {
+		return nil, err
+	}
+	g, ok := any(cpu.New(j.Kernels)).(model.Generator)
+	if !ok {
+		return nil, fmt.Errorf("generate: %w", model.ErrUnsupported)
+	}
+	d, err := g.NewDecoder(t.Config, t.Seq, j.options())
+	if err != nil {
+		return nil, err
+	}
+	if err := d.Reset(ctx, w); err != nil {
+		return nil, err
+	}
+	logits, last := make([]float32, t.Vocab), make([]int32, 1)
+	given := min(prompt, t.Seq-1)
+	turn := func(context.Context) error {
+		d.Rewind(0)
+		next := b.X[:given]
+		for range t.Seq - given {
+			if err := d.Next(logits, next); err != nil {
+				return err
+			}
+			last[0] = 0
+			for i, x := range logits {
+				if x > logits[last[0]] {
+					last[0] = int32(i)
+				}
+			}
+			next = last
+		}
+		return nil
+	}
+	return &piece{ready: ready{What: what}, work: float64(t.Seq - given), turn: turn}, turn(ctx)
+}
+
+// gemm makes one product; the work of a turn is its GFLOP.
+func (j job) gemm() (*piece, error) {
+	what, k, err := j.what()
+	if err != nil {
+		return nil, err
+	}
+	x := newProduct(k, j.Threads, j.Form, j.M, j.N, j.K, rand.New(rand.NewPCG(3, 4)))
+	if j.Precision == model.BF16 && !k.Half() {
+		return nil, fmt.Errorf("kernels %s multiply no bfloat16: %w", k.Name, model.ErrUnsupported)
+	}
+	turn := func(context.Context) error { x.run(j.Precision); return nil }
+	for range 3 {
+		if err := turn(nil); err != nil {
+			return nil, err
+		}
+	}
+	return &piece{ready: ready{What: what}, work: x.gflop(), turn: turn}, nil
+}
