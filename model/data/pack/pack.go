@@ -60,6 +60,7 @@ type Options struct {
 	fault func(step string) error // tests
 	every int64                   // tests: bytes between checkpoints
 	pages int                     // tests: pages of a shard
+	batch int64                   // tests: bytes of a batch
 }
 
 // Progress says how far a job is.
@@ -105,6 +106,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.every == 0 {
 		o.every = checkpointBytes
+	}
+	if o.batch == 0 {
+		o.batch = batchBytes
 	}
 	if o.fault == nil {
 		o.fault = func(string) error { return nil }

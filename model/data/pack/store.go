@@ -16,6 +16,9 @@ import (
 // workFolder holds what an unfinished job needs to go on; it goes when the job is done.
 const workFolder = ".pack"
 
+// errLocked: another process packs into the folder.
+var errLocked = errors.New("pack: another pack is at work in this folder")
+
 // store is the output folder. Below workFolder are
 //
 //	journal       a header and a record per checkpoint, appended and synced
@@ -46,7 +49,7 @@ func (s *store) start(h header) (records []record, err error) {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	if err := syscall.Flock(int(s.journal.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil { // goes with the process
-		return nil, fmt.Errorf("lock %s: %w; is another pack at work in this folder?", s.path("journal"), err)
+		return nil, fmt.Errorf("%w (lock %s: %w)", errLocked, s.path("journal"), err)
 	}
 	raw, err := io.ReadAll(s.journal)
 	if err != nil {

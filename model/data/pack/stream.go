@@ -95,7 +95,7 @@ func (p *packer) produce(ctx context.Context, emit func(*batch) error) error {
 				return nil
 			}
 			b.items = append(b.items, placed{x, i})
-			if b.size += int64(len(x.raw)) + 256; b.size >= batchBytes {
+			if b.size += int64(len(x.raw)) + 256; b.size >= p.o.batch {
 				return flush(position{i, n})
 			}
 			return nil
