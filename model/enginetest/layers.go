@@ -156,6 +156,7 @@ func (r *reference) attentionBack(a tape, dy []vec) (dq, dk, dv []vec) {
 				dp[s] = dot(d, a.v[s][kv:][:hd])
 				mean += p[s] * dp[s]
 			}
+			mean = r.round(mean) // engines have it as d·y of a y that is rounded
 			for s := range p {
 				ds := p[s] * (dp[s] - mean) / math.Sqrt(float64(hd))
 				for i := range hd {

@@ -36,8 +36,8 @@ func newReference(c model.Config, rows vec) *reference {
 	return r
 }
 
-// newRounded is a reference whose parameters, logits, and probabilities in the gradient of the loss are up or down by unit,
-// relative: how far it is from the exact one is how much rounding matters here.
+// newRounded is a reference whose parameters, logits, probabilities of the loss and sums in attention's backward are up or down by
+// unit, relative: how far it is from the exact one is how much rounding matters here.
 func newRounded(c model.Config, rows vec, unit float64) *reference {
 	moved := make(vec, len(rows))
 	r := newReference(c, moved)
