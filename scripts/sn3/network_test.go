@@ -19,10 +19,12 @@ import (
 	"sn3/chain"
 	"sn3/chain/local"
 	"sn3/chain/local/localtest"
+	"sn3/chain/local/state"
 	"sn3/gradients"
 	"sn3/internal/proc"
 	"sn3/internal/replica"
 	"sn3/model"
+	"sn3/model/data"
 	"sn3/model/hf"
 	"sn3/model/tokenizer"
 	"sn3/storage"
@@ -65,6 +67,11 @@ func newTown(t *testing.T) *town {
 	if err != nil {
 		t.Fatal(err)
 	}
+	packed, err := data.Pack(&data.Corpus{Train: bytes.Repeat([]byte("func main() {}\n"), 5000), HeldOut: bytes.Repeat([]byte("package main\n"), 2000)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pinDataset(t, g, packed.Spec)
 	dev, err := localtest.NewDevChain(g, secret, time.Unix(1000, 0))
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +94,26 @@ func newTown(t *testing.T) *town {
 		w.checkpoint(name)
 		w.record(dev, name)
 	}
+	w.bucket(s3, "data")
+	for _, o := range packed.Objects {
+		w.put("data", o.Key, o.Data)
+	}
 	return w
+}
+
+// pinDataset puts a dataset into a network that has not begun.
+func pinDataset(t *testing.T, g *state.Genesis, spec chain.DatasetSpec) {
+	t.Helper()
+	run, err := chain.ParseRun(g.Run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := storage.Local("data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run.Dataset, run.Dataset.Locator = spec, l.Encode()
+	g.Run = run.Encode()
 }
 
 func credential(t *testing.T, name string) storage.Credential {
@@ -223,6 +249,10 @@ func (w *town) fails(want error, args ...string) {
 
 // The tool against a network that it did not start: what it shows, pulls and refuses.
 func TestAgainstNetwork(t *testing.T) {
+	others := t.TempDir()
+	if err := writeModels(others); err != nil { // before newTown leaves this folder
+		t.Fatal(err)
+	}
 	w := newTown(t)
 	dir := filepath.Join(t.TempDir(), "model")
 	w.says("network "+w.run.Network, "status")
@@ -233,6 +263,8 @@ func TestAgainstNetwork(t *testing.T) {
 	if _, _, err := hf.OpenDir(dir); err != nil {
 		t.Error(err)
 	}
+	w.says("nats per byte, over 4096 tokens and 4096 bytes in sequences of 128", "eval", "--samples", "32")
+	w.evaluates(dir, others)
 	half := dir + "-bf16"
 	w.says("opens with transformers", "pull", "--dtype", "bf16", "--out", half)
 	if _, err := w.sn3("verify", half); proc.ExitCode(err) != proc.ExitRefused {
@@ -261,6 +293,28 @@ func TestAgainstNetwork(t *testing.T) {
 	}
 	if _, err := w.sn3("pull", "--out", precious); proc.ExitCode(err) != proc.ExitRefused {
 		t.Errorf("pull into a folder of something else: %v", err)
+	}
+}
+
+// evaluates measures a folder on the network's text: the newest checkpoint, which the folder is, gives the same figure; a
+// folder of other tokens, or one that sees less, is refused.
+func (w *town) evaluates(dir, others string) {
+	w.t.Helper()
+	figure := func(args ...string) string {
+		out, err := w.sn3(append([]string{"eval", "--samples", "32"}, args...)...)
+		_, after, found := strings.Cut(out, " on the network's held-out text: ")
+		if err != nil || !found {
+			w.t.Errorf("eval %q: %v, printed %q", args, err, out)
+		}
+		return after
+	}
+	if a, b := figure(), figure(dir); a != b || a != figure("--checkpoint", dir) {
+		w.t.Errorf("the checkpoint has %q, its folder %q", a, b)
+	}
+	for name, want := range map[string]string{"hub": "the network's text is in tokens of bytes", "tiny": "the network's samples have 128 tokens, the model sees 64"} {
+		if _, err := w.sn3("eval", filepath.Join(others, name)); proc.ExitCode(err) != proc.ExitRefused || !strings.Contains(err.Error(), want) {
+			w.t.Errorf("eval %s: %v", name, err)
+		}
 	}
 }
 
