@@ -42,16 +42,16 @@ func Check(r *chain.Run) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	if n := c.Params(); n > MaxParams {
+	if n := int64(c.Params()); n > MaxParams {
 		return fmt.Errorf("model has %d parameters, beyond any use", n)
 	}
 	if err := Optimizer(r.Train).Validate(); err != nil {
 		return err
 	}
 	switch {
-	case r.Train.InnerSteps > maxCount || r.Train.Batch > maxCount || r.Train.Total > maxTotal:
+	case r.Train.InnerSteps > maxCount || r.Train.Batch > maxCount || int64(r.Train.Total) > maxTotal:
 		return fmt.Errorf("train.inner_steps %d, batch %d, total %d beyond any use", r.Train.InnerSteps, r.Train.Batch, r.Train.Total)
-	case r.Rules.Gather > maxCount || r.Score.HeldOut > maxCount || r.Score.Own > maxCount || r.Keep > maxTotal:
+	case r.Rules.Gather > maxCount || r.Score.HeldOut > maxCount || r.Score.Own > maxCount || int64(r.Keep) > maxTotal:
 		return fmt.Errorf("rules.gather %d, score.held_out %d, own %d, keep_windows %d beyond any use", r.Rules.Gather, r.Score.HeldOut, r.Score.Own, r.Keep)
 	case r.Tokenizer == "bytes" && r.Model.Vocab != ByteVocab:
 		return fmt.Errorf("model.vocab is %d, but the tokenizer \"bytes\" has %d tokens", r.Model.Vocab, ByteVocab)
