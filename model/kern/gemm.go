@@ -18,6 +18,8 @@ type Mul struct {
 	team Team
 	pb   []float32 // packed B of the current region: panels of nr lines, by slices of kc steps
 	own  []own     // by worker
+	wide []float32 // rows of C for each, where that is not one region
+	give give
 
 	shape
 	a, b       operand
@@ -25,10 +27,11 @@ type Mul struct {
 	c          []float32
 	ldc, m, n  int // ldc and the size of C
 	acc        bool
-	n0, k0, kk int // region: first column of C, first step and steps
-	mp, np     int // panels of A, and those of B in the region
-	unpacked   int // panels of A that are read as they lie
-	bi, bj     int // blocks of C in the region
+	each       Rows // who takes C, row by row, instead of c
+	n0, k0, kk int  // region: first column of C, first step and steps
+	mp, np     int  // panels of A, and those of B in the region
+	unpacked   int  // panels of A that are read as they lie
+	bi, bj     int  // blocks of C in the region
 	packing    bool
 	next       atomic.Int64 // block
 }
@@ -37,6 +40,7 @@ type Mul struct {
 type own struct {
 	a    []float32 // packed A of a block: panels of mr lines and one slice of steps
 	tile []float32 // a whole tile, for those that reach beyond C
+	c    []float32 // a block of C for each
 }
 
 // operand is one factor: f or h. Along says that the lines of a step lie side by side in memory, else the steps of a line do.
@@ -74,7 +78,7 @@ const (
 	region    = 4 << 20 // most values of packed B
 	group     = 8       // panels of B that one goroutine packs together: of lines along memory,
 	wideGroup = 16      // of lines side by side,
-	subRows   = 8      // so many rows of them at a time
+	subRows   = 8       // so many rows of them at a time
 )
 
 // F32 computes C = op(A)·op(B), or adds to C with acc; row-major with leading dimensions. op(A) is m×k, op(B) k×n. Slices
@@ -92,7 +96,7 @@ func (x *Mul) F32(tA, tB bool, m, n, k int, a []float32, lda int, b []float32, l
 	x.shape = x.K.shape(false)
 	x.a, x.b = operand{f: a, ld: lda, along: tA}, operand{f: b, ld: ldb, along: !tB}
 	x.run(m, n, k, c, ldc, acc)
-	x.a, x.b, x.c = operand{}, operand{}, nil
+	x.forget()
 }
 
 // BF16 is F32 with operands in bfloat16; sums are float32. Only for kernels that have it: see Kernels.Half.
@@ -109,8 +113,11 @@ func (x *Mul) bf16(s shape, tA, tB bool, m, n, k int, a []BF16, lda int, b []BF1
 	x.shape = s
 	x.a, x.b = operand{h: a, ld: lda, along: tA}, operand{h: b, ld: ldb, along: !tB}
 	x.run(m, n, k, c, ldc, acc)
-	x.a, x.b, x.c = operand{}, operand{}, nil
+	x.forget()
 }
+
+// forget drops the caller's memory.
+func (x *Mul) forget() { x.a, x.b, x.c, x.each = operand{}, operand{}, nil, nil }
 
 // begin checks C, which the assembly does not, and settles products without steps; false: nothing is left to do.
 func begin(m, n, k int, c []float32, ldc int, acc bool) bool {
@@ -170,6 +177,9 @@ func (x *Mul) region() {
 		cols = wideCols
 	}
 	x.bi, x.bj = blocks(x.mp, blockRows/x.mr, x.Threads), ceil(x.np*x.nr, cols)
+	if x.each != nil {
+		x.bi, x.bj = blocks(x.mp, max(2, min(blockRows, eachValues/(x.np*x.nr))/x.mr), x.Threads), 1
+	}
 	workers := max(1, min(x.Threads, x.bi*x.bj))
 	for len(x.own) < workers {
 		x.own = append(x.own, own{})
@@ -177,6 +187,9 @@ func (x *Mul) region() {
 	for w := range x.own[:workers] {
 		x.own[w].a = grow(x.own[w].a, ceil(x.mp, x.bi)*x.mr*min(x.kc, x.kk))
 		x.own[w].tile = grow(x.own[w].tile, x.mr*x.nr)
+		if x.each != nil {
+			x.own[w].c = grow(x.own[w].c, ceil(x.mp, x.bi)*x.mr*x.np*x.nr)
+		}
 	}
 	x.next.Store(0)
 	x.team.Do(x.Threads, workers, x)
@@ -208,7 +221,7 @@ func (x *Mul) Run(i int) {
 		return
 	}
 	for u := int(x.next.Add(1)) - 1; u < x.bi*x.bj; u = int(x.next.Add(1)) - 1 {
-		x.block(&x.own[i], u%x.bi, u/x.bi)
+		x.block(i, u%x.bi, u/x.bi)
 	}
 }
 
@@ -238,7 +251,7 @@ func (x *Mul) packB(i int) {
 func (x *Mul) pack(o *operand, width, line, end, p0, p1, k, n int, dst []float32) {
 	sub := n
 	if o.along { // few rows at a time: their lines in the cache serve all panels
-		sub = subRows
+		sub = max(subRows, x.unit)
 	}
 	for s := 0; s < n; s += sub {
 		for p := p0; p < p1; p++ {
@@ -248,8 +261,9 @@ func (x *Mul) pack(o *operand, width, line, end, p0, p1, k, n int, dst []float32
 	}
 }
 
-// block computes block (i,j) of the region.
-func (x *Mul) block(w *own, i, j int) {
+// block computes block (i,j) of the region, as worker id.
+func (x *Mul) block(id, i, j int) {
+	w := &x.own[id]
 	i0, i1 := i*x.mp/x.bi, (i+1)*x.mp/x.bi
 	j0, j1 := j*x.np/x.bj, (j+1)*x.np/x.bj
 	for s := 0; s < x.kk; s += x.kc {
@@ -266,11 +280,12 @@ func (x *Mul) block(w *own, i, j int) {
 			pb, col := &x.pb[s*x.np*x.nr+q*x.nr*n], x.n0+q*x.nr
 			for p := i0; p < i1; p++ {
 				row := p * x.mr
-				c := x.c[row*x.ldc+col:]
-				whole := row+x.mr <= x.m && col+x.nr <= x.n
-				to, ldc, add := &c[0], x.ldc*4, acc
-				if !whole {
-					to, ldc, add = &w.tile[0], x.nr*4, 0
+				var c []float32
+				to, ldc, add, whole := &w.tile[0], x.nr*4, 0, true
+				if x.each != nil { // whole tiles of its own memory
+					to, ldc, add = &w.c[(p-i0)*x.mr*x.np*x.nr+q*x.nr], x.np*x.nr*4, acc
+				} else if c, whole = x.c[row*x.ldc+col:], row+x.mr <= x.m && col+x.nr <= x.n; whole {
+					to, ldc, add = &c[0], x.ldc*4, acc
 				}
 				if p < x.unpacked {
 					x.rows(n, x.a.at(row, (x.k0+s)*x.per), pb, to, ldc, add, x.a.ld*4/x.per)
@@ -282,6 +297,9 @@ func (x *Mul) block(w *own, i, j int) {
 				}
 			}
 		}
+	}
+	if x.each != nil {
+		x.each.Rows(id, i0*x.mr, min(i1*x.mr, x.m), w.c, x.np*x.nr)
 	}
 }
 
@@ -305,28 +323,4 @@ func (o *operand) at(line, k int) *float32 {
 		return (*float32)(unsafe.Pointer(&o.h[line*o.ld+k]))
 	}
 	return &o.f[line*o.ld+k]
-}
-
-// Sizes says how much packed memory a Mul takes for the products it is used for.
-type Sizes struct{ a, b int }
-
-// Add counts a product of m×k and k×n on some threads, with operands in bfloat16 or float32.
-func (s *Sizes) Add(k *Kernels, bf16 bool, threads, m, n, kk int) {
-	if k.level == portable {
-		return
-	}
-	x := k.shape(bf16)
-	steps, nn := x.cut(kk)
-	mp := ceil(m, x.mr)
-	s.a = max(s.a, threads*(ceil(mp, blocks(mp, blockRows/x.mr, threads))*x.mr*min(steps, x.kc)+x.mr*x.nr))
-	s.b = max(s.b, ceil(min(n, nn), x.nr)*x.nr*steps)
-}
-
-// Values is the number of float32 values.
-func (s *Sizes) Values() int64 { return int64(s.a + s.b) }
-
-// cut is the extent of a region of a product with k values a line: steps and columns of C.
-func (s shape) cut(k int) (steps, cols int) {
-	steps = min(ceil(ceil(k, s.per), s.unit)*s.unit, 16*s.kc)
-	return steps, max(region/steps/s.nr, 1) * s.nr
 }

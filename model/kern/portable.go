@@ -28,7 +28,7 @@ func gemmPortable(threads int, tA, tB bool, m, n, k int, a []float32, lda int, b
 }
 
 // at is op(X) from row r and column c on.
-func at(transposed bool, x []float32, ld, r, c int) []float32 {
+func at[T any](transposed bool, x []T, ld, r, c int) []T {
 	if transposed {
 		r, c = c, r
 	}

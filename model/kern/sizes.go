@@ -1,0 +1,38 @@
+package kern
+
+// Sizes says how much packed memory a Mul takes for the products it is used for.
+type Sizes struct{ a, b, c int }
+
+// Add counts a product of m×k and k×n on some threads, with operands in bfloat16 or float32.
+func (s *Sizes) Add(k *Kernels, bf16 bool, threads, m, n, kk int) {
+	if k.level == portable {
+		return
+	}
+	x := k.shape(bf16)
+	steps, nn := x.cut(kk)
+	mp := ceil(m, x.mr)
+	s.a = max(s.a, threads*(ceil(mp, blocks(mp, blockRows/x.mr, threads))*x.mr*min(steps, x.kc)+x.mr*x.nr))
+	s.b = max(s.b, ceil(min(n, nn), x.nr)*x.nr*steps)
+}
+
+// AddRows counts a product whose rows are handed over.
+func (s *Sizes) AddRows(k *Kernels, bf16 bool, threads, m, n, kk int) {
+	s.Add(k, bf16, threads, m, n, kk)
+	x := k.shape(bf16)
+	if steps, nn := x.cut(kk); k.level == portable || steps < ceil(kk, x.per) || nn < n {
+		s.c = max(s.c, min(m, eachRows)*n)
+		return
+	}
+	mp, width := ceil(m, x.mr), ceil(n, x.nr)*x.nr
+	bi := blocks(mp, max(2, min(blockRows, eachValues/width)/x.mr), threads)
+	s.c = max(s.c, min(threads, bi)*ceil(mp, bi)*x.mr*width)
+}
+
+// Values is the number of float32 values.
+func (s *Sizes) Values() int64 { return int64(s.a + s.b + s.c) }
+
+// cut is the extent of a region of a product with k values a line: steps and columns of C.
+func (s shape) cut(k int) (steps, cols int) {
+	steps = min(ceil(ceil(k, s.per), s.unit)*s.unit, 16*s.kc)
+	return steps, max(region/steps/s.nr, 1) * s.nr
+}
