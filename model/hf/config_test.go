@@ -119,7 +119,7 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"end of text outside", "eos_token_id", keys{"eos_token_id": 70}},
 		{"beginning outside", "bos_token_id", keys{"bos_token_id": []int{1, -1}}},
 		{"negative width", "hidden_size", keys{"hidden_size": -66}},
-		{"beyond any use", "vocab", keys{"vocab_size": 1 << 40}},
+		{"beyond any use", "vocab", keys{"vocab_size": int64(1) << 40}},
 		{"text for a number", "vocab_size", keys{"vocab_size": "256"}},
 		{"fraction of a layer", "num_hidden_layers", keys{"num_hidden_layers": 1.5}},
 	} {
