@@ -67,6 +67,7 @@ func Run(t *testing.T, e model.Engine, o Options) {
 		{"a step that is not finite is not made", s.diverged},
 		{"reset keeps moments", s.reset},
 		{"rebase", s.rebase},
+		{"nothing is stale", s.nothingIsStale},
 		{"trained", s.trained},
 		{"judge and trainer agree", s.judgeAgrees},
 		{"delta", s.delta},

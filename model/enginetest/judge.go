@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"testing"
 
@@ -49,43 +50,61 @@ func judged(V int) [][]model.Batch {
 	return [][]model.Batch{{b, tokens(2, 1, 5, V)}, {}, {none, tokens(3, 2, 9, V)}}
 }
 
-// Losses with a delta are those of θ − scale·delta, bit for bit, for every set and sequence in order; and θ is untouched.
+// Losses with a delta are those of θ − scale·delta, bit for bit, for every set and sequence in order, in every precision and in
+// parts; and θ is untouched.
 func (s suite) delta(t *testing.T) {
 	c := small()
 	w, sets := weights(t, c, 19), judged(c.Vocab)
 	d := randomDelta(w.Layout(), 3)
-	j := s.judge(t, c, w)
-	base := losses(t, j, nil, 0, sets...)
-	for _, scale := range []float32{0.7, -2, 0} {
-		moved := d.take(w, scale)
-		got, want := losses(t, j, d, scale, sets...), losses(t, s.judge(t, c, moved), nil, 0, sets...)
-		r := newReference(c, wideRows(moved))
-		for i, set := range sets {
-			var exact vec
-			for _, b := range set {
-				each, _ := r.losses(b)
-				exact = append(exact, each...)
-			}
-			if len(got[i]) != len(exact) {
-				t.Fatalf("set %d has %d losses, want %d", i, len(got[i]), len(exact))
-			}
-			for k, l := range got[i] {
-				if l != want[i][k] || math.Abs(l-exact[k]) > 1e-5*(1+exact[k]) {
-					t.Errorf("scale %v, set %d, sequence %d: %v, a judge of θ − scale·delta says %v, the reference %v", scale, i, k, l, want[i][k], exact[k])
-				}
-				if scale != 0 && exact[k] != 0 && l == base[i][k] {
-					t.Errorf("scale %v, set %d, sequence %d: the delta makes no difference", scale, i, k)
-				}
-			}
+	for _, opt := range []model.Options{{}, {Precision: model.BF16}, {MicroBatch: 1}} {
+		j := s.tryJudge(t, c, opt, w)
+		if j == nil {
+			t.Logf("%+v is not supported", opt)
+			continue
 		}
-		for i, set := range losses(t, j, nil, 0, sets...) {
-			for k, l := range set {
-				if l != base[i][k] {
-					t.Fatalf("scale %v: afterwards θ has the loss %v, before it was %v", scale, l, base[i][k])
+		base := losses(t, j, nil, 0, sets...)
+		for _, scale := range []float32{0.7, -2, 0} {
+			moved := d.take(w, scale)
+			got, want := losses(t, j, d, scale, sets...), losses(t, s.tryJudge(t, c, opt, moved), nil, 0, sets...)
+			for i, exact := range exactly(moved, sets) {
+				if len(got[i]) != len(exact) {
+					t.Fatalf("%+v: set %d has %d losses, want %d", opt, i, len(got[i]), len(exact))
 				}
+				for k, l := range got[i] {
+					if off := math.Abs(l - exact[k]); l != want[i][k] || !(off <= precisions[precisionOf(opt)].relative*(1+exact[k])) {
+						t.Errorf("%+v, scale %v, set %d, sequence %d: %v, a judge of θ − scale·delta says %v, the reference %v", opt, scale, i, k, l, want[i][k], exact[k])
+					}
+					if scale != 0 && exact[k] != 0 && l == base[i][k] {
+						t.Errorf("%+v, scale %v, set %d, sequence %d: the delta makes no difference", opt, scale, i, k)
+					}
+				}
+			}
+			if again := losses(t, j, nil, 0, sets...); fmt.Sprint(again) != fmt.Sprint(base) {
+				t.Fatalf("%+v, scale %v: afterwards θ has the losses %v, before they were %v", opt, scale, again, base)
 			}
 		}
 	}
+}
+
+// exactly are the reference's losses of every sequence of every set.
+func exactly(w *model.Flat, sets [][]model.Batch) (out []vec) {
+	r := newReference(w.Layout().Config(), wideRows(w))
+	for _, set := range sets {
+		var exact vec
+		for _, b := range set {
+			each, _ := r.losses(b)
+			exact = append(exact, each...)
+		}
+		out = append(out, exact)
+	}
+	return out
+}
+
+func precisionOf(o model.Options) model.Precision {
+	if o.Precision == "" {
+		return model.F32
+	}
+	return o.Precision
 }
 
 // endsAfter is a context whose Err is nil n times.

@@ -129,6 +129,48 @@ func (s suite) rebase(t *testing.T) {
 	}
 }
 
+// Whatever changed the parameters, the next gradient is that of a new trainer with the same ones, bit for bit: no copy of them,
+// rounded or packed, is left over.
+func (s suite) nothingIsStale(t *testing.T) {
+	c, ctx := small(), context.Background()
+	w, to, b := weights(t, c, 31), weights(t, c, 32), tokens(1, 2, 9, c.Vocab)
+	for _, opt := range []model.Options{{}, {Precision: model.BF16}, {MicroBatch: 1}} {
+		tr := s.tryTrainer(t, c, usual(), opt, w)
+		if tr == nil {
+			t.Logf("%+v is not supported", opt)
+			continue
+		}
+		for _, x := range []struct {
+			name   string
+			change func() error
+		}{
+			{"steps", func() error { train(t, tr, 5, b, b); return nil }},
+			{"Rebase", func() error { return tr.Rebase(ctx, w, to) }},
+			{"Reset", func() error { return tr.Reset(ctx, to) }},
+			{"a refused batch", func() error {
+				bad := clone(b)
+				bad.X[0] = -1
+				if _, err := tr.Train(ctx, reader(io.EOF, bad), model.Budget{Steps: 1}); err == nil {
+					return errors.New("was accepted")
+				}
+				return nil
+			}},
+		} {
+			if err := x.change(); err != nil {
+				t.Fatalf("%+v, %s: %v", opt, x.name, err)
+			}
+			loss, got, err := tr.LossGrad(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, want, err := s.tryTrainer(t, c, usual(), opt, tr.Trained()).LossGrad(b)
+			if err != nil || loss != again || bits(got) != bits(want) {
+				t.Errorf("%+v, after %s: loss %v, a new trainer has %v; or the gradients differ (%v)", opt, x.name, loss, again, err)
+			}
+		}
+	}
+}
+
 // Trained shows the parameters by any range of chunks, always the same, and refuses what is no range of them.
 func (s suite) trained(t *testing.T) {
 	c := small()

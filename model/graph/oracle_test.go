@@ -183,14 +183,13 @@ func compare(t *testing.T, want *hf.File, prefix string, c model.Config, flat []
 	}
 }
 
-// Moments survive a restart, also one with the other engine; anything else is refused and changes nothing.
-func TestSaveLoad(t *testing.T) {
+// What one engine saves the other one goes on with.
+func TestMomentsGoBetweenEngines(t *testing.T) {
 	c := configs()["gqa"]
 	o := model.Optimizer{LR: 3e-3, Total: 100, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8}
 	w, b := start(t, c, 3), batch(rand.New(rand.NewPCG(4, 4)), c)
-	ctx := context.Background()
-	train := func(tr model.Trainer) []float32 {
-		if _, err := tr.Train(ctx, repeated{b}, model.Budget{First: 3, Steps: 1}); err != nil {
+	train := func(tr model.Trainer, first uint64, steps int) []float32 {
+		if _, err := tr.Train(context.Background(), repeated{b}, model.Budget{First: first, Steps: steps}); err != nil {
 			t.Fatal(err)
 		}
 		out := make([]float32, w.Layout().Params())
@@ -199,37 +198,23 @@ func TestSaveLoad(t *testing.T) {
 		}
 		return out
 	}
-	a := trainer(t, New(), c, o, w).(*Trainer)
-	if _, err := a.Train(ctx, repeated{b}, model.Budget{Steps: 3}); err != nil {
-		t.Fatal(err)
-	}
-	at := model.NewFlat(w.Layout())
-	if err := at.CopyFrom(a.Trained()); err != nil {
-		t.Fatal(err)
-	}
-	var saved bytes.Buffer
-	if err := a.Save(&saved); err != nil {
-		t.Fatal(err)
-	}
-	want, fresh := train(a), train(trainer(t, New(), c, o, at))
-	if l2(fresh, want) < 1e-6 {
-		t.Fatal("the moments make no difference here, so this test shows nothing")
-	}
-	for i, e := range []model.Engine{New(), cpu.New("")} {
-		tr := trainer(t, e, c, o, at)
-		if err := tr.(model.Persister).Load(bytes.NewReader(saved.Bytes())); err != nil {
+	engines := []model.Engine{New(), cpu.New("")}
+	for i, e := range engines {
+		a := trainer(t, e, c, o, w)
+		train(a, 0, 3)
+		at := model.NewFlat(w.Layout())
+		var saved bytes.Buffer
+		if err := errors.Join(at.CopyFrom(a.Trained()), a.(model.Persister).Save(&saved)); err != nil {
 			t.Fatal(err)
 		}
-		if got := train(tr); i == 0 && !slices.Equal(got, want) || l2(got, want) > 1e-6 {
-			t.Errorf("%s goes on differently after a restart", e.Name())
+		want, fresh := train(a, 3, 2), train(trainer(t, e, c, o, at), 3, 2)
+		other := trainer(t, engines[1-i], c, o, at)
+		if err := other.(model.Persister).Load(&saved); err != nil {
+			t.Fatal(err)
 		}
-	}
-	for i := 0; i < saved.Len(); i += 97 {
-		bad := slices.Clone(saved.Bytes())
-		bad[i] ^= 4
-		tr := trainer(t, New(), c, o, at).(*Trainer)
-		if err := tr.Load(bytes.NewReader(bad)); !errors.Is(err, model.ErrMoments) || tr.step != 0 {
-			t.Fatalf("byte %d: %v, step %d", i, err, tr.step)
+		got := train(other, 3, 2)
+		if l2(fresh, want) < 1e-4 || l2(got, want) > 1e-6 {
+			t.Errorf("saved by %s: the other engine ends %.2g away, without moments it is %.2g", e.Name(), l2(got, want), l2(fresh, want))
 		}
 	}
 }
