@@ -86,10 +86,12 @@ func openFolder(dir, what string) (*source, error) {
 // openModel opens a folder to convert it; that needs no tokenizer, but one that is there must be the model's.
 func openModel(dir, what string) (*source, error) {
 	f, err := hf.OpenFolder(dir)
-	if errors.Is(err, hf.ErrFormat) || errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, hf.ErrFormat):
 		return nil, proc.Refused(err)
-	}
-	if err != nil {
+	case errors.Is(err, fs.ErrNotExist), errors.As(err, new(*fs.PathError)):
+		return nil, proc.Usage(err)
+	case err != nil:
 		return nil, err
 	}
 	s := &source{Folder: f, what: what}
