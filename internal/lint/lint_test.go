@@ -51,6 +51,7 @@ var exclusive = map[string][]string{
 	"gorgonia.org/":                {"model/graph"},
 	"github.com/libp2p/":           {"internal/gossip"},
 	"github.com/aws/aws-sdk-go-v2": {"storage"},
+	"github.com/parquet-go/":       {"model/data/pack"}, // a miner reads no parquet
 	"github.com/Shopify/toxiproxy": {"storage/embedded"},
 }
 

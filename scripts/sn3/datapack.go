@@ -150,7 +150,7 @@ func dataPack(c *cli.Context) error {
 	return nil
 }
 
-// packProgress prints a line at most every two seconds.
+// packProgress prints a line every two seconds and at checkpoints.
 func packProgress() func(pack.Progress) {
 	begin := time.Now()
 	var last time.Time
@@ -160,7 +160,7 @@ func packProgress() func(pack.Progress) {
 		if from < 0 {
 			from = p.Read
 		}
-		if now.Sub(last) < 2*time.Second && p.File < p.Files {
+		if now.Sub(last) < 2*time.Second && p.File < p.Files && !p.Saved {
 			return
 		}
 		last = now
@@ -170,9 +170,9 @@ func packProgress() func(pack.Progress) {
 			left = fmt.Sprintf(", %s left", time.Duration(float64(p.Size-p.Read)/speed*1e9).Round(time.Second))
 		}
 		s := p.Source
-		fmt.Fprintf(os.Stderr, "file %d of %d, %.1f of %.1f MB (%.0f%%), %.1f MB/s%s; %d documents, %d tokens, %d duplicates, %d bad\n", min(p.File+1, p.Files), p.Files,
+		fmt.Fprintf(os.Stderr, "file %d of %d, %.1f of %.1f MB (%.0f%%), %.1f MB/s%s; %d documents, %d tokens, %d duplicates, %d bad%s\n", min(p.File+1, p.Files), p.Files,
 			float64(p.Read)/1e6, float64(p.Size)/1e6, 100*float64(p.Read)/float64(max(p.Size, 1)), speed/1e6, left, s.Documents[0]+s.Documents[1], s.Tokens[0]+s.Tokens[1],
-			s.Duplicates, s.Bad)
+			s.Duplicates, s.Bad, map[bool]string{true: "; saved"}[p.Saved])
 	}
 }
 

@@ -68,6 +68,7 @@ type Progress struct {
 	Read, Size  int64 // bytes of the input files
 	Source      data.Source
 	File, Files int
+	Saved       bool // a life after this one begins no earlier
 }
 
 // Result is a finished job.

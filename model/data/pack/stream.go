@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	batchBytes      = 1 << 20   // text of a batch, if its documents are small
-	checkpointBytes = 128 << 20 // of text between checkpoints
+	batchBytes      = 1 << 20  // text of a batch, if its documents are small
+	checkpointBytes = 32 << 20 // of text between checkpoints
 )
 
 // flight is how many bytes of text may be on their way: with the tokens made of them, about five times as much memory.
@@ -115,17 +115,18 @@ func (p *packer) take(b *batch) error {
 		}
 	}
 	p.at = b.after
-	if p.o.Progress != nil {
-		p.o.Progress(Progress{Read: b.read, Size: p.size, Source: p.source, File: b.after.File, Files: len(p.files)})
+	if p.source.Bad > p.o.MaxBad {
+		return p.tooBad()
 	}
-	bad := p.source.Bad > p.o.MaxBad
-	if p.since += b.size; p.since >= p.o.every && !bad {
+	p.since += b.size
+	save := p.since >= p.o.every
+	if save {
 		if err := p.checkpoint(); err != nil {
 			return err
 		}
 	}
-	if bad {
-		return p.tooBad()
+	if p.o.Progress != nil {
+		p.o.Progress(Progress{Read: b.read, Size: p.size, Source: p.source, File: b.after.File, Files: len(p.files), Saved: save})
 	}
 	return nil
 }
