@@ -108,13 +108,9 @@ func Open(ctx context.Context, c *cli.Context, validator bool, engine model.Engi
 	if err := n.slots(c.String("compute-lock"), c.Int("threads")); err != nil {
 		return n, err
 	}
-	file, err := n.Data.Tokenizer(ctx)
+	tok, err := n.tokenizer(ctx)
 	if err != nil {
 		return n, err
-	}
-	tok, err := tokenizer.Load(n.Run.Tokenizer, file)
-	if err != nil {
-		return n, proc.Refused(err)
 	}
 	k, err := kern.Select(c.String("kernels"))
 	if err != nil {
@@ -142,6 +138,19 @@ func Open(ctx context.Context, c *cli.Context, validator bool, engine model.Engi
 		go n.prefetch(ctx, peers)
 	}
 	return n, nil
+}
+
+// tokenizer reads the run's tokenizer from the dataset's bucket.
+func (n *Node) tokenizer(ctx context.Context) (tokenizer.Tokenizer, error) {
+	file, err := n.Data.Tokenizer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tok, err := tokenizer.Load(n.Run.Tokenizer, file)
+	if err != nil {
+		return nil, proc.Refused(err)
+	}
+	return tok, nil
 }
 
 // discard is the diary of who keeps none.
