@@ -14,16 +14,15 @@ func (n *net) lossGrad(b model.Batch, counted int, g *views) float64 {
 	for l := c.Layers - 1; l >= 0; l-- {
 		w, p, d, a := &n.w.layers[l], &n.p.layers[l], &g.layers[l], &n.act[l]
 		n.product(true, false, C, F, N, n.dxo, C, a.a, A, d.down, F, true)
-		n.product(false, false, N, F, C, n.dxo, C, p.down, F, n.da, A, false)
 		dgu := n.dGateUp(a)
-		n.swiGLUBackward(N, a.gateUp, n.da, dgu)
+		n.productRows(false, N, F, C, n.dxo, C, p.down, F, (*net).swiGLUBackwardRows, rowArgs{h: dgu, m: a.gateUp})
 		n.product(true, false, 2*F, C, N, dgu, G, a.h2, C, d.gateUp, C, true)
 		n.product(false, false, N, C, 2*F, dgu, G, p.gateUp, C, n.dh, C, false)
 		n.rmsBackward(N, n.dx, d.n2, n.dh, a.x2, w.n2, a.r2, n.dxo)
 		n.product(true, false, C, Q, N, n.dxo, C, a.y, Q, d.o, Q, true)
 		n.product(false, false, N, Q, C, n.dxo, C, p.o, Q, n.dh, Q, false)
 		n.attentionBackward(b.B, b.T, a)
-		n.rope(N, b.T, n.dqkv, -1, n.dqkvo)
+		n.ropeBack(N, b.T, n.dqkv, n.dqkvo)
 		n.product(true, false, S, C, N, n.dqkvo, S, a.h1, C, d.qkv, C, true)
 		n.product(false, false, N, C, S, n.dqkvo, S, p.qkv, C, n.dh, C, false)
 		n.rmsBackward(N, n.dx, d.n1, n.dh, a.x, w.n1, a.r1, n.dxo)
@@ -43,8 +42,7 @@ func (n *net) headBackward(b model.Batch, counted int, g *views) float64 {
 	for from := 0; from < N; from += n.headRows {
 		rows := min(n.headRows, N-from)
 		h := n.hf.from(from * C)
-		n.product(false, true, rows, V, C, h, C, n.p.head, C, n.logits, V, false)
-		n.rowsDo(rows, (*net).crossEntropyRows, rowArgs{x: n.logits, ids: b.Y[from:], r: n.lossOf, scale: inv, h: n.dlo})
+		n.productRows(true, rows, V, C, h, C, n.p.head, C, (*net).crossEntropyRows, rowArgs{ids: b.Y[from:], r: n.lossOf, scale: inv, h: n.dlo})
 		for _, l := range n.lossOf[:rows] {
 			loss += float64(l)
 		}

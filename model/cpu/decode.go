@@ -92,8 +92,7 @@ func (d *Decoder) rows(x []int32) {
 			next = n.xf
 		}
 		n.rms(N, a.h1, a.r1, a.x, w.n1, a.x2)
-		n.product(false, true, N, S, C, a.h1, C, p.qkv, C, n.rawQKV(a), S, false)
-		n.rowsDo(N, (*net).ropeRows, rowArgs{x: n.rawQKV(a), T: N, k: d.length, scale: 1, h: a.qkv})
+		n.productRows(true, N, S, C, a.h1, C, p.qkv, C, (*net).qkvRows, rowArgs{h: a.qkv, T: N, k: d.length})
 		for i := range N {
 			at := (d.length + i) * KV
 			past.k.from(at).copy(a.qkv.from(i*S+Q), KV)
@@ -103,8 +102,7 @@ func (d *Decoder) rows(x []int32) {
 		n.groupsDo(1, N, a, past, (*net).attend)
 		n.product(false, true, N, C, Q, a.y, Q, p.o, Q, a.x2, C, true)
 		n.rms(N, a.h2, a.r2, a.x2, w.n2, next)
-		n.product(false, true, N, 2*F, C, a.h2, C, p.gateUp, C, a.gateUp, n.ldGateUp(), false)
-		n.swiGLU(N, a.a, a.gateUp)
+		n.productRows(true, N, 2*F, C, a.h2, C, p.gateUp, C, (*net).swiGLURows, rowArgs{h: a.a})
 		n.product(false, true, N, C, F, a.a, n.ldFFN(), p.down, F, next, C, true)
 	}
 	n.rms(N, n.hf, n.rf, n.xf, n.w.norm, nil)

@@ -44,13 +44,11 @@ func (n *net) hidden(x []int32, B, T int) {
 			next = n.act[(l+1)%len(n.act)].x
 		}
 		n.rms(N, a.h1, a.r1, a.x, w.n1, a.x2)
-		n.product(false, true, N, S, C, a.h1, C, p.qkv, C, n.rawQKV(a), S, false)
-		n.rope(N, T, n.rawQKV(a), 1, a.qkv)
+		n.productRows(true, N, S, C, a.h1, C, p.qkv, C, (*net).qkvRows, rowArgs{h: a.qkv, T: T})
 		n.attention(B, T, a)
 		n.product(false, true, N, C, Q, a.y, Q, p.o, Q, a.x2, C, true)
 		n.rms(N, a.h2, a.r2, a.x2, w.n2, next)
-		n.product(false, true, N, 2*F, C, a.h2, C, p.gateUp, C, a.gateUp, n.ldGateUp(), false)
-		n.swiGLU(N, a.a, a.gateUp)
+		n.productRows(true, N, 2*F, C, a.h2, C, p.gateUp, C, (*net).swiGLURows, rowArgs{h: a.a, m: a.gateUp})
 		n.product(false, true, N, C, F, a.a, n.ldFFN(), p.down, F, next, C, true)
 	}
 	n.rms(N, n.hf, n.rf, n.xf, n.w.norm, nil)
@@ -59,9 +57,7 @@ func (n *net) hidden(x []int32, B, T int) {
 // losses runs a checked batch forward only and writes the mean loss of every sequence, in nats per counted token.
 func (n *net) losses(b model.Batch, dst []float64) {
 	n.hidden(b.X, b.B, b.T)
-	n.head(b.B*b.T, func(from, rows int) {
-		n.rowsDo(rows, (*net).lossRows, rowArgs{x: n.logits, ids: b.Y[from:], r: n.lossOf[from:]})
-	})
+	n.head(b.B*b.T, (*net).lossRows, rowArgs{ids: b.Y, r: n.lossOf})
 	for s := range dst {
 		dst[s] = 0
 		count := 0
@@ -75,12 +71,7 @@ func (n *net) losses(b model.Batch, dst []float64) {
 	}
 }
 
-// head computes logits, headRows rows at a time, and calls f for each part, which may overwrite them.
-func (n *net) head(N int, f func(from, rows int)) {
-	V, C := n.cfg.Vocab, n.cfg.Width
-	for from := 0; from < N; from += n.headRows {
-		rows := min(n.headRows, N-from)
-		n.product(false, true, rows, V, C, n.hf.from(from*C), C, n.p.head, C, n.logits, V, false)
-		f(from, rows)
-	}
+// head hands the logits of hf's N rows to op.
+func (n *net) head(N int, op func(n *net, a *rowArgs, w, from, to int, c []float32, ldc int), args rowArgs) {
+	n.productRows(true, N, n.cfg.Vocab, n.cfg.Width, n.hf, n.cfg.Width, n.p.head, n.cfg.Width, op, args)
 }

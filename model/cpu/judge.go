@@ -84,7 +84,6 @@ func (j *Judge) Logits(dst []float32, x []int32, B, T int) error {
 		return err
 	}
 	j.net.hidden(x, B, T)
-	V := j.net.cfg.Vocab
-	j.net.head(B*T, func(from, rows int) { copy(dst[from*V:], j.net.logits[:rows*V]) })
+	j.net.head(B*T, (*net).logitRows, rowArgs{x: dst})
 	return nil
 }

@@ -88,10 +88,10 @@ func TestRoPEGradient(t *testing.T) {
 				}
 				return out
 			}
-			n.rope(B*T, T, x, 1, mat{})
+			n.qkvRows(&rowArgs{h: mat{f: x}, T: T}, 0, 0, B*T, append([]float32(nil), x...), S)
 			equals(t, "rotated", x, forward())
 			dx := append([]float32(nil), dy...)
-			n.rope(B*T, T, dx, -1, mat{f: dx})
+			n.ropeBack(B*T, T, dx, mat{f: dx})
 			differences(t, fmt.Sprintf("head dimension %d", hd), func() float64 { return weighted(dy, forward()) }, x64, dx)
 		}
 	})

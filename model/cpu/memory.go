@@ -84,9 +84,9 @@ func (a *arena) factor(s style, n int) mat {
 
 // acts are one block's activations that the backward pass needs; N = B·T rows.
 type acts struct {
-	x, x2, gateUp     []float32 // (N,C) (N,C) (N,2F)
-	h1, qkv, y, h2, a mat       // (N,C) (N,Q+2KV) (N,Q) (N,C) (N,F)
-	r1, r2, lse       []float32 // (N) (N) (B,H,T)
+	x, x2                     []float32 // (N,C) (N,C)
+	h1, qkv, y, h2, gateUp, a mat       // (N,C) (N,Q+2KV) (N,Q) (N,C) (N,2F) (N,F)
+	r1, r2, lse               []float32 // (N) (N) (B,H,T)
 }
 
 // reserve makes room for B sequences of T tokens; it allocates only when more is asked for than ever before.
@@ -112,46 +112,38 @@ func (n *net) carve(a *arena) {
 	}
 	n.act = n.act[:0]
 	for range layers {
-		n.act = append(n.act, acts{x: a.f32(N * C), qkv: a.factor(n.style, N*S), x2: a.f32(N * C), gateUp: a.f32(N * n.ldGateUp()),
+		var gateUp mat
+		if n.train {
+			gateUp = a.factor(n.style, N*n.ldGateUp())
+		}
+		n.act = append(n.act, acts{x: a.f32(N * C), qkv: a.factor(n.style, N*S), x2: a.f32(N * C), gateUp: gateUp,
 			h1: a.factor(n.style, N*C), y: a.factor(n.style, N*Q), h2: a.factor(n.style, N*C), a: a.factor(n.style, N*n.ldFFN()),
 			r1: a.f32(N), r2: a.f32(N), lse: a.f32(N * c.Heads)})
 	}
 	n.xf, n.hf, n.rf, n.lossOf = a.f32(N*C), a.factor(n.style, N*C), a.f32(N), a.f32(N)
 	n.headRows = min(N, max(leastHeadRows, mostLogits/c.Vocab))
-	n.logits = a.f32(n.headRows * c.Vocab)
 	n.wide = max(2*F, C, S, Q)
-	n.scratch = a.f32(blocksOf(N) * n.wide)
-	n.few = a.f32(fewRows * n.wide)
+	n.scratch = a.f32(max(blocksOf(N), n.threads) * n.wide)
+	n.few, n.fewOut = a.f32(fewRows*n.wide), a.f32(fewRows*max(c.Vocab, n.wide))
 	n.carveAttention(a)
-	if n.train || n.style != exact {
-		n.raw = a.f32(N * S)
-	}
 	if !n.train {
 		return
 	}
-	n.dx, n.dh, n.dqkv, n.da, n.dwPart = a.f32(N*C), a.f32(N*max(C, Q)), n.raw, a.f32(N*n.ldFFN()), a.f32(blocksOf(N)*C)
+	n.dx, n.dh, n.dqkv, n.dwPart = a.f32(N*C), a.f32(N*max(C, Q)), a.f32(N*S), a.f32(blocksOf(N)*C)
+	n.dlo = a.factor(n.style, n.headRows*c.Vocab)
 	if n.style == exact { // the gradients are the factors
-		n.dxo, n.dqkvo, n.dlo = mat{f: n.dx}, mat{f: n.dqkv}, mat{f: n.logits}
+		n.dxo, n.dqkvo = mat{f: n.dx}, mat{f: n.dqkv}
 		return
 	}
 	n.dxo, n.dqkvo, n.dgu = a.factor(n.style, N*C), a.factor(n.style, N*S), a.factor(n.style, N*n.ldGateUp())
-	n.dlo = a.factor(n.style, n.headRows*c.Vocab)
 }
 
 // dGateUp is where the gradient of gate and up becomes a factor: with float32 it is what it was computed in.
 func (n *net) dGateUp(a *acts) mat {
 	if n.style == exact {
-		return mat{f: a.gateUp}
+		return a.gateUp
 	}
 	return n.dgu
-}
-
-// rawQKV is where queries, keys and values are computed: with float32 they are a factor as they are.
-func (n *net) rawQKV(a *acts) []float32 {
-	if n.style == exact {
-		return a.qkv.f
-	}
-	return n.raw
 }
 
 // open is where row values of a factor are computed, seal makes them the factor's values from off on.
@@ -207,18 +199,23 @@ func (e Engine) Need(c model.Config, opt model.Options, batch int, train bool) m
 func (n *net) packed() int64 {
 	c, N := n.cfg, n.rows
 	C, Q, S, F, V, R := c.Width, n.q(), n.qkv(), c.FFN, c.Vocab, n.headRows
-	shapes := [][3]int{{N, S, C}, {N, C, Q}, {N, 2 * F, C}, {N, C, F}, {R, V, C}}
-	if n.train {
-		shapes = append(shapes, [][3]int{{C, F, N}, {N, F, C}, {2 * F, C, N}, {N, C, 2 * F}, {C, Q, N}, {N, Q, C}, {S, C, N}, {N, C, S}, {V, C, R}, {R, C, V}}...)
-	}
 	var all kern.Sizes
+	half := n.style == halves
+	for _, s := range [][3]int{{N, S, C}, {N, 2 * F, C}, {R, V, C}} {
+		all.AddRows(n.k, half, n.threads, s[0], s[1], s[2])
+	}
+	shapes := [][3]int{{N, C, Q}, {N, C, F}}
+	if n.train {
+		all.AddRows(n.k, half, n.threads, N, F, C)
+		shapes = append(shapes, [][3]int{{C, F, N}, {2 * F, C, N}, {N, C, 2 * F}, {C, Q, N}, {N, Q, C}, {S, C, N}, {N, C, S}, {V, C, R}, {R, C, V}}...)
+	}
 	for _, s := range shapes {
-		all.Add(n.k, n.style == halves, n.threads, s[0], s[1], s[2])
+		all.Add(n.k, half, n.threads, s[0], s[1], s[2])
 	}
 	keys := min(keyBlock, n.span)
 	var one kern.Sizes
 	for _, s := range [][3]int{{queryBlock, keys, c.HeadDim}, {queryBlock, c.HeadDim, keys}, {keys, c.HeadDim, queryBlock}} {
-		one.Add(n.k, n.style == halves, 1, s[0], s[1], s[2])
+		one.Add(n.k, half, 1, s[0], s[1], s[2])
 	}
 	return all.Values() + int64(n.threads)*one.Values()
 }

@@ -81,6 +81,7 @@ type net struct {
 	w       views   // parameters
 	p       factors // the same as factors
 	task    rowTask
+	each    eachTask
 	group   groupTask
 
 	rows, span int // N and T that there is room for
@@ -89,15 +90,14 @@ type net struct {
 	hf         mat       // (N,C) after it
 	rf, lossOf []float32 // (N) of the final norm, (N) losses of rows
 	headRows   int
-	logits     []float32 // (headRows,V)
 	scratch    []float32 // a row of the widest kind for every block of rows
 	wide       int
-	few        []float32 // (fewRows,wide)
+	few        []float32 // (fewRows,wide) factors of a few rows, widened
+	fewOut     []float32 // (fewRows,max(V,wide)) what they make
 	workers    []worker  // of attention
 
-	raw                  []float32 // (N,Q+2KV) queries, keys and values before they are factors
-	dx, dh, dqkv, da     []float32 // (N,C) (N,max(C,Q)) (N,Q+2KV), the memory of raw, (N,F)
-	dxo, dqkvo, dlo, dgu mat       // dx, dqkv, the gradients of logits and of gate and up as factors
+	dx, dh, dqkv         []float32 // (N,C) (N,max(C,Q)) (N,Q+2KV)
+	dxo, dqkvo, dlo, dgu mat       // dx, dqkv, the gradients of logits, (headRows,V), and of gate and up as factors
 	dwPart               []float32 // partial norm-weight gradients, one row per block of rows
 
 	cos, sin []float32 // (T,hd/2)
@@ -176,6 +176,23 @@ func (n *net) product(tA, tB bool, rows, cols, k int, a mat, lda int, b mat, ldb
 		return
 	}
 	n.productBy(&n.mul, tA, tB, rows, cols, k, a, lda, b, ldb, c, ldc, acc)
+}
+
+// productRows is op(A)·op(B) on all threads, whose rows op uses while they are in the cache.
+func (n *net) productRows(tB bool, rows, cols, k int, a mat, lda int, b mat, ldb int, op func(n *net, a *rowArgs, w, from, to int, c []float32, ldc int), args rowArgs) {
+	n.each = eachTask{n, op, args}
+	if tB && rows <= fewRows {
+		n.matVec(rows, cols, k, a, lda, b, ldb, n.fewOut, cols, false)
+		n.each.Rows(0, 0, rows, n.fewOut, cols)
+		n.each.args = rowArgs{}
+		return
+	}
+	if n.style == halves {
+		n.mul.BF16Rows(false, tB, rows, cols, k, a.h, lda, b.h, ldb, &n.each)
+	} else {
+		n.mul.F32Rows(false, tB, rows, cols, k, a.f, lda, b.f, ldb, &n.each)
+	}
+	n.each.args = rowArgs{}
 }
 
 // productBy is product on the goroutines of m.

@@ -97,53 +97,90 @@ func (n *net) rmsBackwardRows(a *rowArgs, block, from, to int) {
 	}
 }
 
-// rope makes out of qkv, (N,Q+2KV), with query and key heads rotated by their positions, sign -1 back; qkv itself is spent.
-func (n *net) rope(N, T int, qkv []float32, sign float32, out mat) {
-	n.rowsDo(N, (*net).ropeRows, rowArgs{x: qkv, T: T, scale: sign, h: out})
+// ropeBack makes out of dqkv, (N,Q+2KV), with query and key heads rotated back by their positions; dqkv itself is spent.
+func (n *net) ropeBack(N, T int, dqkv []float32, out mat) {
+	n.rowsDo(N, (*net).ropeBackRows, rowArgs{x: dqkv, T: T, h: out})
 }
 
-func (n *net) ropeRows(a *rowArgs, block, from, to int) {
-	half, S := n.cfg.HeadDim/2, n.qkv()
+func (n *net) ropeBackRows(a *rowArgs, block, from, to int) {
+	S := n.qkv()
 	for i := from; i < to; i++ {
-		row, t := n.aside(a.x[i*S:(i+1)*S], block), a.k+i%a.T
-		n.k.RopeHeads(row, n.cos[t*half:(t+1)*half], n.sin[t*half:(t+1)*half], half, n.cfg.Heads+n.cfg.KVHeads, a.scale)
+		row := n.aside(a.x[i*S:(i+1)*S], block)
+		n.turn(row, i%a.T, -1)
 		n.seal(a.h, i*S, row)
 	}
 }
 
-// swiGLU is out = silu(gate)·up, (N,F), of gateUp, (N,2F).
-func (n *net) swiGLU(N int, out mat, gateUp []float32) {
-	n.rowsDo(N, (*net).swiGLURows, rowArgs{h: out, x: gateUp})
+// turn rotates the query and key heads of a row by position t.
+func (n *net) turn(row []float32, t int, sign float32) {
+	half := n.cfg.HeadDim / 2
+	n.k.RopeHeads(row, n.cos[t*half:(t+1)*half], n.sin[t*half:(t+1)*half], half, n.cfg.Heads+n.cfg.KVHeads, sign)
 }
 
-func (n *net) swiGLURows(a *rowArgs, block, from, to int) {
-	F, G, A := n.cfg.FFN, n.ldGateUp(), n.ldFFN()
+// eachTask is what becomes of the rows of a product.
+type eachTask struct {
+	n    *net
+	op   func(n *net, a *rowArgs, w, from, to int, c []float32, ldc int)
+	args rowArgs
+}
+
+// Rows implements kern.Rows.
+func (t *eachTask) Rows(w, from, to int, c []float32, ldc int) {
+	t.op(t.n, &t.args, w, from, to, c, ldc)
+}
+
+// keep makes row the values of a factor from off on.
+func (n *net) keep(m mat, off int, row []float32) {
+	if n.style == exact {
+		copy(m.f[off:off+len(row)], row)
+		return
+	}
+	n.seal(m, off, row)
+}
+
+// qkvRows rotates query and key heads by their positions, k + row within T, and keeps the rows as the factor h.
+func (n *net) qkvRows(a *rowArgs, _, from, to int, c []float32, ldc int) {
+	S := n.qkv()
 	for i := from; i < to; i++ {
-		row := n.open(a.h, i*A, F, n.row(block))
-		n.k.SwiGLU(row, a.x[i*G:i*G+F], a.x[i*G+F:i*G+2*F])
-		n.seal(a.h, i*A, row)
+		row := c[(i-from)*ldc:][:S]
+		n.turn(row, a.k+i%a.T, 1)
+		n.keep(a.h, i*S, row)
 	}
 }
 
-// swiGLUBackward makes out the gradient of gateUp, given that of its output, (N,F); gateUp itself is spent.
-func (n *net) swiGLUBackward(N int, gateUp, da []float32, out mat) {
-	n.rowsDo(N, (*net).swiGLUBackwardRows, rowArgs{x: gateUp, y: da, h: out})
-}
-
-func (n *net) swiGLUBackwardRows(a *rowArgs, block, from, to int) {
+// swiGLURows keeps gate and up for the backward pass, m, and silu(gate)·up as the factor h.
+func (n *net) swiGLURows(a *rowArgs, _, from, to int, c []float32, ldc int) {
 	F, G, A := n.cfg.FFN, n.ldGateUp(), n.ldFFN()
 	for i := from; i < to; i++ {
-		row := n.aside(a.x[i*G:i*G+2*F], block)
-		n.k.SwiGLUBackward(row[:F], row[F:], a.y[i*A:i*A+F])
+		row := c[(i-from)*ldc:][:2*F]
+		if n.train {
+			n.keep(a.m, i*G, row)
+		}
+		n.k.SwiGLU(row[:F], row[:F], row[F:])
+		n.keep(a.h, i*A, row[:F])
+	}
+}
+
+// swiGLUBackwardRows takes rows of the gradient of silu(gate)·up and makes h that of gate and up, m.
+func (n *net) swiGLUBackwardRows(a *rowArgs, w, from, to int, c []float32, ldc int) {
+	F, G := n.cfg.FFN, n.ldGateUp()
+	for i := from; i < to; i++ {
+		row := n.row(w)[:2*F]
+		if n.style == halves {
+			n.k.FromBF16(row, a.m.h[i*G:i*G+2*F])
+		} else {
+			row = a.m.f[i*G : i*G+2*F]
+		}
+		n.k.SwiGLUBackward(row[:F], row[F:], c[(i-from)*ldc:][:F])
 		n.seal(a.h, i*G, row)
 	}
 }
 
-// crossEntropyRows turns rows of logits into their gradient, times scale, and the factor h; r gets their losses in nats.
-func (n *net) crossEntropyRows(a *rowArgs, _, from, to int) {
+// crossEntropyRows keeps the gradient of logits, times scale, as the factor h; r gets their losses in nats.
+func (n *net) crossEntropyRows(a *rowArgs, _, from, to int, c []float32, ldc int) {
 	V := n.cfg.Vocab
 	for i := from; i < to; i++ {
-		row, y := a.x[i*V:(i+1)*V], a.ids[i]
+		row, y := c[(i-from)*ldc:][:V], a.ids[i]
 		a.r[i] = 0
 		if y == ignored {
 			clear(row)
@@ -153,20 +190,27 @@ func (n *net) crossEntropyRows(a *rowArgs, _, from, to int) {
 			row[y]--
 			n.k.Scale(row, a.scale)
 		}
-		n.seal(a.h, i*V, row)
+		n.keep(a.h, i*V, row)
 	}
 }
 
 // lossRows is crossEntropyRows without the gradient.
-func (n *net) lossRows(a *rowArgs, _, from, to int) {
+func (n *net) lossRows(a *rowArgs, _, from, to int, c []float32, ldc int) {
 	V := n.cfg.Vocab
 	for i := from; i < to; i++ {
-		row, y := a.x[i*V:(i+1)*V], a.ids[i]
+		row, y := c[(i-from)*ldc:][:V], a.ids[i]
 		a.r[i] = 0
 		if y != ignored {
 			target := row[y]
 			a.r[i] = n.k.Softmax(row, V, 1) - target
 		}
+	}
+}
+
+// logitRows puts logits where they were asked for, (N,V).
+func (n *net) logitRows(a *rowArgs, _, from, to int, c []float32, ldc int) {
+	for i := from; i < to; i++ {
+		copy(a.x[i*n.cfg.Vocab:(i+1)*n.cfg.Vocab], c[(i-from)*ldc:])
 	}
 }
 

@@ -45,8 +45,8 @@ func (t *Team) Do(threads, n int, task Task) {
 		}
 	}
 	j.run()
-	for spin := 0; j.left.Load() < sent; spin++ { // a helper that took the job leaves it soon
-		if spin > 1000 {
+	for spin := 1; j.left.Load() < sent; spin++ { // a helper that took the job leaves it soon
+		if spin%(1<<14) == 0 { // longer than most tasks: the scheduler's lock is not free
 			runtime.Gosched()
 		}
 	}
@@ -117,7 +117,7 @@ func (c *crew) take(k int) *job {
 		if j := c.slots[k].Load(); j != nil {
 			return j
 		}
-		if s&1023 == 1023 {
+		if s&8191 == 8191 {
 			runtime.Gosched()
 		}
 	}

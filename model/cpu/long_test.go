@@ -1,0 +1,50 @@
+package cpu
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"sn3/model"
+)
+
+// Sequences longer than a block of keys: the running maximum and sum, forward and backward, against the naive twin.
+func TestAttentionOverSeveralBlocks(t *testing.T) {
+	kernelSets(t, func(t *testing.T, kernels string) {
+		const T = keyBlock + queryBlock + 5
+		c := shape(8, 2, 1, 4)
+		c.Seq = T
+		n := bare(t, kernels, c, 1, T)
+		r := rand.New(rand.NewPCG(9, 1))
+		S, Q, a := n.qkv(), n.q(), &n.act[0]
+		fill(r, a.qkv.f[:T*S], 2)
+		fill(r, n.dh[:T*Q], 1)
+		dy, x64 := append([]float32(nil), n.dh[:T*Q]...), wide(a.qkv.f[:T*S])
+		forward := func() (out vec) {
+			var rows []vec
+			for i := range T {
+				rows = append(rows, x64[i*S:][:S])
+			}
+			for _, y := range attention64(c, rows) {
+				out = append(out, y...)
+			}
+			return out
+		}
+		n.attention(1, T, a)
+		equals(t, "attention", a.y.f[:T*Q], forward())
+		n.attentionBackward(1, T, a)
+		differences(t, fmt.Sprintf("T %d", T), func() float64 { return weighted(dy, forward()) }, x64, n.dqkv[:T*S])
+	})
+}
+
+// Attention's memory does not grow with the square of T.
+func TestAttentionMemory(t *testing.T) {
+	need := func(T int) int64 {
+		c := localConfig()
+		c.Seq = T
+		return New("").Need(c, model.Options{}, 1, true).Acts
+	}
+	if a, b := need(1024), need(2048); b > 2*a+1<<20 {
+		t.Errorf("activations take %d bytes for 1024 tokens and %d for 2048", a, b)
+	}
+}
