@@ -18,10 +18,12 @@ type Compute struct {
 
 func (c Compute) kernels() *kern.Kernels {
 	if c.Kernels == nil {
-		return &kern.Kernels{}
+		return &portable
 	}
 	return c.Kernels
 }
+
+var portable kern.Kernels
 
 // free keeps the scratch memory of workers between calls.
 type free[T any] struct {
