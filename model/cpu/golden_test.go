@@ -113,8 +113,9 @@ func checkGolden(t *testing.T, dir, kernels string) {
 	if err := want.Read("logits", 0, wantLogits); err != nil {
 		t.Fatal(err)
 	}
-	if d := max(l2(logits, wantLogits), largest(logits, wantLogits)); d > 1e-5 {
-		t.Errorf("logits differ by %.2g", d)
+	off := max(l2(logits, wantLogits), largest(logits, wantLogits))
+	if off > 1e-5 {
+		t.Errorf("logits differ by %.2g", off)
 	}
 	checkInside(t, c, w, want, b, kernels)
 	tr := goldenTrainer(t, c, g, kernels)
@@ -128,6 +129,7 @@ func checkGolden(t *testing.T, dir, kernels string) {
 	if math.Abs(loss-g.Loss.Float64) > 5e-6 {
 		t.Errorf("loss %.8f, want %.8f", loss, g.Loss.Float64)
 	}
+	worst := 0.0
 	for _, x := range tr.net.layout.Tensors() {
 		e := make([]float32, x.Len())
 		if err := want.Read("grad."+x.Name, 0, e); err != nil {
@@ -136,12 +138,15 @@ func checkGolden(t *testing.T, dir, kernels string) {
 		got := grad[x.Off : x.Off+x.Len()]
 		if d, most := l2(got, e), largest(got, e); d > 2e-5 || most > 5e-5 {
 			t.Errorf("gradient of %s differs by %.2g, an element by %.2g", x.Name, d, most)
+		} else {
+			worst = max(worst, d)
 		}
 	}
 	if d := math.Abs(tr.GradNorm()/g.GradNorm - 1); d > 1e-5 {
 		t.Errorf("gradient norm differs by %.2g", d)
 	}
-	checkSteps(t, tr, g, want, b)
+	t.Logf("logits within %.1e, loss %.1e, gradients %.1e, parameters after %d steps %.1e", off, math.Abs(loss-g.Loss.Float64), worst,
+		g.AdamW.Steps, checkSteps(t, tr, g, want, b))
 }
 
 func goldenTrainer(t *testing.T, c model.Config, g goldenCase, kernels string) *Trainer {
@@ -160,7 +165,8 @@ func goldenTrainer(t *testing.T, c model.Config, g goldenCase, kernels string) *
 	return tr.(*Trainer)
 }
 
-func checkSteps(t *testing.T, tr *Trainer, g goldenCase, want *hf.File, b model.Batch) {
+// checkSteps makes the case's steps and returns by how much all parameters then differ.
+func checkSteps(t *testing.T, tr *Trainer, g goldenCase, want *hf.File, b model.Batch) float64 {
 	if len(g.AdamW.Losses) != g.AdamW.Steps || len(g.AdamW.Norms) != g.AdamW.Steps {
 		t.Fatalf("%d losses and %d norms of %d steps", len(g.AdamW.Losses), len(g.AdamW.Norms), g.AdamW.Steps)
 	}
@@ -192,4 +198,5 @@ func checkSteps(t *testing.T, tr *Trainer, g goldenCase, want *hf.File, b model.
 			t.Fatalf("parameter %d after %d steps differs by %.2g", i, g.AdamW.Steps, d)
 		}
 	}
+	return l2(got, exp)
 }
