@@ -15,7 +15,7 @@ func (n *net) lossGrad(b model.Batch, counted int, g *views) float64 {
 		w, p, d, a := &n.w.layers[l], &n.p.layers[l], &g.layers[l], &n.act[l]
 		n.product(true, false, C, F, N, n.dxo, C, a.a, A, d.down, F, true)
 		dgu := n.dGateUp(a)
-		n.productRows(false, N, F, C, n.dxo, C, p.down, F, (*net).swiGLUBackwardRows, rowArgs{h: dgu, m: a.gateUp})
+		n.productRows(false, N, F, C, n.dxo, C, p.down, F, mat{}, 0, (*net).swiGLUBackwardRows, rowArgs{h: dgu, m: a.gateUp})
 		n.product(true, false, 2*F, C, N, dgu, G, a.h2, C, d.gateUp, C, true)
 		n.product(false, false, N, C, 2*F, dgu, G, p.gateUp, C, n.dh, C, false)
 		n.rmsBackward(N, n.dx, d.n2, n.dh, a.x2, w.n2, a.r2, n.dxo)
@@ -42,7 +42,7 @@ func (n *net) headBackward(b model.Batch, counted int, g *views) float64 {
 	for from := 0; from < N; from += n.headRows {
 		rows := min(n.headRows, N-from)
 		h := n.hf.from(from * C)
-		n.productRows(true, rows, V, C, h, C, n.p.head, C, (*net).crossEntropyRows, rowArgs{ids: b.Y[from:], r: n.lossOf, scale: inv, h: n.dlo})
+		n.productRows(true, rows, V, C, h, C, n.p.head, C, n.dlo, V, (*net).crossEntropyRows, rowArgs{ids: b.Y[from:], r: n.lossOf, scale: inv, h: n.dlo})
 		for _, l := range n.lossOf[:rows] {
 			loss += float64(l)
 		}

@@ -92,7 +92,7 @@ func (d *Decoder) rows(x []int32) {
 			next = n.xf
 		}
 		n.rms(N, a.h1, a.r1, a.x, w.n1, a.x2)
-		n.productRows(true, N, S, C, a.h1, C, p.qkv, C, (*net).qkvRows, rowArgs{h: a.qkv, T: N, k: d.length})
+		n.productRows(true, N, S, C, a.h1, C, p.qkv, C, a.qkv, S, (*net).qkvRows, rowArgs{h: a.qkv, T: N, k: d.length})
 		for i := range N {
 			at := (d.length + i) * KV
 			past.k.from(at).copy(a.qkv.from(i*S+Q), KV)
@@ -102,7 +102,7 @@ func (d *Decoder) rows(x []int32) {
 		n.groupsDo(1, N, a, past, (*net).attend)
 		n.product(false, true, N, C, Q, a.y, Q, p.o, Q, a.x2, C, true)
 		n.rms(N, a.h2, a.r2, a.x2, w.n2, next)
-		n.productRows(true, N, 2*F, C, a.h2, C, p.gateUp, C, (*net).swiGLURows, rowArgs{h: a.a})
+		n.productRows(true, N, 2*F, C, a.h2, C, p.gateUp, C, mat{}, 0, (*net).swiGLURows, rowArgs{h: a.a})
 		n.product(false, true, N, C, F, a.a, n.ldFFN(), p.down, F, next, C, true)
 	}
 	n.rms(N, n.hf, n.rf, n.xf, n.w.norm, nil)

@@ -44,11 +44,11 @@ func (n *net) hidden(x []int32, B, T int) {
 			next = n.act[(l+1)%len(n.act)].x
 		}
 		n.rms(N, a.h1, a.r1, a.x, w.n1, a.x2)
-		n.productRows(true, N, S, C, a.h1, C, p.qkv, C, (*net).qkvRows, rowArgs{h: a.qkv, T: T})
+		n.productRows(true, N, S, C, a.h1, C, p.qkv, C, a.qkv, S, (*net).qkvRows, rowArgs{h: a.qkv, T: T})
 		n.attention(B, T, a)
 		n.product(false, true, N, C, Q, a.y, Q, p.o, Q, a.x2, C, true)
 		n.rms(N, a.h2, a.r2, a.x2, w.n2, next)
-		n.productRows(true, N, 2*F, C, a.h2, C, p.gateUp, C, (*net).swiGLURows, rowArgs{h: a.a, m: a.gateUp})
+		n.productRows(true, N, 2*F, C, a.h2, C, p.gateUp, C, a.gateUp, n.ldGateUp(), (*net).swiGLURows, rowArgs{h: a.a, m: a.gateUp})
 		n.product(false, true, N, C, F, a.a, n.ldFFN(), p.down, F, next, C, true)
 	}
 	n.rms(N, n.hf, n.rf, n.xf, n.w.norm, nil)
@@ -73,5 +73,5 @@ func (n *net) losses(b model.Batch, dst []float64) {
 
 // head hands the logits of hf's N rows to op.
 func (n *net) head(N int, op func(n *net, a *rowArgs, w, from, to int, c []float32, ldc int), args rowArgs) {
-	n.productRows(true, N, n.cfg.Vocab, n.cfg.Width, n.hf, n.cfg.Width, n.p.head, n.cfg.Width, op, args)
+	n.productRows(true, N, n.cfg.Vocab, n.cfg.Width, n.hf, n.cfg.Width, n.p.head, n.cfg.Width, mat{}, 0, op, args)
 }

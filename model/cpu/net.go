@@ -179,7 +179,8 @@ func (n *net) product(tA, tB bool, rows, cols, k int, a mat, lda int, b mat, ldb
 }
 
 // productRows is op(A)·op(B) on all threads, whose rows op uses while they are in the cache.
-func (n *net) productRows(tB bool, rows, cols, k int, a mat, lda int, b mat, ldb int, op func(n *net, a *rowArgs, w, from, to int, c []float32, ldc int), args rowArgs) {
+// With float32 and a place for C, (rows,cols) at distance ldc, they are computed there.
+func (n *net) productRows(tB bool, rows, cols, k int, a mat, lda int, b mat, ldb int, place mat, ldc int, op func(n *net, a *rowArgs, w, from, to int, c []float32, ldc int), args rowArgs) {
 	n.each = eachTask{n, op, args}
 	if tB && rows <= fewRows {
 		n.matVec(rows, cols, k, a, lda, b, ldb, n.fewOut, cols, false)
@@ -190,7 +191,10 @@ func (n *net) productRows(tB bool, rows, cols, k int, a mat, lda int, b mat, ldb
 	if n.style == halves {
 		n.mul.BF16Rows(false, tB, rows, cols, k, a.h, lda, b.h, ldb, &n.each)
 	} else {
-		n.mul.F32Rows(false, tB, rows, cols, k, a.f, lda, b.f, ldb, &n.each)
+		if n.style != exact {
+			place.f = nil
+		}
+		n.mul.F32Rows(false, tB, rows, cols, k, a.f, lda, b.f, ldb, place.f, ldc, &n.each)
 	}
 	n.each.args = rowArgs{}
 }

@@ -129,10 +129,12 @@ func (t *eachTask) Rows(w, from, to int, c []float32, ldc int) {
 	t.op(t.n, &t.args, w, from, to, c, ldc)
 }
 
-// keep makes row the values of a factor from off on.
+// keep makes row, which may be they already, the values of a factor from off on.
 func (n *net) keep(m mat, off int, row []float32) {
 	if n.style == exact {
-		copy(m.f[off:off+len(row)], row)
+		if dst := m.f[off : off+len(row)]; &dst[0] != &row[0] {
+			copy(dst, row)
+		}
 		return
 	}
 	n.seal(m, off, row)
@@ -156,8 +158,9 @@ func (n *net) swiGLURows(a *rowArgs, _, from, to int, c []float32, ldc int) {
 		if n.train {
 			n.keep(a.m, i*G, row)
 		}
-		n.k.SwiGLU(row[:F], row[:F], row[F:])
-		n.keep(a.h, i*A, row[:F])
+		out := n.open(a.h, i*A, F, row) // gate is kept, and spent where it is not
+		n.k.SwiGLU(out, row[:F], row[F:])
+		n.seal(a.h, i*A, out)
 	}
 }
 

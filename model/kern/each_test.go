@@ -45,7 +45,13 @@ func TestRowsAreTheProduct(t *testing.T) {
 					x.BF16Rows(p.tA, p.tB, p.m, p.n, p.k, p.ah, p.lda, p.bh, p.ldb, got)
 				} else {
 					x.F32(p.tA, p.tB, p.m, p.n, p.k, p.a, p.lda, p.b, p.ldb, c, p.n, false)
-					x.F32Rows(p.tA, p.tB, p.m, p.n, p.k, p.a, p.lda, p.b, p.ldb, got)
+					x.F32Rows(p.tA, p.tB, p.m, p.n, p.k, p.a, p.lda, p.b, p.ldb, nil, 0, got)
+					at := &collector{c: make([]float32, p.m*p.n), n: p.n, seen: make([]int, p.m)}
+					place := make([]float32, p.m*(p.n+3))
+					x.F32Rows(p.tA, p.tB, p.m, p.n, p.k, p.a, p.lda, p.b, p.ldb, place, p.n+3, at)
+					if !slices.Equal(c, at.c) || slices.Max(at.seen) != 1 {
+						t.Errorf("%s %v, %d threads: other values in place", name, s, threads)
+					}
 				}
 				if !slices.Equal(c, got.c) {
 					t.Errorf("%s %v, %d threads: other values", name, s, threads)

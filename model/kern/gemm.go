@@ -27,7 +27,7 @@ type Mul struct {
 	c          []float32
 	ldc, m, n  int // ldc and the size of C
 	acc        bool
-	each       Rows // who takes C, row by row, instead of c
+	each       Rows // who takes C, row by row; c may then be nil
 	n0, k0, kk int  // region: first column of C, first step and steps
 	mp, np     int  // panels of A, and those of B in the region
 	unpacked   int  // panels of A that are read as they lie
@@ -187,7 +187,7 @@ func (x *Mul) region() {
 	for w := range x.own[:workers] {
 		x.own[w].a = grow(x.own[w].a, ceil(x.mp, x.bi)*x.mr*min(x.kc, x.kk))
 		x.own[w].tile = grow(x.own[w].tile, x.mr*x.nr)
-		if x.each != nil {
+		if x.each != nil && x.c == nil {
 			x.own[w].c = grow(x.own[w].c, ceil(x.mp, x.bi)*x.mr*x.np*x.nr)
 		}
 	}
@@ -282,7 +282,7 @@ func (x *Mul) block(id, i, j int) {
 				row := p * x.mr
 				var c []float32
 				to, ldc, add, whole := &w.tile[0], x.nr*4, 0, true
-				if x.each != nil { // whole tiles of its own memory
+				if x.c == nil { // whole tiles of its own memory
 					to, ldc, add = &w.c[(p-i0)*x.mr*x.np*x.nr+q*x.nr], x.np*x.nr*4, acc
 				} else if c, whole = x.c[row*x.ldc+col:], row+x.mr <= x.m && col+x.nr <= x.n; whole {
 					to, ldc, add = &c[0], x.ldc*4, acc
@@ -298,8 +298,11 @@ func (x *Mul) block(id, i, j int) {
 			}
 		}
 	}
-	if x.each != nil {
+	switch {
+	case x.each != nil && x.c == nil:
 		x.each.Rows(id, i0*x.mr, min(i1*x.mr, x.m), w.c, x.np*x.nr)
+	case x.each != nil:
+		x.each.Rows(id, i0*x.mr, min(i1*x.mr, x.m), x.c[i0*x.mr*x.ldc:], x.ldc)
 	}
 }
 
