@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -108,6 +109,9 @@ func openTokenizer(name string) (tokenizer.Tokenizer, error) {
 	return tokenizer.Parse(b)
 }
 
+// packMemory is what packing needs beside the set of hashes, before the collector works harder.
+const packMemory = 448 << 20
+
 const warnings = 20 // bad documents named on the terminal; all are counted
 
 func dataPack(c *cli.Context) error {
@@ -130,6 +134,9 @@ func dataPack(c *cli.Context) error {
 		}
 	}
 	o.Progress = packProgress()
+	if os.Getenv("GOMEMLIMIT") == "" { // the set of hashes must not count twice in what the collector lets grow
+		debug.SetMemoryLimit(o.Memory + packMemory)
+	}
 	res, err := pack.Run(ctx, c.String("out"), o)
 	if errors.Is(err, pack.ErrOtherJob) || errors.Is(err, pack.ErrDone) {
 		err = proc.Refused(err)
