@@ -28,7 +28,7 @@ type Pin struct {
 func (p Pin) Encode() []byte {
 	b, err := json.MarshalIndent(p, "", "  ")
 	if err != nil { // hashes and strings always encode
-		panic(fmt.Sprintf("data: encode pin: %v", err))
+		return nil
 	}
 	return append(b, '\n')
 }
