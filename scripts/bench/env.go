@@ -53,8 +53,8 @@ func (b *bench) newPython(dir, env string) (*python, error) {
 			return nil, err
 		}
 	}
-	if out, err := p.command(b.ctx, "-c", "import torch; print(torch.__version__)").CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("%w: %s cannot import torch: %w: %s", errPython, p.bin, err, lastLine(out))
+	if out, err := p.run(b.ctx, p.bin, "-c", "import torch"); err != nil {
+		return nil, fmt.Errorf("%w: %s cannot import torch: %w: %s", errPython, p.bin, err, out)
 	}
 	p.shim, p.why = buildShim(b.ctx, dir)
 	return p, nil
@@ -112,21 +112,15 @@ func (b *bench) install(env string, p *python) error {
 func (p *python) run(ctx context.Context, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env = p.dir, append(os.Environ(), p.caches()...)
-	cmd.WaitDelay = patience
+	killWhole(cmd)
 	out, err := cmd.CombinedOutput()
 	return lastLine(out), err
-}
-
-func (p *python) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, p.bin, args...)
-	cmd.Dir, cmd.Env = p.dir, append(os.Environ(), p.caches()...)
-	return cmd
 }
 
 // caches keep what torch and pip write below our folder.
 func (p *python) caches() []string {
 	return []string{"TMPDIR=" + p.dir, "XDG_CACHE_HOME=" + filepath.Join(p.dir, "cache"), "TORCHINDUCTOR_CACHE_DIR=" + filepath.Join(p.dir, "inductor"),
-		"PYTHONDONTWRITEBYTECODE=1", "PYTHONNOUSERSITE=1"}
+		"TORCHINDUCTOR_COMPILE_THREADS=1", "PYTHONDONTWRITEBYTECODE=1", "PYTHONNOUSERSITE=1"}
 }
 
 // tuned are the settings that made torch fastest where we tried (LOG.md): memory that is given back and asked for again costs

@@ -7,7 +7,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -81,31 +80,13 @@ func report(c *cli.Context, act func(*bench) error) error {
 		return proc.Usage(err)
 	}
 	b.report = &Report{Machine: machine, Version: proc.Version, Command: c.Command.Name}
-	if !b.quiet {
-		fmt.Println(machine)
+	out, err := newOutput(c.String("json"))
+	if err != nil {
+		return err
 	}
+	b.say("%s", machine)
 	err = act(b)
-	if file := c.String("json"); file != "" && len(b.report.Rows) > 0 {
-		err = errors.Join(err, b.write(file))
-	}
-	return proc.Ended(ctx, err)
-}
-
-func (b *bench) write(file string) error {
-	raw, err := json.MarshalIndent(b.report, "", " ")
-	if err != nil {
-		return fmt.Errorf("write report: %w", err)
-	}
-	raw = append(raw, '\n')
-	if file == "-" {
-		_, err = os.Stdout.Write(raw)
-	} else {
-		err = os.WriteFile(file, raw, 0o644)
-	}
-	if err != nil {
-		return fmt.Errorf("write report: %w", err)
-	}
-	return nil
+	return proc.Ended(ctx, errors.Join(err, out.write(b.report)))
 }
 
 // all runs the other commands in turn; one that cannot run here does not keep the rest from running.

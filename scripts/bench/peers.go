@@ -108,13 +108,13 @@ func (b *bench) peerSteps(p *python) error {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return fmt.Errorf("write task: %w", err)
 		}
-		err = t.save(dir)
-		for _, precision := range ps {
-			if err == nil {
-				err = b.peerStep(p, t, dir, precision)
-			}
+		if err := t.save(dir); err != nil {
+			return fmt.Errorf("%w (is the disk full?)", err)
 		}
-		if errs = append(errs, err, os.RemoveAll(dir)); b.ctx.Err() != nil {
+		for _, precision := range ps {
+			errs = append(errs, b.peerStep(p, t, dir, precision))
+		}
+		if errs = append(errs, os.RemoveAll(dir)); b.ctx.Err() != nil {
 			break
 		}
 	}
@@ -232,14 +232,14 @@ func (h *heat) print(what, unit string, goal float64) {
 	var best Row
 	for _, c := range h.cs[1:] {
 		r := c.row(what, unit, h.b.threads)
-		if r.Allocs = 0; r.Median > best.Median {
+		if r.Median > best.Median {
 			best = r
 		}
 		h.b.add(r)
 	}
 	r := h.cs[0].row(what, unit, h.b.threads)
 	r.Share, r.Of, r.Goal = r.Median/best.Median, best.By, goal
-	r.Note = fmt.Sprintf("(best rounds %.2f)", r.High/best.High)
+	r.Note = fmt.Sprintf("(best rounds %.2f) %s", r.High/best.High, r.Note)
 	h.b.add(r)
 }
 

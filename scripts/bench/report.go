@@ -1,8 +1,12 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -17,22 +21,22 @@ type Report struct {
 
 // Row is one figure: of one program at one piece of work.
 type Row struct {
-	Bench   string  `json:"bench"` // the command that measured it
-	Case    string  `json:"case"`  // what was done
-	By      string  `json:"by"`    // who did it
-	Threads int     `json:"threads,omitempty"`
-	Unit    string  `json:"unit"`
-	Median  float64 `json:"median"`
-	Low     float64 `json:"low"`
-	High    float64 `json:"high"`
-	Rounds  int     `json:"rounds"`
-	Share   float64 `json:"share,omitempty"`  // the figure over that of Of
-	Of      string  `json:"of,omitempty"`     // the baseline
-	Goal    float64 `json:"goal,omitempty"`   // what Share should reach
-	Others  float64 `json:"others,omitempty"` // share of a core that other processes took meanwhile, median of the rounds
-	Memory  int64   `json:"memory,omitempty"` // peak resident bytes of the process
-	Allocs  float64 `json:"allocs"`           // of a step, on Go's heap
-	Note    string  `json:"note,omitempty"`
+	Bench   string   `json:"bench"` // the command that measured it
+	Case    string   `json:"case"`  // what was done
+	By      string   `json:"by"`    // who did it
+	Threads int      `json:"threads,omitempty"`
+	Unit    string   `json:"unit"`
+	Median  float64  `json:"median"`
+	Low     float64  `json:"low"`
+	High    float64  `json:"high"`
+	Rounds  int      `json:"rounds"`
+	Share   float64  `json:"share,omitempty"`  // the figure over that of Of
+	Of      string   `json:"of,omitempty"`     // the baseline
+	Goal    float64  `json:"goal,omitempty"`   // what Share should reach
+	Others  float64  `json:"others,omitempty"` // share of a core that other processes took meanwhile, median of the rounds
+	Memory  int64    `json:"memory,omitempty"` // peak resident bytes of the process
+	Allocs  *float64 `json:"allocs,omitempty"` // of a turn, on Go's heap; ours only
+	Note    string   `json:"note,omitempty"`
 }
 
 // spread fills median and range from the rounds.
@@ -94,4 +98,47 @@ func figure(x float64) string {
 		return fmt.Sprint(x)
 	}
 	return fmt.Sprintf("%.*f", max(0, 3-int(math.Floor(math.Log10(math.Abs(x))))), x)
+}
+
+// output is where a report goes: a file, which is opened before anything is measured, standard output or nowhere.
+type output struct {
+	name string
+	file *os.File // beside name, renamed to it at the end
+}
+
+func newOutput(name string) (o output, err error) {
+	if o.name = name; name == "" || name == "-" {
+		return o, nil
+	}
+	if o.file, err = os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*"); err != nil {
+		return o, fmt.Errorf("write report: %w", err)
+	}
+	return o, nil
+}
+
+// write writes a report that has rows.
+func (o output) write(r *Report) error {
+	raw, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	raw = append(raw, '\n')
+	switch {
+	case o.name == "-":
+		_, err = os.Stdout.Write(raw)
+	case o.file != nil && len(r.Rows) == 0:
+		err = errors.Join(o.file.Close(), os.Remove(o.file.Name()))
+	case o.file != nil:
+		_, err = o.file.Write(raw)
+		if err = errors.Join(err, o.file.Chmod(0o644), o.file.Close()); err == nil {
+			err = os.Rename(o.file.Name(), o.name)
+		}
+		if err != nil {
+			err = errors.Join(err, os.Remove(o.file.Name()))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 
 	"sn3/internal/proc"
@@ -94,9 +95,6 @@ func (b *bench) compare(what, unit, against string, by []string, jobs []job) err
 	first := cs[0].row(what, unit, 0).Median
 	for i, c := range cs {
 		r := c.row(what, unit, jobs[i].Threads)
-		if unit == "tokens/s" {
-			r.Note = fmt.Sprintf("%.3g allocs/turn", r.Allocs)
-		}
 		if against != "" && i > 0 {
 			r.Share, r.Of = r.Median/first, against
 		}
@@ -143,10 +141,20 @@ func (b *bench) step() error {
 	}
 	for _, j := range jobs {
 		if j.Profile != "" {
-			b.say("  where the time went: go tool pprof -top %s", j.Profile)
+			b.profile(j.Profile)
 		}
 	}
 	return nil
+}
+
+// profile prints where the time went, if the go tool is there to read it.
+func (b *bench) profile(file string) {
+	b.say("  where the time went: go tool pprof -top %s", file)
+	out, err := exec.CommandContext(b.ctx, "go", "tool", "pprof", "-top", "-nodecount", "20", file).Output()
+	if err != nil {
+		return // the file is what was asked for
+	}
+	b.say("%s", strings.TrimSpace(string(out)))
 }
 
 // scaling measures the train step on one thread, two, and so on.

@@ -118,7 +118,8 @@ func (p *piece) turns(ctx context.Context, n int) (reply, error) {
 	}
 	took := time.Since(from)
 	runtime.ReadMemStats(&after)
-	return reply{Seconds: max(took, 1).Seconds(), Work: p.work * float64(n), Memory: peakMemory(), Allocs: after.Mallocs - before.Mallocs}, nil
+	allocs := after.Mallocs - before.Mallocs
+	return reply{Seconds: max(took, 1).Seconds(), Work: p.work * float64(n), Memory: peakMemory(), Allocs: &allocs}, nil
 }
 
 func (j job) prepare(ctx context.Context) (*piece, error) {

@@ -46,7 +46,7 @@ type reply struct {
 	Seconds float64 `json:"seconds"`
 	Work    float64 `json:"work"` // done in all turns, in the unit of the task
 	Memory  int64   `json:"memory"`
-	Allocs  uint64  `json:"allocs"`
+	Allocs  *uint64 `json:"allocs,omitempty"`
 	Error   string  `json:"error,omitempty"`
 
 	others float64
@@ -59,7 +59,7 @@ var errWorker = errors.New("worker failed")
 func start(ctx context.Context, env []string, argv ...string) (*worker, error) {
 	w := &worker{cmd: exec.CommandContext(ctx, argv[0], argv[1:]...), said: &tail{}}
 	w.cmd.Env, w.cmd.Stderr = append(os.Environ(), env...), w.said
-	w.cmd.WaitDelay = 5 * time.Second
+	killWhole(w.cmd)
 	in, err := w.cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", argv[0], err)
@@ -172,7 +172,12 @@ func (c *contender) row(what, unit string, threads int) Row {
 		}
 		v, others = append(v, x), append(others, r.others)
 	}
-	return Row{Case: what, By: c.by, Threads: threads, Unit: unit, Memory: last.Memory, Allocs: float64(last.Allocs) / float64(c.turns), Others: median(others)}.spread(v)
+	row := Row{Case: what, By: c.by, Threads: threads, Unit: unit, Memory: last.Memory, Others: median(others)}.spread(v)
+	if last.Allocs != nil {
+		each := float64(*last.Allocs) / float64(c.turns)
+		row.Allocs, row.Note = &each, fmt.Sprintf("%.3g allocs/turn", each)
+	}
+	return row
 }
 
 // tail keeps the end of what a process says.
