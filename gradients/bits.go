@@ -163,40 +163,76 @@ var unpacked = func() (out [256]uint32) {
 // spellFrom is the least number of bytes for which spelled codes are worth their making.
 const spellFrom = 1 << 12
 
+// progress is how far the gaps of a chunk are decoded: so many, and the lowest index that the next can have.
+type progress struct {
+	done int
+	next uint64
+}
+
 // gaps reads the indices whose gaps are in the code of t to dst, from p on; ok is false if one reaches the chunk's end or beyond. The
 // bits may run out: then short is set. A few bytes are read without spelled codes, which would take more memory than they.
 func (r *bitReader) gaps(t *table, dst []uint16, p progress) (ok bool) {
-	var codes *spelled
-	if len(r.buf) >= spellFrom {
-		codes = t.spelled()
-	}
-	for p.done < len(dst) && r.pos <= r.end && p.next <= uint64(t.real) {
-		w := binary.BigEndian.Uint64(r.buf[r.pos>>3:]) << (r.pos & 7)
-		x := dst[p.done:min(p.done+4, len(dst))] // four codes of lookBits fit into one load
-		n := 0
-		for ; n < len(x) && codes != nil; n++ {
-			code := codes.read[w>>(64-lookBits)]
-			if code == 0 {
-				break
-			}
-			w <<= code & 63
-			r.pos += uint64(code & 63)
-			p.next += uint64(code >> 6)
-			x[n] = uint16(p.next)
-			p.next++
-		}
-		p.done += n
-		if n < len(x) && !r.long(t, dst, &p) {
-			if r.pos <= r.end {
-				return false
-			}
-			break
+	var codes *[1 << lookBits]uint16
+	if s := t.spelled(); s != nil && len(r.buf) >= spellFrom {
+		codes = &s.read
+		for r.batch(codes, dst, &p) || p.done+4 <= len(dst) && r.singly(t, codes, dst[:p.done+4], &p) {
 		}
 	}
+	ok = r.singly(t, codes, dst, &p)
 	if r.pos > r.end {
 		r.pos, r.short = r.end, true
+		return true
 	}
-	return p.next <= uint64(t.real)
+	return ok && p.next <= uint64(t.real)
+}
+
+// batch reads four codes that are all spelled; false, and nothing is read, if they are not or dst has no room for four. The lower 6
+// bits of s are how many bits are read, the others the last index. A code that is not spelled changes nothing, nor do those after it:
+// so the last tells.
+func (r *bitReader) batch(codes *[1 << lookBits]uint16, dst []uint16, p *progress) bool {
+	if p.done+4 > len(dst) || r.pos > r.end {
+		return false
+	}
+	v := binary.BigEndian.Uint64(r.buf[r.pos>>3:]) << (r.pos & 7)
+	x := (*[4]uint16)(dst[p.done:])
+	s := (p.next - 1) << 6
+	var c uint16
+	for i := range x {
+		c = codes[v>>(64-lookBits)]
+		v <<= c & 63
+		s += uint64(c)
+		x[i] = uint16(s >> 6)
+	}
+	if c == 0 {
+		return false
+	}
+	r.pos, *p = r.pos+s&63, progress{p.done + 4, s>>6 + 1}
+	return true
+}
+
+// singly reads code after code until dst is full; false if it cannot. The reader may end up beyond the end.
+func (r *bitReader) singly(t *table, codes *[1 << lookBits]uint16, dst []uint16, p *progress) bool {
+	for ; p.done < len(dst); p.done++ {
+		if r.pos > r.end || p.next > uint64(t.real) {
+			return false
+		}
+		var c uint16
+		if codes != nil {
+			c = codes[r.peek()>>(64-lookBits)]
+		}
+		if c != 0 {
+			r.pos += uint64(c & 63)
+			p.next += uint64(c >> 6)
+		} else {
+			gap, ok := t.gaps.get(r, uint64(t.real)-p.next)
+			if !ok {
+				return false
+			}
+			p.next += gap + 1
+		}
+		dst[p.done] = uint16(p.next - 1)
+	}
+	return true
 }
 
 // done says whether nothing but the zero padding of the last byte is left.

@@ -18,12 +18,6 @@ type part struct {
 	table   *table
 }
 
-// progress is how far the gaps of a chunk are decoded: so many, and the lowest index that the next can have.
-type progress struct {
-	done int
-	next uint64
-}
-
 // part is segment s, whose values go to at and the places after it.
 func (p *Payload) part(r *bitReader, s, at int) *part {
 	c := group(p.codec.layout, segmentChunks, s)
@@ -101,60 +95,36 @@ func pairOfChunks(a, b *part, i, j int) error {
 	return b.finish(b.r, j, b.table, y, q)
 }
 
-// gapsOfTwo decodes as long as both have four more, and says how far it came.
+// gapsOfTwo decodes as long as both have four more, and says how far it came. It is batch for two.
 func gapsOfTwo(ra, rb *bitReader, t *table, da, db []uint16) (p, q progress) {
-	codes := t.spelled()
-	a, b := ra.pos, rb.pos
-	for len(da)-p.done >= 4 && len(db)-q.done >= 4 && a <= ra.end && b <= rb.end {
-		v := binary.BigEndian.Uint64(ra.buf[a>>3:]) << (a & 7)
-		w := binary.BigEndian.Uint64(rb.buf[b>>3:]) << (b & 7)
-		x, y := da[p.done:p.done+4], db[q.done:q.done+4]
-		n := 0
-		var c, d uint32
-		for ; n < 4; n++ {
-			c, d = codes.read[v>>(64-lookBits)], codes.read[w>>(64-lookBits)]
-			if c == 0 || d == 0 {
-				break
-			}
-			v <<= c & 63
-			w <<= d & 63
-			a += uint64(c & 63)
-			b += uint64(d & 63)
-			p.next += uint64(c >> 6)
-			q.next += uint64(d >> 6)
-			x[n], y[n] = uint16(p.next), uint16(q.next)
-			p.next++
-			q.next++
+	codes := &t.spelled().read
+	for p.done+4 <= len(da) && q.done+4 <= len(db) && ra.pos <= ra.end && rb.pos <= rb.end {
+		v := binary.BigEndian.Uint64(ra.buf[ra.pos>>3:]) << (ra.pos & 7)
+		w := binary.BigEndian.Uint64(rb.buf[rb.pos>>3:]) << (rb.pos & 7)
+		x, y := (*[4]uint16)(da[p.done:]), (*[4]uint16)(db[q.done:])
+		s, u := (p.next-1)<<6, (q.next-1)<<6
+		c, d := codes[v>>(64-lookBits)], codes[w>>(64-lookBits)]
+		v, w, s, u = v<<(c&63), w<<(d&63), s+uint64(c), u+uint64(d)
+		x[0], y[0] = uint16(s>>6), uint16(u>>6)
+		c, d = codes[v>>(64-lookBits)], codes[w>>(64-lookBits)]
+		v, w, s, u = v<<(c&63), w<<(d&63), s+uint64(c), u+uint64(d)
+		x[1], y[1] = uint16(s>>6), uint16(u>>6)
+		c, d = codes[v>>(64-lookBits)], codes[w>>(64-lookBits)]
+		v, w, s, u = v<<(c&63), w<<(d&63), s+uint64(c), u+uint64(d)
+		x[2], y[2] = uint16(s>>6), uint16(u>>6)
+		c, d = codes[v>>(64-lookBits)], codes[w>>(64-lookBits)]
+		s, u = s+uint64(c), u+uint64(d)
+		x[3], y[3] = uint16(s>>6), uint16(u>>6)
+		if c != 0 {
+			ra.pos, p = ra.pos+s&63, progress{p.done + 4, s>>6 + 1}
+		} else if !ra.singly(t, codes, da[:p.done+4], &p) {
+			break // finish meets the same error
 		}
-		p.done += n
-		q.done += n
-		if n == 4 {
-			continue
+		if d != 0 {
+			rb.pos, q = rb.pos+u&63, progress{q.done + 4, u>>6 + 1}
+		} else if !rb.singly(t, codes, db[:q.done+4], &q) {
+			break
 		}
-		ra.pos, rb.pos = a, b
-		if c == 0 && !ra.long(t, da, &p) || d == 0 && !rb.long(t, db, &q) {
-			return p, q // finish meets the same error
-		}
-		a, b = ra.pos, rb.pos
 	}
-	ra.pos, rb.pos = a, b
 	return p, q
-}
-
-// long decodes one code that is not spelled out; false, and nothing is read, if that fails.
-func (r *bitReader) long(t *table, dst []uint16, p *progress) bool {
-	if r.pos > r.end || p.next > uint64(t.real) {
-		return false
-	}
-	before := *r
-	gap, ok := t.gaps.get(r, uint64(t.real)-p.next)
-	if !ok {
-		*r = before
-		return false
-	}
-	p.next += gap
-	dst[p.done] = uint16(p.next)
-	p.next++
-	p.done++
-	return true
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // lookBits is how many bits one step of a decoder looks at.
-const lookBits = 12
+const lookBits = 13
 
 // longGap is the first gap whose code is not spelled out for writing.
 const longGap = 512
@@ -17,8 +17,9 @@ const longGap = 512
 type spelled struct {
 	// write[gap] is the code in the upper bits and its length in the lower 5; 0: too long.
 	write [longGap]uint32
-	// read[next bits] is the gap in the upper bits and the length of its code in the lower 6; 0: it does not fit into lookBits.
-	read [1 << lookBits]uint32
+	// read[next bits] is how far the next index is from the last one in the upper bits and the length of the code in the lower 6. 0: one
+	// of them does not fit.
+	read [1 << lookBits]uint16
 }
 
 func spell(s shape) *spelled {
@@ -31,10 +32,10 @@ func spell(s shape) *spelled {
 		if gap < longGap {
 			t.write[gap] = uint32(code)<<5 | uint32(size)
 		}
-		if size <= lookBits {
+		if size <= lookBits && gap+1 < 1<<10 {
 			first := code << (lookBits - size)
 			for i := range uint64(1) << (lookBits - size) {
-				t.read[first+i] = uint32(gap)<<6 | uint32(size)
+				t.read[first+i] = uint16(gap+1)<<6 | uint16(size)
 			}
 		}
 	}
