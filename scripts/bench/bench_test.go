@@ -54,6 +54,10 @@ func TestRowSaysWhetherAGoalIsReached(t *testing.T) {
 	if !strings.Contains(r.String(), "missed by 20 %") {
 		t.Error(r)
 	}
+	r.Others = 0.5
+	if s := r.String(); !strings.Contains(s, "not judged") || !strings.Contains(s, "50 % of a core") {
+		t.Error(s)
+	}
 	for x, want := range map[float64]string{0.01234: "0.01234", 1.5: "1.500", 123456: "123456", 0: "0", math.Inf(1): "+Inf", -25.5: "-25.50"} {
 		if got := figure(x); got != want {
 			t.Errorf("%v is written %q, want %q", x, got, want)

@@ -1,10 +1,30 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
+	"time"
 )
+
+// quietShare is how much of a core other processes may take before a figure is not to be trusted.
+const quietShare = 0.08
+
+// awaitQuiet returns when this machine has been quiet for a moment, when it has waited long enough, or when ctx ends.
+func awaitQuiet(ctx context.Context, longest time.Duration) {
+	const look = 200 * time.Millisecond
+	for end := time.Now().Add(longest); time.Now().Before(end) && ctx.Err() == nil; {
+		before := busy()
+		select {
+		case <-ctx.Done():
+		case <-time.After(look):
+		}
+		if busy()-before <= quietShare*look.Seconds()+1/ticks { // the clock of busy is that coarse
+			return
+		}
+	}
+}
 
 // ticks is the unit of /proc/stat: USER_HZ, 100 on every Linux that Go runs on.
 const ticks = 100.0

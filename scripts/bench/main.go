@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -25,6 +26,7 @@ func run(args []string) error {
 		&cli.StringFlag{Name: "json", Usage: "write the report as JSON to `FILE` too; - is stdout, without the table"},
 		&cli.IntFlag{Name: "rounds", Value: 7, Usage: "rounds of each measurement"},
 		&cli.IntFlag{Name: "threads", Value: runtime.GOMAXPROCS(0), Usage: "compute threads"},
+		&cli.DurationFlag{Name: "wait", Value: 5 * time.Second, Usage: "wait at most so long for a quiet machine before each round of a step; 0: not at all"},
 		&cli.StringFlag{Name: "kernels", Usage: "kernels of our engine; the fastest if not given"},
 	}
 	precision := &cli.StringFlag{Name: "precision", Value: "f32,bf16", Usage: "f32, bf16 or both"}
@@ -62,6 +64,7 @@ type bench struct {
 	rounds  int
 	threads int
 	kernels string
+	wait    time.Duration // for a quiet machine
 }
 
 // report runs act and writes what it measured: what was measured before an error too.
@@ -71,7 +74,7 @@ func report(c *cli.Context, act func(*bench) error) error {
 	}
 	ctx, cancel := proc.Context(0)
 	defer cancel(nil)
-	b := &bench{ctx: ctx, flags: c, rounds: c.Int("rounds"), threads: c.Int("threads"), kernels: c.String("kernels"), quiet: c.String("json") == "-"}
+	b := &bench{ctx: ctx, flags: c, rounds: c.Int("rounds"), threads: c.Int("threads"), kernels: c.String("kernels"), wait: c.Duration("wait"), quiet: c.String("json") == "-"}
 	if b.rounds < 1 || b.threads < 1 || b.threads > 1024 {
 		return proc.Usage(errors.New("rounds must be at least 1, threads 1 to 1024"))
 	}

@@ -33,7 +33,7 @@ func (b *bench) peerCodec(p *python) error {
 	}
 	var all timings
 	for range b.rounds {
-		if err := interleave(b.ctx, 1, cs); err != nil {
+		if err := interleave(b.ctx, 1, b.wait, cs); err != nil {
 			return err
 		}
 		r, err := ours.once(b.ctx, b.threads)
@@ -62,6 +62,7 @@ func (b *bench) codecRows(all *timings, best map[string]Row, millions float64) e
 			if strings.EqualFold(name, t.ours) && millions == codecMillions {
 				theirs := best[t.torch]
 				r.Share, r.Of, r.Goal = theirs.Median/r.Median, "the speed of "+theirs.By, t.goal
+				r.Others = theirs.Others
 				r.Note = fmt.Sprintf("(best rounds %.2f)", theirs.Low/r.Low)
 				found++
 			}

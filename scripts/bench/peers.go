@@ -224,7 +224,7 @@ func (h *heat) run() error {
 	case len(h.cs) < 2:
 		return fmt.Errorf("%w: no peer could start", errPython)
 	}
-	return interleave(h.b.ctx, h.b.rounds, h.cs)
+	return interleave(h.b.ctx, h.b.rounds, h.b.wait, h.cs)
 }
 
 // print adds the rows: first the peers, then ours as a share of the best of them.
@@ -238,6 +238,7 @@ func (h *heat) print(what, unit string, goal float64) {
 		h.b.add(r)
 	}
 	r := h.cs[0].row(what, unit, h.b.threads)
+	r.Others = max(r.Others, best.Others) // a ratio is as good as the worse of its two
 	r.Share, r.Of, r.Goal = r.Median/best.Median, best.By, goal
 	r.Note = fmt.Sprintf("(best rounds %.2f) %s", r.High/best.High, r.Note)
 	h.b.add(r)

@@ -73,6 +73,8 @@ func (r Row) String() string {
 		s += fmt.Sprintf(" (%s–%s)", figure(r.Low), figure(r.High))
 	}
 	switch {
+	case r.Goal > 0 && r.Others > quietShare:
+		s += fmt.Sprintf(" %.2f of %s, goal %.2f: not judged, the machine was busy", r.Share, r.Of, r.Goal)
 	case r.Goal > 0 && r.Share >= r.Goal:
 		s += fmt.Sprintf(" %.2f of %s, goal %.2f: reached", r.Share, r.Of, r.Goal)
 	case r.Goal > 0:
@@ -86,7 +88,7 @@ func (r Row) String() string {
 	if r.Note != "" {
 		s += " " + r.Note
 	}
-	if r.Others > 0.08 {
+	if r.Others > quietShare {
 		s += fmt.Sprintf(" [others took %.0f %% of a core]", 100*r.Others)
 	}
 	return strings.TrimRight(s, " ")

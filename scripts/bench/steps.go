@@ -89,7 +89,7 @@ func (b *bench) compare(what, unit, against string, by []string, jobs []job) err
 		}
 		cs = append(cs, &contender{by: by[i], w: w, turns: b.flags.Int("steps")})
 	}
-	if err := interleave(b.ctx, b.rounds, cs); err != nil {
+	if err := interleave(b.ctx, b.rounds, b.wait, cs); err != nil {
 		return err
 	}
 	first := cs[0].row(what, unit, 0).Median

@@ -87,7 +87,7 @@ func TestInterleave(t *testing.T) {
 		defer w.close()
 		cs = append(cs, &contender{by: name, w: w, turns: map[string]int{"a": 4, "b": 0}[name]})
 	}
-	if err := interleave(t.Context(), 3, cs); err != nil {
+	if err := interleave(t.Context(), 3, 0, cs); err != nil {
 		t.Fatal(err)
 	}
 	raw, err := os.ReadFile(log)
