@@ -11,6 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"sn3/model/data"
+	"sn3/storage"
 )
 
 // files is every file below dir and its content.
@@ -87,4 +90,29 @@ func TestPackKilled(t *testing.T) {
 	if a, b := files(t, filepath.Join(dir, "whole")), files(t, filepath.Join(dir, "killed")); !maps.Equal(a, b) {
 		t.Errorf("%d files, and %d of one that was never killed", len(b), len(a))
 	}
+}
+
+// The network's dataset is checked where it lies, by the chain's pins or by those in the bucket; a spoiled object is named.
+func TestDataOfNetwork(t *testing.T) {
+	w := newTown(t)
+	w.says("local:data: 3 objects, ", "data", "verify")
+	w.says("tokenizer  bytes, vocabulary 256", "data", "stat")
+	url := fmt.Sprintf("http://127.0.0.1:%d/data", w.port)
+	w.fails(storage.ErrNotFound, "data", "verify", url)
+	pin := data.Pin{Manifest: w.run.Dataset.Manifest, Root: w.run.Dataset.Root}
+	w.put("data", data.PinFile, pin.Encode())
+	w.says("3 objects, ", "data", "verify", url)
+	w.says(pin.Root.String(), "data", "stat", "--json", url)
+
+	m, err := data.GetManifest(t.Context(), w.buckets["data"], pin)
+	w.ok(err)
+	key := data.Key(m.Shards[data.Train][0].Sum)
+	b, err := w.buckets["data"].Get(t.Context(), key, int64(data.MaxShard))
+	w.ok(err)
+	b[100] ^= 1
+	w.put("data", key, b)
+	w.fails(data.ErrUnsound, "data", "verify", url)
+	w.fails(data.ErrUnsound, "data", "verify")
+	w.put("data", data.PinFile, data.Pin{Manifest: pin.Manifest}.Encode())
+	w.fails(data.ErrCorrupt, "data", "stat", url)
 }

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"sn3/chain"
 	"sn3/model/data"
@@ -206,7 +207,10 @@ func Run(ctx context.Context, out string, o Options) (Result, error) {
 		p.builder.Shrink(o.pages)
 	}
 	err = p.run(ctx, h, &res)
-	if err = errors.Join(err, p.store.close()); err != nil {
+	if err = errors.Join(err, p.store.close()); errors.Is(err, syscall.ENOSPC) {
+		err = fmt.Errorf("%w; make room, then the same command goes on", err)
+	}
+	if err != nil {
 		return res, fmt.Errorf("pack into %s: %w", out, err)
 	}
 	return res, nil
