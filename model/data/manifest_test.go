@@ -206,3 +206,14 @@ func TestRootBindsEverything(t *testing.T) {
 		t.Error("the root depends on words")
 	}
 }
+
+func FuzzParsePin(f *testing.F) {
+	f.Add(Pin{Manifest: chain.Hash{1}, Root: chain.Hash{2}}.Encode())
+	f.Add(Pin{Job: "ab"}.Encode())
+	f.Add([]byte("{}"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if p, err := ParsePin(b); err == nil && !bytes.Equal(p.Encode(), b) {
+			t.Fatal("not canonical")
+		}
+	})
+}

@@ -23,7 +23,7 @@ type Provenance struct {
 	BOS       int      `json:"bos"`            // id before every document; -1: none
 	EOS       int      `json:"eos"`            // id after every document; -1: none
 	HeldOut   uint64   `json:"held_out"`       // N: a document is held out if its hash is a multiple of N; 0: chosen otherwise
-	Part      string   `json:"part,omitempty"` // "i/n by file" or "i/n by document": to be merged with the others
+	Part      string   `json:"part,omitempty"` // "i/n by file of W" or "i/n by document of W", W names the whole: to be merged
 	Sources   []Source `json:"sources"`        // at least one, no two with the same name and licence
 }
 

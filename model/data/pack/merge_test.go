@@ -130,6 +130,7 @@ func TestMergeRefuses(t *testing.T) {
 		"a whole one":     {append(slices.Clone(parts), whole), "is whole", ErrMerge},
 		"another form":    {[]string{parts[0], one(func(o *Options) { o.Part, o.Parts, o.ByDocument = 2, 2, true })}, "others are of", ErrMerge},
 		"of another n":    {[]string{parts[0], one(func(o *Options) { o.Part, o.Parts, o.ByDocument = 3, 3, true })}, "others are of", ErrMerge},
+		"of other inputs": {[]string{parts[0], one(func(o *Options) { o.Part, o.Parts, o.Licence = 2, 2, "MIT" })}, "others are of", ErrMerge},
 		"the same twice":  {[]string{whole, whole}, "the same shard", ErrMerge},
 		"another split":   {[]string{whole, one(func(o *Options) { o.HeldOut = 5 })}, "both splits", ErrMerge},
 		"other tokens":    {[]string{whole, one(func(o *Options) { o.Tokenizer = wide{} })}, "other tokenizers", ErrMerge},

@@ -139,34 +139,43 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// partName stands in the provenance of a part.
-func (o Options) partName() string {
-	switch {
-	case o.Parts == 0:
+// partName stands in the provenance of a part. It names the whole, so that parts of other inputs or options do not merge.
+func (o Options) partName(whole [sha256.Size]byte) string {
+	if o.Parts == 0 {
 		return ""
-	case o.ByDocument:
-		return fmt.Sprintf("%d/%d by document", o.Part, o.Parts)
 	}
-	return fmt.Sprintf("%d/%d by file", o.Part, o.Parts)
+	by := "file"
+	if o.ByDocument {
+		by = "document"
+	}
+	return fmt.Sprintf("%d/%d by %s of %x", o.Part, o.Parts, by, whole[:8])
 }
 
-// job identifies what a result depends on, and the times of change of the files it reads.
-func (o Options) job(files []input, bos, eos int) (header, error) {
+// job identifies what a result depends on: options, and names and sizes of all inputs.
+func (o Options) job(files []input, bos, eos int) (whole [sha256.Size]byte, err error) {
 	type named struct {
 		Name string
 		Size int64
 	}
-	list, stamp := make([]named, len(files)), sha256.New()
+	list := make([]named, len(files))
 	for i, f := range files {
 		list[i] = named{f.name, f.size}
+	}
+	b, err := json.Marshal([]any{"sn3/pack/1", o.Tokenizer.Name(), bos, eos, o.Vocab, o.Field, o.Column, o.HeldOut, o.Source, o.Licence, list})
+	if err != nil {
+		return whole, fmt.Errorf("pack: name the job: %w", err)
+	}
+	return sha256.Sum256(b), nil
+}
+
+// begin is the first line of a job's journal: its identity, and when the files it reads were changed.
+func begin(whole [sha256.Size]byte, part string, files []input) header {
+	stamp := sha256.New()
+	for _, f := range files {
 		stamp.Write(binary.BigEndian.AppendUint64(nil, uint64(f.stamp)))
 	}
-	b, err := json.Marshal([]any{"sn3/pack/1", o.Tokenizer.Name(), bos, eos, o.Vocab, o.Field, o.Column, o.HeldOut, o.Source, o.Licence, o.partName(), list})
-	if err != nil {
-		return header{}, fmt.Errorf("pack: name the job: %w", err)
-	}
-	sum := sha256.Sum256(b)
-	return header{hex.EncodeToString(sum[:]), hex.EncodeToString(stamp.Sum(nil))}, nil
+	job := sha256.Sum256(append(whole[:], part...))
+	return header{hex.EncodeToString(job[:]), hex.EncodeToString(stamp.Sum(nil))}
 }
 
 // Run packs. After an error, or a death at any point, the same options go on where the last checkpoint was.
@@ -179,24 +188,26 @@ func Run(ctx context.Context, out string, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	bos, eos, err := marks(o.Tokenizer)
+	if err != nil {
+		return Result{}, err
+	}
+	whole, err := o.job(files, bos, eos)
+	if err != nil {
+		return Result{}, err
+	}
 	if o.Parts > 0 && !o.ByDocument {
 		if files, err = part(files, o.Part, o.Parts); err != nil {
 			return Result{}, err
 		}
 	}
-	bos, eos, err := marks(o.Tokenizer)
-	if err != nil {
-		return Result{}, err
-	}
-	h, err := o.job(files, bos, eos)
-	if err != nil {
-		return Result{}, err
-	}
+	name := o.partName(whole)
+	h := begin(whole, name, files)
 	res := Result{Vocab: o.Vocab, Files: len(files), Skipped: skipped}
 	if done, err := finished(out, h, &res); err != nil || done {
 		return res, err
 	}
-	p := &packer{o: o, files: files, bos: bos, eos: eos, store: &store{dir: out, fault: o.fault}, seen: newSeen(o.Memory), read: new(atomic.Int64)}
+	p := &packer{o: o, part: name, files: files, bos: bos, eos: eos, store: &store{dir: out, fault: o.fault}, seen: newSeen(o.Memory), read: new(atomic.Int64)}
 	for _, f := range files {
 		p.size += f.size
 	}
@@ -243,6 +254,7 @@ func finished(out string, h header, res *Result) (bool, error) {
 // packer is a job at work.
 type packer struct {
 	o        Options
+	part     string // its name, "" for all
 	files    []input
 	bos, eos int
 	store    *store
@@ -317,7 +329,7 @@ func (p *packer) finish(h header, res *Result) error {
 		}
 	}
 	_, spec, err := p.builder.Finish(data.Provenance{Tokenizer: p.o.Tokenizer.Name(), BOS: p.bos, EOS: p.eos, HeldOut: p.o.HeldOut,
-		Part: p.o.partName(), Sources: []data.Source{p.source}})
+		Part: p.part, Sources: []data.Source{p.source}})
 	if err != nil {
 		return err
 	}
