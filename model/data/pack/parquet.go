@@ -129,6 +129,9 @@ type counted struct {
 
 // ReadAt implements io.ReaderAt.
 func (c counted) ReadAt(b []byte, off int64) (int, error) {
+	if off < 0 { // what the file says, not the disk
+		return 0, errors.New("an offset outside the file")
+	}
 	n, err := c.r.ReadAt(b, off)
 	if !c.silent {
 		c.s.read.Add(int64(n))
