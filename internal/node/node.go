@@ -271,10 +271,10 @@ func (n *Node) dataset(ctx context.Context, open func(storage.Locator) (*storage
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if errors.Is(err, data.ErrVocab) || errors.Is(err, data.ErrVersion) || errors.Is(err, data.ErrTooSmall) {
-			return nil, proc.Refused(err)
-		}
-		if !errors.Is(err, storage.ErrUnavailable) && wait.Err() == nil {
+		if !errors.Is(err, storage.ErrUnavailable) && wait.Err() == nil { // a mirror that is away may yet have it
+			if errors.Is(err, data.ErrVocab) || errors.Is(err, data.ErrVersion) || errors.Is(err, data.ErrTooSmall) {
+				return nil, proc.Refused(err)
+			}
 			return nil, err
 		}
 		if wait.Err() != nil {
