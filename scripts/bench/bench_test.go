@@ -66,8 +66,9 @@ func TestRowSaysWhetherAGoalIsReached(t *testing.T) {
 }
 
 func TestParseBenchmarks(t *testing.T) {
-	out := "goos: linux\nBenchmarkCodec100M/begin-2         \t       3\t  40123456 ns/op\t 9.5 bits/value\nBenchmarkCodec100M/aggregate+root\t3\t5e7 ns/op\r\nBenchmarkOther 3 1 ns/op\nPASS\n"
-	want := []timing{{"begin", 40.123456}, {"aggregate+root", 50}}
+	out := "goos: linux\nBenchmarkCodec100M/begin-2         \t       3\t  2.97 GB/s\t 9.5 bits/value\t 40.25 min-ms\nBenchmarkCodec100M/aggregate+root\t3\t5e7 ns/op\r\n" +
+		"BenchmarkOther 3 1 ns/op\nBenchmarkX/y-2 3 no ns/op\nPASS\n"
+	want := []timing{{"begin", 40.25}, {"aggregate+root", 50}}
 	if got := parseBenchmarks([]byte(out)); !reflect.DeepEqual(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}

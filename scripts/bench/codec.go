@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
+	"strings"
 )
 
 // The codec is measured by its own benchmark: compression without the disk write is not something that the package offers to
@@ -53,13 +53,27 @@ func (c codecRun) once(ctx context.Context, threads int) ([]timing, error) {
 	return r, nil
 }
 
-var benchmarkLine = regexp.MustCompile(`(?m)^Benchmark[^/\s]+/(\S+?)(?:-\d+)?\s+\d+\s+(\S+) ns/op`)
-
-// parseBenchmarks reads what go test prints.
+// parseBenchmarks reads what go test prints: the metric min-ms, the shortest of the runs, or else the mean time.
 func parseBenchmarks(out []byte) (r []timing) {
-	for _, m := range benchmarkLine.FindAllSubmatch(out, -1) {
-		if ns, err := strconv.ParseFloat(string(m[2]), 64); err == nil && ns > 0 {
-			r = append(r, timing{string(m[1]), ns / 1e6})
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		if len(f) < 4 || !strings.HasPrefix(f[0], "Benchmark") {
+			continue
+		}
+		_, name, sub := strings.Cut(f[0], "/")
+		if i := strings.LastIndexByte(name, '-'); i > 0 && strings.Trim(name[i+1:], "0123456789") == "" {
+			name = name[:i] // the threads
+		}
+		unit := map[string]float64{}
+		for i := 2; i+1 < len(f); i += 2 {
+			unit[f[i+1]], _ = strconv.ParseFloat(f[i], 64) // 0 is no figure
+		}
+		ms := unit["min-ms"]
+		if ms == 0 {
+			ms = unit["ns/op"] / 1e6
+		}
+		if sub && ms > 0 {
+			r = append(r, timing{name, ms})
 		}
 	}
 	return r
