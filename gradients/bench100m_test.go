@@ -2,7 +2,6 @@ package gradients
 
 import (
 	"bytes"
-	"io"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -36,35 +35,37 @@ func like(l *model.Layout, v []float32, seed uint64) {
 	}
 }
 
-// shortest runs f as often as the benchmark wants, but five times at least, and reports the shortest time, as it is and in copies of the
-// vector of n float32.
-func shortest(b *testing.B, n int, copied time.Duration, f func()) {
-	least := time.Duration(math.MaxInt64)
+// bench is what the benchmarks share: how they compute, and two vectors to copy for comparison.
+type bench struct {
+	Compute
+	from, to []float32
+}
+
+// copy copies the vector by as many goroutines as the benchmark has.
+func (x bench) copy() {
+	const piece = 1 << 18
+	kern.Par(x.Threads, (len(x.from)+piece-1)/piece, func(i int) { copy(x.to[i*piece:], x.from[i*piece:min((i+1)*piece, len(x.from))]) })
+}
+
+// shortest runs f and a copy by turns, as often as the benchmark wants, but five times at least, and reports the shortest times.
+func (x bench) shortest(b *testing.B, f func()) {
+	least, copied := time.Duration(math.MaxInt64), time.Duration(math.MaxInt64)
 	for run := 0; run < max(5, b.N); run++ {
 		began := time.Now()
+		x.copy()
+		between := time.Now()
 		f()
-		least = min(least, time.Since(began))
+		least, copied = min(least, time.Since(between)), min(copied, between.Sub(began))
 	}
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(1e3*least.Seconds(), "min-ms")
-	b.ReportMetric(4e-9*float64(n)/least.Seconds(), "GB/s")
+	b.ReportMetric(4e-9*float64(len(x.from))/least.Seconds(), "GB/s")
 	b.ReportMetric(least.Seconds()/copied.Seconds(), "copies")
-}
-
-// copying is the shortest time of a copy of src to dst by as many threads.
-func copying(threads int, dst, src []float32) time.Duration {
-	least := time.Duration(math.MaxInt64)
-	const piece = 1 << 18
-	for range 10 {
-		began := time.Now()
-		kern.Par(threads, (len(src)+piece-1)/piece, func(i int) { copy(dst[i*piece:], src[i*piece:min((i+1)*piece, len(src))]) })
-		least = min(least, time.Since(began))
-	}
-	return least
+	b.ReportMetric(1e3*copied.Seconds(), "copy-ms")
 }
 
 // BenchmarkCodec100M measures compression and the outer step at 100M parameters, k = 64, with as many threads as -cpu says and the
-// kernels of SN3_KERNELS. min-ms is the shortest of the runs; aggregate reads 15 payloads from their bytes first.
+// kernels of SN3_KERNELS, by default the fastest. copies counts copies of the vector by as many threads, each copy-ms. min-ms is the shortest of the runs; aggregate reads 15 payloads from their bytes first.
 func BenchmarkCodec100M(b *testing.B) {
 	if testing.Short() {
 		b.Skip("takes 3 GB of memory")
@@ -74,13 +75,11 @@ func BenchmarkCodec100M(b *testing.B) {
 		b.Fatal(err)
 	}
 	l, c := hundred(b), Compute{runtime.GOMAXPROCS(0), k}
-	n := l.Params()
 	f := openAt(b, b.TempDir(), l)
 	f.Use(c)
-	start, end, e := model.NewFlat(l), model.NewFlat(l), kern.Alloc[float32](n)
+	start, end, e := model.NewFlat(l), model.NewFlat(l), kern.Alloc[float32](l.Params())
 	like(l, start.Data, 1)
-	copied := copying(c.Threads, e, start.Data)
-	b.Logf("%.1fM parameters, %d threads, kernels %s; a copy of the vector takes %.1f ms", float64(n)/1e6, c.Threads, k.Name, 1e3*copied.Seconds())
+	x := bench{c, start.Data, make([]float32, l.Params())}
 	var last Pending
 	begin := func() {
 		p, raw, err := f.compress(start, end, e, 64)
@@ -92,19 +91,19 @@ func BenchmarkCodec100M(b *testing.B) {
 	}
 	b.Run("begin", func(b *testing.B) {
 		begin() // faults the pages in
-		shortest(b, n, copied, begin)
+		x.shortest(b, begin)
 		b.ReportMetric(last.Stats().BitsPerValue(), "bits/value")
 	})
 	b.Run("disk", func(b *testing.B) {
-		shortest(b, n, copied, func() {
+		x.shortest(b, func() {
 			if err := f.files.replace(slotName(1), last.encode); err != nil {
 				b.Fatal(err)
 			}
 		})
 	})
 	raws := fifteen(b, f, start, end)
-	b.Run("aggregate", func(b *testing.B) { benchAggregate(b, c, raws, start, copied, false) })
-	b.Run("aggregate+root", func(b *testing.B) { benchAggregate(b, c, raws, start, copied, true) })
+	b.Run("aggregate", func(b *testing.B) { x.aggregate(b, raws, end, false) })
+	b.Run("aggregate+root", func(b *testing.B) { x.aggregate(b, raws, end, true) })
 }
 
 // fifteen are payloads of miners that learned different things.
@@ -122,14 +121,15 @@ func fifteen(b *testing.B, f *Feedback, start, end *model.Flat) (raws [][]byte) 
 	return raws
 }
 
-func benchAggregate(b *testing.B, c Compute, raws [][]byte, theta *model.Flat, copied time.Duration, root bool) {
+// aggregate reads the payloads and makes the outer step on theta, in place.
+func (x bench) aggregate(b *testing.B, raws [][]byte, theta *model.Flat, root bool) {
 	l := theta.Layout()
 	codec := NewCodec(l)
 	parts := make([]*Payload, len(raws))
 	open, step := time.Duration(math.MaxInt64), time.Duration(math.MaxInt64)
-	shortest(b, l.Params(), copied, func() {
+	x.shortest(b, func() {
 		began := time.Now()
-		kern.Par(c.Threads, len(raws), func(i int) {
+		kern.Par(x.Threads, len(raws), func(i int) {
 			p, err := codec.Open(bytes.NewReader(raws[i]), int64(len(raws[i])))
 			if err != nil {
 				b.Error(err)
@@ -142,11 +142,11 @@ func benchAggregate(b *testing.B, c Compute, raws [][]byte, theta *model.Flat, c
 		if root {
 			t = newTree(l)
 		}
-		if err := (Outer{Alpha: 1, MinDivisor: 2, Compute: c}).run(theta, theta, parts, t); err != nil {
+		if err := (Outer{Alpha: 1, MinDivisor: 2, Compute: x.Compute}).run(theta, theta, parts, t); err != nil {
 			b.Fatal(err)
 		}
 		if root {
-			io.Discard.Write(t.leaves[0][:])
+			t.root()
 		}
 		step = min(step, time.Since(opened))
 	})
