@@ -23,7 +23,9 @@ func TestMirrors(t *testing.T) {
 		}
 		d.Mirrors = append(d.Mirrors, l.Encode())
 	}
-	open := func(l storage.Locator) (*storage.Bucket, error) { return storage.NewMemory().Bucket(l.String(), false), nil }
+	open := func(l storage.Locator) (*storage.Bucket, error) {
+		return storage.NewMemory().Bucket(l.String(), false), nil
+	}
 	from, err := mirrors(d, open)
 	if err != nil || len(from) != 3 || from[0].Name != "local:first" || from[1].Name != "local:second" || from[2].Name != "local:third" {
 		t.Errorf("%+v, %v", from, err)

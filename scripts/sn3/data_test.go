@@ -92,9 +92,10 @@ func TestPackKilled(t *testing.T) {
 	}
 }
 
-// The network's dataset is checked where it lies, by the chain's pins or by those in the bucket; a spoiled object is named.
-func TestDataOfNetwork(t *testing.T) {
-	w := newTown(t)
+// datasets checks the network's dataset where it lies, by the chain's pins and by those in the bucket; a spoiled object is found.
+// Afterwards it is spoiled.
+func (w *town) datasets() {
+	w.t.Helper()
 	w.says("local:data: 3 objects, ", "data", "verify")
 	w.says("tokenizer  bytes, vocabulary 256", "data", "stat")
 	url := fmt.Sprintf("http://127.0.0.1:%d/data", w.port)
@@ -104,10 +105,10 @@ func TestDataOfNetwork(t *testing.T) {
 	w.says("3 objects, ", "data", "verify", url)
 	w.says(pin.Root.String(), "data", "stat", "--json", url)
 
-	m, err := data.GetManifest(t.Context(), w.buckets["data"], pin)
+	m, err := data.GetManifest(w.t.Context(), w.buckets["data"], pin)
 	w.ok(err)
 	key := data.Key(m.Shards[data.Train][0].Sum)
-	b, err := w.buckets["data"].Get(t.Context(), key, int64(data.MaxShard))
+	b, err := w.buckets["data"].Get(w.t.Context(), key, int64(data.MaxShard))
 	w.ok(err)
 	b[100] ^= 1
 	w.put("data", key, b)

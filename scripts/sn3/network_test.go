@@ -294,6 +294,7 @@ func TestAgainstNetwork(t *testing.T) {
 	if _, err := w.sn3("pull", "--out", precious); proc.ExitCode(err) != proc.ExitRefused {
 		t.Errorf("pull into a folder of something else: %v", err)
 	}
+	w.datasets()
 }
 
 // evaluates measures a folder on the network's text: the newest checkpoint, which the folder is, gives the same figure; a
