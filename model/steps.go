@@ -33,7 +33,8 @@ func MakeSteps(ctx context.Context, b Batches, budget Budget, step func(b Batch,
 // Check refuses a batch that does not fit a model of c: sizes that contradict each other, tokens or targets outside the
 // vocabulary. It returns the number of targets that count.
 func (b Batch) Check(c Config) (counted int, err error) {
-	if b.B < 1 || b.T < 1 || b.B > len(b.X) || b.T > len(b.X) || len(b.X) != b.B*b.T || len(b.Y) != len(b.X) {
+	const most = 1 << 24 // tokens: beyond any memory, and by mistake
+	if b.B < 1 || b.T < 1 || b.B > len(b.X) || b.T > len(b.X) || len(b.X) != b.B*b.T || len(b.Y) != len(b.X) || len(b.X) > most {
 		return 0, fmt.Errorf("batch of %d×%d tokens has %d inputs and %d targets", b.B, b.T, len(b.X), len(b.Y))
 	}
 	for i, x := range b.X {

@@ -1,33 +1,10 @@
 package cpu
 
 import (
-	"fmt"
 	"math"
 
 	"sn3/model"
 )
-
-// check refuses what does not fit before any of it is used as an index.
-func (n *net) check(b model.Batch) (counted int, err error) {
-	switch {
-	case b.B < 1 || b.T < 1 || b.B > 1<<20 || b.T > 1<<20 || b.B*b.T > 1<<24:
-		return 0, fmt.Errorf("batch of %d sequences of %d tokens", b.B, b.T)
-	case len(b.X) != b.B*b.T || len(b.Y) != b.B*b.T:
-		return 0, fmt.Errorf("batch of %d×%d tokens has %d inputs and %d targets", b.B, b.T, len(b.X), len(b.Y))
-	}
-	for i, x := range b.X {
-		if x < 0 || int(x) >= n.cfg.Vocab {
-			return 0, fmt.Errorf("token %d at %d is outside the vocabulary of %d", x, i, n.cfg.Vocab)
-		}
-		if y := b.Y[i]; y == ignored {
-			continue
-		} else if y < 0 || int(y) >= n.cfg.Vocab {
-			return 0, fmt.Errorf("target %d at %d is outside the vocabulary of %d", y, i, n.cfg.Vocab)
-		}
-		counted++
-	}
-	return counted, nil
-}
 
 // hidden runs the model up to the final norm: hf is (N,C).
 //

@@ -34,15 +34,15 @@ func (j *Judge) Losses(ctx context.Context, d model.Delta, scale float32, sets [
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			if _, err := j.net.check(b); err != nil {
+			if _, err := b.Check(j.net.cfg); err != nil {
 				return nil, err
 			}
-			for from := 0; from < b.B; {
-				p := part(b, from, j.micro)
+			size := partSize(b, j.micro)
+			for from := 0; from < b.B; from += size {
+				p := b.Part(from, min(from+size, b.B))
 				l := make([]float64, p.B)
 				j.net.losses(p, l)
 				out[i] = append(out[i], l...)
-				from += p.B
 			}
 		}
 	}
@@ -80,7 +80,7 @@ func (j *Judge) Logits(dst []float32, x []int32, B, T int) error {
 	if len(dst) != B*T*j.net.cfg.Vocab {
 		return fmt.Errorf("logits of %d×%d tokens need %d values, got %d", B, T, B*T*j.net.cfg.Vocab, len(dst))
 	}
-	if _, err := j.net.check(model.Batch{B: B, T: T, X: x, Y: make([]int32, len(x))}); err != nil {
+	if _, err := (model.Batch{B: B, T: T, X: x, Y: x}).Check(j.net.cfg); err != nil {
 		return err
 	}
 	j.net.hidden(x, B, T)

@@ -194,7 +194,7 @@ func TestCrossEntropyGradient(t *testing.T) {
 					b.Y[i] = ignored
 				}
 			}
-			counted, err := n.check(b)
+			counted, err := b.Check(c)
 			if err != nil || counted == 0 || counted == B*T {
 				t.Fatalf("%d counted, %v", counted, err)
 			}

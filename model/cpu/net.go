@@ -61,7 +61,7 @@ func viewsOf(c model.Config, flat []float32) views {
 }
 
 const (
-	ignored       = -100    // the target that does not count
+	ignored       = model.Ignored
 	fewRows       = 4       // so many rows of a product are cheaper as dot products than packed
 	rowBlock      = 64      // rows that one partial sum of a norm-weight gradient covers: fixed, so that it does not depend on threads
 	leastHeadRows = 128     // rows of logits that exist at once: at least these,

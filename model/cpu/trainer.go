@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"sn3/model"
 	"sn3/model/kern"
@@ -69,7 +68,7 @@ func (t *Trainer) Rebase(_ context.Context, from, to model.Weights) error {
 
 // LossGrad implements model.Gradienter.
 func (t *Trainer) LossGrad(b model.Batch) (float64, []float32, error) {
-	counted, err := t.net.check(b)
+	counted, err := b.Check(t.net.cfg)
 	if err != nil {
 		return 0, t.grad.flat, err
 	}
@@ -78,49 +77,38 @@ func (t *Trainer) LossGrad(b model.Batch) (float64, []float32, error) {
 	}
 	t.clean = false
 	loss := 0.0
-	for from := 0; from < b.B; {
-		p := part(b, from, t.micro)
-		loss += t.net.lossGrad(p, counted, &t.grad)
-		from += p.B
+	size := partSize(b, t.micro)
+	for from := 0; from < b.B; from += size {
+		loss += t.net.lossGrad(b.Part(from, min(from+size, b.B)), counted, &t.grad)
 	}
 	return loss, t.grad.flat, nil
 }
 
-// part is the at most size sequences of b from from on; size 0: all.
-func part(b model.Batch, from, size int) model.Batch {
-	n := b.B - from
-	if size > 0 {
-		n = min(n, size)
+// partSize is how many sequences of b go through the model at once; 0: all.
+func partSize(b model.Batch, micro int) int {
+	if micro > 0 {
+		return micro
 	}
-	at, end := from*b.T, (from+n)*b.T
-	return model.Batch{B: n, T: b.T, X: b.X[at:end], Y: b.Y[at:end]}
+	return b.B
 }
 
 // Train implements model.Trainer.
 func (t *Trainer) Train(ctx context.Context, b model.Batches, budget model.Budget) (model.Report, error) {
-	var rep model.Report
-	for rep.Steps < budget.Steps && ctx.Err() == nil {
-		batch, err := b.Next(ctx)
-		if errors.Is(err, io.EOF) || err != nil && ctx.Err() != nil {
-			break
-		}
-		if err != nil {
-			return rep, fmt.Errorf("read batch: %w", err)
-		}
-		loss, _, err := t.LossGrad(batch)
-		if err != nil {
-			return rep, err
-		}
-		norm := t.GradNorm()
-		if math.IsNaN(loss+norm) || math.IsInf(loss+norm, 0) { // before it gets into the moments, which would never recover
-			return rep, fmt.Errorf("%w: a batch has the loss %v and a gradient of norm %v", model.ErrDiverged, loss, norm)
-		}
-		t.update(budget.First+uint64(rep.Steps), norm)
-		rep.Loss = (rep.Loss*float64(rep.Steps) + loss) / float64(rep.Steps+1)
-		rep.Steps++
-		rep.Tokens += batch.B * batch.T
+	return model.MakeSteps(ctx, b, budget, t.makeStep)
+}
+
+// makeStep makes one inner step at global step s.
+func (t *Trainer) makeStep(b model.Batch, s uint64) (float64, error) {
+	loss, _, err := t.LossGrad(b)
+	if err != nil {
+		return 0, err
 	}
-	return rep, nil
+	norm := t.GradNorm()
+	if math.IsNaN(loss+norm) || math.IsInf(loss+norm, 0) { // before it gets into the moments, which would never recover
+		return 0, fmt.Errorf("%w: a batch has the loss %v and a gradient of norm %v", model.ErrDiverged, loss, norm)
+	}
+	t.update(s, norm)
+	return loss, nil
 }
 
 // updateTask is a loop over the pieces of the parameters.
