@@ -324,3 +324,26 @@ func BenchmarkMul(b *testing.B) {
 		})
 	}
 }
+
+// A set that computes wrongly is found out.
+func TestSound(t *testing.T) {
+	for _, s := range choices {
+		if s.missing() != "" {
+			continue
+		}
+		if err := s.sound(); err != nil {
+			t.Errorf("%s: %v", s.name, err)
+		}
+	}
+	a, c := []float32{1, 2, 3, 4}, []float32{7, 10, 15, 22}
+	if err := compare(c, false, false, 2, 2, 2, a, 2, a, 2); err != nil {
+		t.Error(err)
+	}
+	for i, bad := range []float32{7.001, float32(math.NaN()), float32(math.Inf(1))} {
+		c[i] = bad
+		if compare(c, false, false, 2, 2, 2, a, 2, a, 2) == nil {
+			t.Errorf("%v passed", c)
+		}
+		c = []float32{7, 10, 15, 22}
+	}
+}

@@ -46,7 +46,7 @@ func Names() []string {
 	return out
 }
 
-// Select returns the set with the given name, or with "" the fastest that this CPU can run: each micro-kernel is timed, once a
+// Select returns the set with the given name, or with "" the fastest that this CPU can run and that computes rightly here: each micro-kernel is timed, once a
 // process, because a CPU that has an instruction need not be good at it (VDPBF16PS is 2.0× float32 on Zen 5, 0.5× on Sapphire
 // Rapids).
 func Select(name string) (*Kernels, error) {
@@ -60,6 +60,9 @@ func Select(name string) (*Kernels, error) {
 	s := choices[i]
 	if missing := s.missing(); missing != "" {
 		return nil, fmt.Errorf("kernels %s cannot run here: this CPU or system has no %s; leave SN3_KERNELS and --kernels out to get the best that it has", name, missing)
+	}
+	if err := s.sound(); err != nil {
+		return nil, fmt.Errorf("kernels %s compute wrongly on this CPU: %w; please report it, and leave SN3_KERNELS and --kernels out meanwhile", name, err)
 	}
 	return &Kernels{Name: name, Why: "forced", level: s.level, half: s.half}, nil
 }
@@ -88,6 +91,10 @@ var fastest = sync.OnceValue(func() *Kernels {
 	var told []string
 	for _, s := range slices.Backward(choices) {
 		if s.level == portable || s.missing() != "" {
+			continue
+		}
+		if err := s.sound(); err != nil {
+			told = append(told, fmt.Sprintf("%s not used, it computes wrongly here (please report it: %v)", s.name, err))
 			continue
 		}
 		rate[s.name] = s.time()
