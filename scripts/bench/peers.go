@@ -210,7 +210,7 @@ func (h *heat) join(by string, start func() (*worker, error)) {
 		h.cs = append(h.cs, &contender{by: by, w: w, turns: h.b.flags.Int("steps")})
 	case len(h.cs) == 0:
 		h.errs = append(h.errs, unsupported(err))
-	default:
+	case h.b.ctx.Err() == nil:
 		h.b.say("  left out: %s: %v", by, err)
 	}
 }
