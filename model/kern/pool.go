@@ -45,6 +45,7 @@ func (t *Team) Do(threads, n int, task Task) {
 		}
 	}
 	j.run()
+	sent -= helpers.withdraw(j)
 	for spin := 1; j.left.Load() < sent; spin++ { // a helper that took the job leaves it soon
 		if spin%(1<<14) == 0 { // longer than most tasks: the scheduler's lock is not free
 			runtime.Gosched()
@@ -68,7 +69,8 @@ func (f taskFunc) Run(i int) { f(i) }
 // loops of a step. A process with one compute thread has no helpers.
 const spins = 20000
 
-// crew is the helper goroutines of this process, which sleep between steps.
+// crew is the helper goroutines of this process, which sleep between steps. A slot is nil, a job that is offered, or busy while
+// the helper runs one, so that nobody waits for a helper that is at work for another owner, or for itself in a loop within a loop.
 type crew struct {
 	mu    sync.Mutex
 	n     atomic.Int32
@@ -77,7 +79,10 @@ type crew struct {
 	wake  [64]chan struct{}
 }
 
-var helpers crew
+var (
+	helpers crew
+	busy    job // what a slot holds while its helper runs
+)
 
 func (c *crew) start(n int) {
 	n = min(n, len(c.slots))
@@ -105,9 +110,11 @@ func (c *crew) help(k int) {
 			c.idle[k].Store(false)
 			j = c.slots[k].Load()
 		}
-		c.slots[k].Store(nil)
-		j.run()
-		j.left.Add(1)
+		if c.slots[k].CompareAndSwap(j, &busy) { // else it was withdrawn
+			j.run()
+			c.slots[k].Store(nil)
+			j.left.Add(1)
+		}
 	}
 }
 
@@ -138,4 +145,14 @@ func (c *crew) offer(j *job) bool {
 		}
 	}
 	return false
+}
+
+// withdraw takes j back from the helpers that have not begun it, and returns how many these are.
+func (c *crew) withdraw(j *job) (n int64) {
+	for k := range c.n.Load() {
+		if c.slots[k].CompareAndSwap(j, nil) {
+			n++
+		}
+	}
+	return n
 }
