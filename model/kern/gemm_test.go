@@ -286,6 +286,10 @@ func TestChoice(t *testing.T) {
 		{map[string]float64{"avx2": 130, "avx512": 238, "avx512bf16": 120, "amx": 3700}, "amx"}, // Sapphire Rapids
 		{map[string]float64{"avx2": 130, "avx512": 238, "avx512bf16": 120}, "avx512"},           // the same without tiles
 		{map[string]float64{"avx2": 130, "avx512": 110, "avx512bf16": 400}, "avx2"},             // AVX-512 that only slows down
+		{map[string]float64{"avx2": 130, "avx512": 124}, "avx512"},                              // Zen 4: as fast as each other, however
+		{map[string]float64{"avx2": 124, "avx512": 130}, "avx512"},                              // the measurement falls
+		{map[string]float64{"avx512": 130, "avx512bf16": 260, "amx": 250}, "amx"},
+		{map[string]float64{"avx512": 130, "avx512bf16": 300, "amx": 250}, "avx512bf16"},
 	} {
 		if got := choose(c.rate).name; got != c.want {
 			t.Errorf("%v: %s, want %s", c.rate, got, c.want)

@@ -46,9 +46,9 @@ func Names() []string {
 	return out
 }
 
-// Select returns the set with the given name, or with "" the fastest that this CPU can run and that computes rightly here: each micro-kernel is timed, once a
-// process, because a CPU that has an instruction need not be good at it (VDPBF16PS is 2.0× float32 on Zen 5, 0.5× on Sapphire
-// Rapids).
+// Select returns the set with the given name, or with "" the fastest that this CPU can run and that computes rightly here: each
+// micro-kernel is timed, once a process, because a CPU that has an instruction need not be good at it (VDPBF16PS is 2.0× float32
+// on Zen 5, 0.5× on Sapphire Rapids).
 func Select(name string) (*Kernels, error) {
 	if name == "" {
 		return fastest(), nil
@@ -107,31 +107,32 @@ var fastest = sync.OnceValue(func() *Kernels {
 	return &Kernels{Name: best.name, Why: why, level: best.level, half: best.half}
 })
 
-// choose takes the fastest float32 code, and bfloat16 instructions only where they clearly pay. Sets without a rate cannot run.
+// clearly is how much faster a set must be to be taken: sets that are as fast as each other (AVX2 and AVX-512 where the CPU computes
+// 256 bits at a time) must not take turns from run to run, because every set has its own bits.
+const clearly = 1.1
+
+// choose takes the fastest float32 code, of equals the first choice, and bfloat16 instructions only where they clearly pay. Sets
+// without a rate cannot run.
 func choose(rate map[string]float64) set {
 	best := choices[len(choices)-1]
-	for _, s := range slices.Backward(choices) {
-		if s.half == rounded && rate[s.name] > rate[best.name] {
-			best = s
-		}
-	}
-	f32 := rate[best.name]
-	for _, s := range slices.Backward(choices) {
-		if s.half != rounded && s.level == best.level && rate[s.name] > max(1.1*f32, rate[best.name]) {
-			best = s
+	for _, halves := range []bool{false, true} {
+		for _, s := range choices {
+			if (s.half != rounded) == halves && (!halves || s.level == best.level) && rate[s.name] > clearly*rate[best.name] {
+				best = s
+			}
 		}
 	}
 	return best
 }
 
-// time is the set's speed in products with the operands it is for, in FLOP/s: the best of several runs of the micro-kernel on
-// data in the L1 cache.
+// time is the set's speed in products with the operands it is for, in FLOP/s: the best of many short runs of the micro-kernel on
+// data in the L1 cache, for long enough that the CPU has its clock for such code.
 func (s set) time() float64 {
-	const steps, runs, tries = 256, 8, 12
+	const steps, runs, tries, least = 256, 8, 12, 2 * time.Millisecond
 	k := (&Kernels{level: s.level, half: s.half}).shape(s.half != rounded)
 	a, b, c := Alloc[float32](k.mr*steps), Alloc[float32](k.nr*steps), Alloc[float32](k.mr*k.nr)
-	best := math.Inf(1)
-	for range tries {
+	best, start := math.Inf(1), time.Now()
+	for try := 0; try < tries || time.Since(start) < least; try++ {
 		from := time.Now()
 		for range runs {
 			k.kernel(steps, &a[0], &b[0], &c[0], k.nr*4, 0)

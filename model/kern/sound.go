@@ -19,7 +19,7 @@ func (s set) sound() error {
 	return v.(verdict).err
 }
 
-// trial computes a small product with every micro-kernel of a set and compares it with plain Go.
+// trial computes a small product with every micro-kernel of a set, adds it once more, and compares with plain Go.
 func (s set) trial() error {
 	const m, n, k = 45, 70, 75 // no multiple of any tile
 	kernels := &Kernels{level: s.level, half: s.half}
@@ -43,19 +43,28 @@ func (s set) trial() error {
 		if form.tB {
 			ldb = k
 		}
-		x.F32(form.tA, form.tB, m, n, k, a, lda, b, ldb, c, n, false)
+		twice(c, func(acc bool) { x.F32(form.tA, form.tB, m, n, k, a, lda, b, ldb, c, n, acc) })
 		if err := compare(c, form.tA, form.tB, m, n, k, a, lda, b, ldb); err != nil {
 			return fmt.Errorf("float32 product: %w", err)
 		}
 		if s.half == rounded {
 			continue
 		}
-		x.BF16(form.tA, form.tB, m, n, k, ha, lda, hb, ldb, c, n, false)
+		twice(c, func(acc bool) { x.BF16(form.tA, form.tB, m, n, k, ha, lda, hb, ldb, c, n, acc) })
 		if err := compare(c, form.tA, form.tB, m, n, k, a, lda, b, ldb); err != nil {
 			return fmt.Errorf("bfloat16 product: %w", err)
 		}
 	}
 	return nil
+}
+
+// twice is the mean of a product and the same one added to it.
+func twice(c []float32, product func(acc bool)) {
+	product(false)
+	product(true)
+	for i := range c {
+		c[i] /= 2
+	}
 }
 
 // compare checks C = op(A)·op(B) in float64.
