@@ -16,8 +16,8 @@ func gemm() {
 	packPairs16()
 }
 
-// raw emits instructions that Go's assembler does not know.
-func raw(b ...byte) {
+// raw emits an instruction that Go's assembler does not know, with its text as GNU objdump writes it: the tests compare.
+func raw(text string, b ...byte) {
 	s := "\t"
 	for i, x := range b {
 		if i > 0 {
@@ -25,16 +25,27 @@ func raw(b ...byte) {
 		}
 		s += fmt.Sprintf("BYTE $0x%02x", x)
 	}
-	p("%s", s)
+	p("%s // %s", s, text)
 }
 
-// vdp is VDPBF16PS Zb, Za, Zd: d += a·b over pairs of bfloat16 (EVEX.512.F3.0F38.W0 52 /r).
+// vdp is d += a·b over pairs of bfloat16 (EVEX.512.F3.0F38.W0 52 /r).
 func vdp(d, a, b int) {
 	p0 := byte(^(d>>3)&1)<<7 | byte(^(b>>4)&1)<<6 | byte(^(b>>3)&1)<<5 | byte(^(d>>4)&1)<<4 | 2
 	p1 := byte(^a&15)<<3 | 4 | 2
 	p2 := byte(2)<<5 | byte(^(a>>4)&1)<<3
-	raw(0x62, p0, p1, p2, 0x52, 0xc0|byte(d&7)<<3|byte(b&7))
+	raw(fmt.Sprintf("vdpbf16ps %%zmm%d,%%zmm%d,%%zmm%d", b, a, d), 0x62, p0, p1, p2, 0x52, 0xc0|byte(d&7)<<3|byte(b&7))
 }
+
+// tdp is d += a·b, a product of tiles: rows of a, columns of b (VEX.128.F3.0F38.W0 5C, d in reg, a in rm, b in vvvv).
+func tdp(d, a, b int) {
+	raw(fmt.Sprintf("tdpbf16ps %%tmm%d,%%tmm%d,%%tmm%d", b, a, d), 0xc4, 0xe2, byte(^b&15)<<3|2, 0x5c, 0xc0|byte(d<<3|a))
+}
+
+func tileZero(d int) {
+	raw(fmt.Sprintf("tilezero %%tmm%d", d), 0xc4, 0xe2, 0x7b, 0x49, 0xc0|byte(d)<<3)
+}
+func tileConfigAX() { raw("ldtilecfg (%rax)", 0xc4, 0xe2, 0x78, 0x49, 0x00) }
+func tileRelease()  { raw("tilerelease", 0xc4, 0xe2, 0x78, 0x49, 0xc0) }
 
 // A block of C is 14×32 in 28 of the 32 registers of AVX-512, 6×16 in 12 of the 16 of AVX2.
 const rows512, rows2 = 14, 6
@@ -158,32 +169,38 @@ func kernelAMX() {
 	p("// func kernAMX(k int, a, b, c *float32, ldcBytes int, acc int)")
 	p("TEXT ·kernAMX(SB), NOSPLIT, $0-48")
 	p("\tLEAQ ·tilecfg(SB), AX")
-	raw(0xc4, 0xe2, 0x78, 0x49, 0x00) // LDTILECFG (AX)
+	tileConfigAX()
 	p("\tMOVQ k+0(FP), CX\n\tSHRQ $4, CX\n\tMOVQ a+8(FP), SI\n\tMOVQ b+16(FP), DI\n\tMOVQ c+24(FP), DX\n\tMOVQ ldcBytes+32(FP), R9\n\tMOVQ acc+40(FP), R13\n\tMOVQ $64, R8")
 	p("\tMOVQ R9, R10\n\tSHLQ $4, R10\n\tADDQ DX, R10\n\tTESTQ R13, R13\n\tJZ zero")
-	onC := func(op byte) { // TILELOADD (0x7b) or TILESTORED (0x7a) of the four tiles of C
-		raw(0xc4, 0xa2, op, 0x4b, 0x04, 0x0a)
-		raw(0xc4, 0xa2, op, 0x4b, 0x4c, 0x0a, 0x40)
-		raw(0xc4, 0x82, op, 0x4b, 0x14, 0x0a)
-		raw(0xc4, 0x82, op, 0x4b, 0x5c, 0x0a, 0x40)
+	onC := func(load bool) { // the four tiles of C: rows of R9 bytes, 0-15 from DX, 16-31 from R10
+		for t, x := range []struct {
+			rows, cols string
+			bytes      []byte
+		}{{"rdx", "", []byte{0xa2, 0x04, 0x0a}}, {"rdx", "0x40", []byte{0xa2, 0x4c, 0x0a, 0x40}}, {"r10", "", []byte{0x82, 0x14, 0x0a}}, {"r10", "0x40", []byte{0x82, 0x5c, 0x0a, 0x40}}} {
+			text, op := fmt.Sprintf("tilestored %%tmm%d,%s(%%%s,%%r9,1)", t, x.cols, x.rows), byte(0x7a)
+			if load {
+				text, op = fmt.Sprintf("tileloadd %s(%%%s,%%r9,1),%%tmm%d", x.cols, x.rows, t), 0x7b
+			}
+			raw(text, append([]byte{0xc4, x.bytes[0], op, 0x4b}, x.bytes[1:]...)...)
+		}
 	}
-	onC(0x7b)
+	onC(true)
 	p("\tJMP loop\nzero:")
-	for _, m := range []byte{0xc0, 0xc8, 0xd0, 0xd8} { // TILEZERO
-		raw(0xc4, 0xe2, 0x7b, 0x49, m)
+	for t := range 4 {
+		tileZero(t)
 	}
 	p("loop:")
-	raw(0xc4, 0xa2, 0x7b, 0x4b, 0x24, 0x06)                   // tmm4 = A rows 0-15
-	raw(0xc4, 0xa2, 0x7b, 0x4b, 0x34, 0x07)                   // tmm6 = B columns 0-15
-	raw(0xc4, 0xe2, 0x4a, 0x5c, 0xc4)                         // TDPBF16PS tmm0 += tmm4·tmm6
-	raw(0xc4, 0xa2, 0x7b, 0x4b, 0xbc, 0x07, 0x00, 0x04, 0, 0) // tmm7 = B columns 16-31
-	raw(0xc4, 0xe2, 0x42, 0x5c, 0xcc)                         // tmm1 += tmm4·tmm7
-	raw(0xc4, 0xa2, 0x7b, 0x4b, 0xac, 0x06, 0x00, 0x04, 0, 0) // tmm5 = A rows 16-31
-	raw(0xc4, 0xe2, 0x4a, 0x5c, 0xd5)                         // tmm2 += tmm5·tmm6
-	raw(0xc4, 0xe2, 0x42, 0x5c, 0xdd)                         // tmm3 += tmm5·tmm7
+	raw("tileloadd (%rsi,%r8,1),%tmm4", 0xc4, 0xa2, 0x7b, 0x4b, 0x24, 0x06) // A rows 0-15
+	raw("tileloadd (%rdi,%r8,1),%tmm6", 0xc4, 0xa2, 0x7b, 0x4b, 0x34, 0x07) // B columns 0-15
+	tdp(0, 4, 6)
+	raw("tileloadd 0x400(%rdi,%r8,1),%tmm7", 0xc4, 0xa2, 0x7b, 0x4b, 0xbc, 0x07, 0x00, 0x04, 0, 0) // B columns 16-31
+	tdp(1, 4, 7)
+	raw("tileloadd 0x400(%rsi,%r8,1),%tmm5", 0xc4, 0xa2, 0x7b, 0x4b, 0xac, 0x06, 0x00, 0x04, 0, 0) // A rows 16-31
+	tdp(2, 5, 6)
+	tdp(3, 5, 7)
 	p("\tADDQ $2048, SI\n\tADDQ $2048, DI\n\tDECQ CX\n\tJNZ loop")
-	onC(0x7a)
-	raw(0xc4, 0xe2, 0x78, 0x49, 0xc0) // TILERELEASE
+	onC(false)
+	tileRelease()
 	p("\tRET\n")
 }
 

@@ -7,7 +7,7 @@ const peakChains = 24
 func peak() {
 	peakLoop("peakAVX512", peakChains, func(i int) { p("\tVFMADD231PS Z30, Z31, Z%d", i) }, "Z")
 	peakLoop("peakAVX2", 12, func(i int) { p("\tVFMADD231PS Y14, Y15, Y%d", i) }, "Y")
-	peakLoop("peakBF16", peakChains, func(i int) { peakDot(i, 30, 31) }, "Z")
+	peakLoop("peakBF16", peakChains, func(i int) { vdp(i, 30, 31) }, "Z")
 	peakAMX()
 	peakRead()
 }
@@ -34,27 +34,20 @@ func peakLoop(name string, n int, op func(i int), reg string) {
 	p("\tDECQ CX\n\tJNZ loop\n\tVZEROUPPER\n\tRET\n")
 }
 
-// peakDot is VDPBF16PS Zb, Za, Zd, which Go's assembler does not know.
-func peakDot(d, a, b int) {
-	bit := func(x, n int) byte { return byte(^x >> n & 1) }
-	p("\tBYTE $0x62; BYTE $0x%02x; BYTE $0x%02x; BYTE $0x%02x; BYTE $0x52; BYTE $0x%02x",
-		bit(d, 3)<<7|bit(b, 4)<<6|bit(b, 3)<<5|bit(d, 4)<<4|2, byte(^a&15)<<3|4|2, byte(2)<<5|bit(a, 4)<<3, 0xc0|byte(d&7)<<3|byte(b&7))
-}
-
 // peakAMX runs four products of tiles a loop, on the tiles that cfg describes; they hold zeros.
 func peakAMX() {
 	p("// func peakAMX(loops int, cfg *byte)\nTEXT ·peakAMX(SB), NOSPLIT, $0-16\n\tMOVQ loops+0(FP), CX\n\tMOVQ cfg+8(FP), AX")
-	p("\tBYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0x00 // LDTILECFG (AX)")
+	tileConfigAX()
 	for t := range 8 {
-		p("\tBYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0x%02x // TILEZERO T%d", 0xc0|t<<3, t)
+		tileZero(t)
 	}
 	p("loop:")
 	for t := range 4 {
-		a, b := 4+t/2, 6+t%2
-		p("\tBYTE $0xc4; BYTE $0xe2; BYTE $0x%02x; BYTE $0x5c; BYTE $0x%02x // TDPBF16PS T%d, T%d, T%d", (^b&15)<<3|2, 0xc0|t<<3|a, b, a, t)
+		tdp(t, 4+t/2, 6+t%2)
 	}
 	p("\tDECQ CX\n\tJNZ loop")
-	p("\tBYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0xc0 // TILERELEASE\n\tRET\n")
+	tileRelease()
+	p("\tRET\n")
 }
 
 // peakRead loads n bytes, a multiple of 256, by AVX2.
