@@ -15,7 +15,7 @@ func TestMulAtTheEdge(t *testing.T) {
 	for name, way := range ways() {
 		r, x := rand.New(rand.NewPCG(31, 32)), &Mul{Threads: 2}
 		for form := range 8 {
-			for _, s := range [][3]int{{1, 1, 1}, {14, 32, 16}, {28, 32, 28}, {29, 31, 30}, {13, 33, 27}, {29, 30, 31}, {3, 7, 120}, {7, 3, 121}} {
+			for _, s := range [][3]int{{1, 1, 1}, {14, 32, 16}, {28, 32, 28}, {29, 31, 30}, {13, 33, 27}, {29, 30, 31}, {3, 5, 120}, {5, 3, 121}} {
 				p := newProduct(r, s[0], s[1], s[2], form&1 > 0, form&2 > 0, form&4 > 0)
 				for _, end := range []bool{false, true} {
 					q, c := *p, place(pages[2], p.c0[:(p.m-1)*p.ldc+p.n], end)
