@@ -189,6 +189,9 @@ func TestMulEveryForm(t *testing.T) {
 			for _, m := range []int{1, 13, 31, 33, 61} {
 				for _, n := range []int{1, 15, 33, 70} {
 					for _, k := range []int{1, 2, 15, 17, 31, 33, 130} {
+						if testing.Short() && r.IntN(8) > 0 { // under the race detector
+							continue
+						}
 						p := newProduct(r, m, n, k, form&1 > 0, form&2 > 0, form&4 > 0)
 						p.check(t, name, func(c []float32) { way(x, p, c) })
 						poison(x.pb)
