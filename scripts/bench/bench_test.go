@@ -26,6 +26,11 @@ func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"bench": main
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata", Setup: func(e *testscript.Env) error {
 		e.Setenv("HOME", e.WorkDir)
+		if cache, err := os.UserCacheDir(); err == nil && os.Getenv("GOCACHE") == "" { // else go tool pprof is built anew
+			e.Setenv("GOCACHE", filepath.Join(cache, "go-build"))
+		} else {
+			e.Setenv("GOCACHE", os.Getenv("GOCACHE"))
+		}
 		e.Setenv("TMPDIR", filepath.Join(e.WorkDir, "tmp"))
 		return os.MkdirAll(filepath.Join(e.WorkDir, "tmp"), 0o755)
 	}})
