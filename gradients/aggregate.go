@@ -94,7 +94,7 @@ func (o Outer) run(to, from *model.Flat, parts []*Payload, t *tree) error {
 	return each(o.Compute, groups(l, model.LeafChunks), new(free[sums]), func(w *sums, i int) error {
 		for r := group(l, model.LeafChunks, i); r.From < r.To; r.From++ {
 			c := l.Chunk(r.From)
-			s.chunk(w, r.From, to.Data[c.Start:c.Start+c.Len], from.Data[c.Start:c.Start+c.Len])
+			s.chunk(w, r.From, to.Data[c.Start:c.Start+c.Len], from.Data[c.Start:])
 		}
 		if t != nil {
 			return t.leaf(&w.hasher, i, to)
@@ -118,9 +118,13 @@ type sums struct {
 	hasher
 }
 
-// chunk is AggregateChunk on chunk i. A payload has four values in a chunk, so there are four products to round.
+// chunk is AggregateChunk on chunk i, whose values from begins with; it fetches those behind them meanwhile, for the next chunk. A payload
+// has four values in a chunk, so there are four products to round.
 func (s *step) chunk(w *sums, i int, to, from []float32) {
+	next := from[len(to):min(len(to)+model.ChunkSize, len(from))]
+	piece := (len(next) + len(s.parts) - 1) / max(1, len(s.parts))
 	for r, p := range s.parts {
+		s.kern.Prefetch(next[min(r*piece, len(next)):min((r+1)*piece, len(next))])
 		c := p.symbols(i)
 		var level [4]float32
 		for code := range level {
@@ -131,7 +135,7 @@ func (s *step) chunk(w *sums, i int, to, from []float32) {
 			w.sum[x%model.ChunkSize] += level[codes[j]&3]
 		}
 	}
-	s.kern.Outer(to, from, w.sum[:len(to)], s.Alpha, s.div)
+	s.kern.Outer(to, from[:len(to)], w.sum[:len(to)], s.Alpha, s.div)
 }
 
 // Transition is the root of what happened: H(prev, window, winners, run), one per window whether or not θ moved.

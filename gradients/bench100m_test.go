@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -125,17 +126,25 @@ func fifteen(b *testing.B, f *Feedback, start, end *model.Flat) (raws [][]byte) 
 func (x bench) aggregate(b *testing.B, raws [][]byte, theta *model.Flat, root bool) {
 	l := theta.Layout()
 	codec := NewCodec(l)
+	codec.Use(x.Compute)
 	parts := make([]*Payload, len(raws))
 	open, step := time.Duration(math.MaxInt64), time.Duration(math.MaxInt64)
 	x.shortest(b, func() {
 		began := time.Now()
-		kern.Par(x.Threads, len(raws), func(i int) {
-			p, err := codec.Open(bytes.NewReader(raws[i]), int64(len(raws[i])))
-			if err != nil {
-				b.Error(err)
-			}
-			parts[i] = p
-		})
+		var wg sync.WaitGroup
+		for i := range raws { // as a replica does
+			wg.Go(func() {
+				p, err := codec.Open(bytes.NewReader(raws[i]), int64(len(raws[i])))
+				if err != nil {
+					b.Error(err)
+				}
+				parts[i] = p
+			})
+		}
+		wg.Wait()
+		if b.Failed() {
+			b.FailNow()
+		}
 		opened := time.Now()
 		open = min(open, opened.Sub(began))
 		var t *tree

@@ -5,6 +5,8 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+
+	"sn3/model/kern"
 )
 
 // bitWriter packs bits most significant first.
@@ -163,74 +165,56 @@ var unpacked = func() (out [256]uint32) {
 // spellFrom is the least number of bytes for which spelled codes are worth their making.
 const spellFrom = 1 << 12
 
-// progress is how far the gaps of a chunk are decoded: so many, and the lowest index that the next can have.
-type progress struct {
-	done int
-	next uint64
-}
-
-// gaps reads the indices whose gaps are in the code of t to dst, from p on; ok is false if one reaches the chunk's end or beyond. The
-// bits may run out: then short is set. A few bytes are read without spelled codes, which would take more memory than they.
-func (r *bitReader) gaps(t *table, dst []uint16, p progress) (ok bool) {
-	var codes *[1 << lookBits]uint16
+// gaps reads the indices whose gaps are in the code of t to g.Out; ok is false if one reaches the chunk's end or beyond. The bits may run
+// out: then short is set. A few bytes are read without spelled codes, which would take more memory than they.
+func (r *bitReader) gaps(t *table, g *kern.Gaps) (ok bool) {
+	var codes *kern.GapCodes
 	if s := t.spelled(); s != nil && len(r.buf) >= spellFrom {
 		codes = &s.read
-		for r.batch(codes, dst, &p) || p.done+4 <= len(dst) && r.singly(t, codes, dst[:p.done+4], &p) {
-		}
 	}
-	ok = r.singly(t, codes, dst, &p)
-	if r.pos > r.end {
+	for ok = true; ok && codes != nil && len(g.Out) >= 4 && g.Pos <= g.End; {
+		ok = g.Four(codes) || r.singly(t, codes, g, 4)
+	}
+	ok = ok && r.singly(t, codes, g, len(g.Out))
+	if r.pos = g.Pos; g.Pos > g.End {
 		r.pos, r.short = r.end, true
 		return true
 	}
-	return ok && p.next <= uint64(t.real)
+	return ok && after(g) <= uint64(t.real)
 }
 
-// batch reads four codes that are all spelled; false, and nothing is read, if they are not or dst has no room for four. The lower 6
-// bits of s are how many bits are read, the others the last index. A code that is not spelled changes nothing, nor do those after it:
-// so the last tells.
-func (r *bitReader) batch(codes *[1 << lookBits]uint16, dst []uint16, p *progress) bool {
-	if p.done+4 > len(dst) || r.pos > r.end {
-		return false
-	}
-	v := binary.BigEndian.Uint64(r.buf[r.pos>>3:]) << (r.pos & 7)
-	x := (*[4]uint16)(dst[p.done:])
-	s := (p.next - 1) << 6
-	var c uint16
-	for i := range x {
-		c = codes[v>>(64-lookBits)]
-		v <<= c & 63
-		s += uint64(c)
-		x[i] = uint16(s >> 6)
-	}
-	if c == 0 {
-		return false
-	}
-	r.pos, *p = r.pos+s&63, progress{p.done + 4, s>>6 + 1}
-	return true
+// start is where the gaps of a chunk begin.
+func (r *bitReader) start(dst []uint16) kern.Gaps {
+	return kern.Gaps{Bytes: r.buf, Pos: r.pos, End: r.end, Last: ^uint64(63), Out: dst}
 }
 
-// singly reads code after code until dst is full; false if it cannot. The reader may end up beyond the end.
-func (r *bitReader) singly(t *table, codes *[1 << lookBits]uint16, dst []uint16, p *progress) bool {
-	for ; p.done < len(dst); p.done++ {
-		if r.pos > r.end || p.next > uint64(t.real) {
+// after is the lowest index that can come next.
+func after(g *kern.Gaps) uint64 { return uint64(int64(g.Last)>>6) + 1 }
+
+// singly reads n codes one by one; false if it cannot: then it stands before the one that cannot be read, or beyond the end.
+func (r *bitReader) singly(t *table, codes *kern.GapCodes, g *kern.Gaps, n int) bool {
+	for range n {
+		next := after(g)
+		if g.Pos > g.End || next > uint64(t.real) {
 			return false
 		}
+		r.pos = g.Pos
 		var c uint16
 		if codes != nil {
-			c = codes[r.peek()>>(64-lookBits)]
+			c = codes[r.peek()>>(64-kern.GapBits)]
 		}
 		if c != 0 {
 			r.pos += uint64(c & 63)
-			p.next += uint64(c >> 6)
+			next += uint64(c>>6) - 1
 		} else {
-			gap, ok := t.gaps.get(r, uint64(t.real)-p.next)
+			gap, ok := t.gaps.get(r, uint64(t.real)-next)
 			if !ok {
 				return false
 			}
-			p.next += gap + 1
+			next += gap
 		}
-		dst[p.done] = uint16(p.next - 1)
+		g.Pos, g.Last = r.pos, next<<6
+		g.Out[0], g.Out = uint16(next), g.Out[1:]
 	}
 	return true
 }

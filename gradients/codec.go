@@ -48,12 +48,16 @@ func (s Stats) BitsPerValue() float64 { return 8 * float64(s.Bytes) / math.Max(1
 
 // Codec reads and writes payloads of one layout. Safe for concurrent use.
 type Codec struct {
-	layout *model.Layout
-	last   atomic.Pointer[tables]
+	layout  *model.Layout
+	compute Compute
+	last    atomic.Pointer[tables]
 }
 
 // NewCodec makes the codec of a layout.
 func NewCodec(l *model.Layout) *Codec { return &Codec{layout: l} }
+
+// Use sets the kernels that Open uses, before its first call; without it, portable ones. What it reads is the same.
+func (c *Codec) Use(x Compute) { c.compute = x }
 
 // Keep is how many values a chunk of real values may send: k·real/4096, at least 1.
 func Keep(k, real int) int { return min(max(1, k*real/model.ChunkSize), real) }

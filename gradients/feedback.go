@@ -35,7 +35,10 @@ type Feedback struct {
 }
 
 // Use sets what Begin computes with; without it, one thread and portable kernels. The payload and e are the same for any.
-func (f *Feedback) Use(c Compute) { f.compute = c }
+func (f *Feedback) Use(c Compute) {
+	f.compute = c
+	f.codec.Use(c)
+}
 
 // OpenFeedback opens or makes the folder. A payload that a crash left pending is in Pending.
 func OpenFeedback(dir string, l *model.Layout, beta float32) (*Feedback, error) {

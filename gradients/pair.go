@@ -1,10 +1,6 @@
 package gradients
 
-import (
-	"encoding/binary"
-
-	"sn3/model"
-)
+import "sn3/model"
 
 // A gap's place is known only when the one before it is decoded: a core waits for its own look-up most of the time. Two segments
 // decoded in turns fill the wait.
@@ -88,43 +84,15 @@ func pairOfChunks(a, b *part, i, j int) error {
 	if err != nil {
 		return err
 	}
-	p, q := gapsOfTwo(a.r, b.r, a.table, x, y)
-	if err := a.finish(a.r, i, a.table, x, p); err != nil {
+	g, h := a.r.start(x), b.r.start(y)
+	for codes, k := &a.table.spelled().read, a.codec.compute.kernels(); ; {
+		stopped := k.GapPair(codes, &g, &h)
+		if stopped == 0 || stopped == 1 && !a.r.singly(a.table, codes, &g, 4) || stopped == 2 && !b.r.singly(b.table, codes, &h, 4) {
+			break // finish goes on, and meets the same error
+		}
+	}
+	if err := a.finish(a.r, i, a.table, &g, len(x)); err != nil {
 		return err
 	}
-	return b.finish(b.r, j, b.table, y, q)
-}
-
-// gapsOfTwo decodes as long as both have four more, and says how far it came. It is batch for two.
-func gapsOfTwo(ra, rb *bitReader, t *table, da, db []uint16) (p, q progress) {
-	codes := &t.spelled().read
-	for p.done+4 <= len(da) && q.done+4 <= len(db) && ra.pos <= ra.end && rb.pos <= rb.end {
-		v := binary.BigEndian.Uint64(ra.buf[ra.pos>>3:]) << (ra.pos & 7)
-		w := binary.BigEndian.Uint64(rb.buf[rb.pos>>3:]) << (rb.pos & 7)
-		x, y := (*[4]uint16)(da[p.done:]), (*[4]uint16)(db[q.done:])
-		s, u := (p.next-1)<<6, (q.next-1)<<6
-		c, d := codes[v>>(64-lookBits)], codes[w>>(64-lookBits)]
-		v, w, s, u = v<<(c&63), w<<(d&63), s+uint64(c), u+uint64(d)
-		x[0], y[0] = uint16(s>>6), uint16(u>>6)
-		c, d = codes[v>>(64-lookBits)], codes[w>>(64-lookBits)]
-		v, w, s, u = v<<(c&63), w<<(d&63), s+uint64(c), u+uint64(d)
-		x[1], y[1] = uint16(s>>6), uint16(u>>6)
-		c, d = codes[v>>(64-lookBits)], codes[w>>(64-lookBits)]
-		v, w, s, u = v<<(c&63), w<<(d&63), s+uint64(c), u+uint64(d)
-		x[2], y[2] = uint16(s>>6), uint16(u>>6)
-		c, d = codes[v>>(64-lookBits)], codes[w>>(64-lookBits)]
-		s, u = s+uint64(c), u+uint64(d)
-		x[3], y[3] = uint16(s>>6), uint16(u>>6)
-		if c != 0 {
-			ra.pos, p = ra.pos+s&63, progress{p.done + 4, s>>6 + 1}
-		} else if !ra.singly(t, codes, da[:p.done+4], &p) {
-			break // finish meets the same error
-		}
-		if d != 0 {
-			rb.pos, q = rb.pos+u&63, progress{q.done + 4, u>>6 + 1}
-		} else if !rb.singly(t, codes, db[:q.done+4], &q) {
-			break
-		}
-	}
-	return p, q
+	return b.finish(b.r, j, b.table, &h, len(y))
 }

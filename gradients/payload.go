@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"sn3/model"
+	"sn3/model/kern"
 )
 
 // DecodeError says why bytes are not a payload. It is always the sender's fault.
@@ -168,7 +169,8 @@ func (p *Payload) chunk(r *bitReader, i int, t *table) error {
 	if err != nil {
 		return err
 	}
-	return p.finish(r, i, t, idx, progress{})
+	g := r.start(idx)
+	return p.finish(r, i, t, &g, len(idx))
 }
 
 // values reads scale and codes of the n values of chunk i.
@@ -222,15 +224,15 @@ func (p *Payload) room(r *bitReader, i int, t *table) ([]uint16, error) {
 	return p.idx[first:], nil
 }
 
-// finish reads the indices of chunk i from at on, and its values.
-func (p *Payload) finish(r *bitReader, i int, t *table, idx []uint16, at progress) error {
-	switch ok := r.gaps(t, idx, at); {
+// finish reads the rest of the n indices of chunk i, and its values.
+func (p *Payload) finish(r *bitReader, i int, t *table, rest *kern.Gaps, n int) error {
+	switch ok := r.gaps(t, rest); {
 	case !ok:
 		return bad("chunk %d: index beyond its %d values", i, t.real)
 	case r.short:
 		return bad("chunk %d: ends early", i)
 	}
-	return p.values(r, i, len(idx))
+	return p.values(r, i, n)
 }
 
 // Chunk implements model.Delta.

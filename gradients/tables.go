@@ -5,10 +5,8 @@ import (
 	"sync/atomic"
 
 	"sn3/model"
+	"sn3/model/kern"
 )
-
-// lookBits is how many bits one step of a decoder looks at.
-const lookBits = 13
 
 // longGap is the first gap whose code is not spelled out for writing.
 const longGap = 512
@@ -17,9 +15,7 @@ const longGap = 512
 type spelled struct {
 	// write[gap] is the code in the upper bits and its length in the lower 5; 0: too long.
 	write [longGap]uint32
-	// read[next bits] is how far the next index is from the last one in the upper bits and the length of the code in the lower 6. 0: one
-	// of them does not fit.
-	read [1 << lookBits]uint16
+	read  kern.GapCodes
 }
 
 func spell(s shape) *spelled {
@@ -32,9 +28,9 @@ func spell(s shape) *spelled {
 		if gap < longGap {
 			t.write[gap] = uint32(code)<<5 | uint32(size)
 		}
-		if size <= lookBits && gap+1 < 1<<10 {
-			first := code << (lookBits - size)
-			for i := range uint64(1) << (lookBits - size) {
+		if size <= kern.GapBits && gap+1 < 1<<10 {
+			first := code << (kern.GapBits - size)
+			for i := range uint64(1) << (kern.GapBits - size) {
 				t.read[first+i] = uint16(gap+1)<<6 | uint16(size)
 			}
 		}

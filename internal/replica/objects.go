@@ -156,6 +156,7 @@ func (o *objects) manifest(ctx context.Context, w chain.Window, digest chain.Has
 // anything is read.
 func (o *objects) payload(ctx context.Context, m gradients.Manifest, from *storage.Bucket) (*gradients.Payload, error) {
 	codec := gradients.NewCodec(o.r.layout)
+	codec.Use(o.r.cfg.Compute)
 	k := o.r.cfg.Run.Payload.At(m.Window)
 	if m.Length <= 0 || m.Length > codec.MaxLen(k) {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d at k %d", errOversize, m.Length, codec.MaxLen(k), k)

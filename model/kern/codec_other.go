@@ -15,5 +15,12 @@ func aboveBits(idx []uint32, x []float32, limit uint32) int                     
 func outer512(dst, src, sum *float32, n int, alpha, div float32)                          {}
 func outer2(dst, src, sum *float32, n int, alpha, div float32)                            {}
 
+func gapPairA(codes *uint16, bitsA, bitsB *uint8, endA, endB uint64, outA, outB *uint16, n int, state *[6]uint64) int {
+	return 0
+}
+
+// Prefetch asks for v to be in the cache soon, without waiting for it.
+func (k *Kernels) Prefetch([]float32) {}
+
 // Stream copies src to dst past the cache where it can: for memory that is not read again soon.
 func (k *Kernels) Stream(dst, src []float32) { copy(dst, src[:len(dst)]) }

@@ -287,7 +287,10 @@ func TestCodecKernelsCheckLengths(t *testing.T) {
 			"feedback": func() { k.Feedback(v, short[:len(short):len(short)], v, v, 1, &top) },
 			"outer":    func() { k.Outer(v, v, short[:len(short):len(short)], 1, 1) },
 			"above":    func() { k.Above(idx, v, 1) },
-			"stream":   func() { k.Stream(v, short[:len(short):len(short)]) },
+			"gaps": func() {
+				k.GapPair(new(GapCodes), &Gaps{Bytes: make([]byte, 8), End: 8, Out: make([]uint16, 4)}, &Gaps{Bytes: make([]byte, 8), Out: make([]uint16, 4)})
+			},
+			"stream": func() { k.Stream(v, short[:len(short):len(short)]) },
 		} {
 			func() {
 				defer func() {
@@ -297,6 +300,41 @@ func TestCodecKernelsCheckLengths(t *testing.T) {
 				}()
 				call()
 			}()
+		}
+	}
+}
+
+// The assembly reads what portable Go reads, of any bits and any table, and stops where that stops.
+func TestGapPair(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 9))
+	for _, k := range codecSets(t) {
+		for range 3000 {
+			var codes GapCodes
+			unknown := r.IntN(3) * 200 // of 8192
+			for i := range codes {
+				if r.IntN(len(codes)) >= unknown {
+					codes[i] = uint16(1+r.IntN(1023))<<6 | uint16(1+r.IntN(GapBits))
+				}
+			}
+			draw := func() Gaps {
+				b := make([]byte, 8+r.IntN(120))
+				for i := range b {
+					b[i] = byte(r.Uint32())
+				}
+				end := uint64(8 * (len(b) - 8))
+				return Gaps{Bytes: b, Pos: r.Uint64N(end + 9), End: end, Last: uint64(int64(r.IntN(4097)-1) << 6), Out: make([]uint16, r.IntN(70))}
+			}
+			a, b := draw(), draw()
+			x, y := a, b
+			x.Out, y.Out = make([]uint16, len(a.Out)), make([]uint16, len(b.Out))
+			wantA, wantB, gotA, gotB := x.Out, y.Out, a.Out, b.Out
+			stopped, want := k.GapPair(&codes, &a, &b), (&Kernels{}).GapPair(&codes, &x, &y)
+			if stopped != want || a.Pos != x.Pos || b.Pos != y.Pos || a.Last != x.Last || b.Last != y.Last || len(a.Out) != len(x.Out) || len(b.Out) != len(y.Out) {
+				t.Fatalf("%s: stopped %d at %d and %d, portable %d at %d and %d", k.Name, stopped, a.Pos, b.Pos, want, x.Pos, y.Pos)
+			}
+			if !slices.Equal(gotA[:len(gotA)-len(a.Out)], wantA[:len(wantA)-len(x.Out)]) || !slices.Equal(gotB[:len(gotB)-len(b.Out)], wantB[:len(wantB)-len(y.Out)]) {
+				t.Fatalf("%s: other indices than portable Go", k.Name)
+			}
 		}
 	}
 }

@@ -10,6 +10,33 @@ func codec() {
 	p("GLOBL ·lanes(SB), RODATA|NOPTR, $64\n")
 	codec512()
 	codec2()
+	fn("prefetchLines", "v *float32, n int", 16)
+	p("\tMOVQ v+0(FP), SI\n\tMOVQ n+8(FP), CX")
+	loop(16, func() { p("\tPREFETCHT0 (SI)") }, "SI")
+	p("\tRET\n")
+	gapPair()
+}
+
+// gapPair reads four codes of each of two bit strings by turns. Registers: R8, R9 positions; R10, R11 last indices above 6 bits for the
+// lengths; R12, R13 where they go. A code that is not in the table is 0 and changes nothing, nor do those after it.
+func gapPair() {
+	fn("gapPairA", "codes *uint16, bitsA, bitsB *uint8, endA, endB uint64, outA, outB *uint16, n int, state *[6]uint64) (stopped int", 80)
+	p("\tMOVQ codes+0(FP), AX\n\tMOVQ bitsA+8(FP), SI\n\tMOVQ bitsB+16(FP), DI\n\tMOVQ outA+40(FP), R12\n\tMOVQ outB+48(FP), R13")
+	p("\tMOVQ n+56(FP), R15\n\tMOVQ state+64(FP), BX\n\tMOVQ 0(BX), R8\n\tMOVQ 8(BX), R9\n\tMOVQ 16(BX), R10\n\tMOVQ 24(BX), R11")
+	four := func(bits, pos, last, out, fail string) {
+		p("\tMOVQ %[2]s, CX\n\tMOVQ %[2]s, R14\n\tSHRQ $3, R14\n\tMOVQ (%[1]s)(R14*1), BX\n\tBSWAPQ BX\n\tANDL $7, CX\n\tSHLQ CX, BX\n\tMOVQ %[3]s, DX", bits, pos, last)
+		for i := range 4 {
+			p("\tMOVQ BX, R14\n\tSHRQ $51, R14\n\tMOVWLZX (AX)(R14*2), CX\n\tSHLQ CX, BX\n\tADDQ CX, %s", last)
+			p("\tMOVQ %s, R14\n\tSHRQ $6, R14\n\tMOVW R14, %d(%s)", last, 2*i, out)
+		}
+		p("\tTESTL CX, CX\n\tJZ %s\n\tMOVQ %[2]s, CX\n\tANDQ $63, CX\n\tADDQ CX, %[3]s\n\tANDQ $-64, %[2]s\n\tADDQ $8, %[4]s", fail, last, pos, out)
+	}
+	p("loop:\n\tSUBQ $1, R15\n\tJLT done\n\tCMPQ R8, endA+24(FP)\n\tJHI done\n\tCMPQ R9, endB+32(FP)\n\tJHI done")
+	four("SI", "R8", "R10", "R12", "failA")
+	four("DI", "R9", "R11", "R13", "failB")
+	p("\tJMP loop\nfailA:\n\tMOVQ DX, R10\n\tMOVQ $1, AX\n\tJMP out\nfailB:\n\tMOVQ DX, R11\n\tMOVQ $2, AX\n\tJMP out\ndone:\n\tXORL AX, AX")
+	p("out:\n\tMOVQ state+64(FP), BX\n\tMOVQ R8, 0(BX)\n\tMOVQ R9, 8(BX)\n\tMOVQ R10, 16(BX)\n\tMOVQ R11, 24(BX)")
+	p("\tSUBQ outA+40(FP), R12\n\tSHRQ $1, R12\n\tMOVQ R12, 32(BX)\n\tSUBQ outB+48(FP), R13\n\tSHRQ $1, R13\n\tMOVQ R13, 40(BX)\n\tMOVQ AX, stopped+72(FP)\n\tRET\n")
 }
 
 // hmaxU reduces the 16 unsigned lanes of Z[z] into X[z]; with half only the 8 of Y[z]. Scratch is 13.
