@@ -37,10 +37,11 @@ func (n *net) lossGrad(b model.Batch, counted int, g *views) float64 {
 // never more than headRows rows of logits exist.
 func (n *net) headBackward(b model.Batch, counted int, g *views) float64 {
 	V, C, N := n.cfg.Vocab, n.cfg.Width, b.B*b.T
+	block := n.headBlock(N)
 	inv := float32(1 / float64(max(1, counted)))
 	var loss float64
-	for from := 0; from < N; from += n.headRows {
-		rows := min(n.headRows, N-from)
+	for from := 0; from < N; from += block {
+		rows := min(block, N-from)
 		h := n.hf.from(from * C)
 		n.productRows(true, rows, V, C, h, C, n.p.head, C, n.dlo, V, (*net).crossEntropyRows, rowArgs{ids: b.Y[from:], r: n.lossOf, scale: inv, h: n.dlo})
 		for _, l := range n.lossOf[:rows] {

@@ -48,7 +48,16 @@ func (n *net) losses(b model.Batch, dst []float64) {
 	}
 }
 
-// head hands the logits of hf's N rows to op.
+// head hands the logits of hf's N rows to op, a block of them at a time; args.k is then the block's first row.
 func (n *net) head(N int, op func(n *net, a *rowArgs, w, from, to int, c []float32, ldc int), args rowArgs) {
-	n.productRows(true, N, n.cfg.Vocab, n.cfg.Width, n.hf, n.cfg.Width, n.p.head, n.cfg.Width, mat{}, 0, op, args)
+	V, C, block := n.cfg.Vocab, n.cfg.Width, n.headBlock(N)
+	for args.k = 0; args.k < N; args.k += block {
+		n.productRows(true, min(block, N-args.k), V, C, n.hf.from(args.k*C), C, n.p.head, C, mat{}, 0, op, args)
+	}
 }
+
+// headBlock is how many of N rows of logits exist at once, at most headRows: blocks as equal as can be. It must not depend on
+// batches before: it is the order in which gradients of the output matrix are summed.
+func (n *net) headBlock(N int) int { return ceil(N, ceil(N, n.headRows)) }
+
+func ceil(n, unit int) int { return (n + unit - 1) / unit }

@@ -201,7 +201,11 @@ func (n *net) packed() int64 {
 	C, Q, S, F, V, R := c.Width, n.q(), n.qkv(), c.FFN, c.Vocab, n.headRows
 	var all kern.Sizes
 	half := n.style == halves
-	for _, s := range [][3]int{{N, S, C}, {N, 2 * F, C}, {R, V, C}} {
+	for i, s := range [][3]int{{N, S, C}, {N, 2 * F, C}, {R, V, C}} {
+		if n.style == exact && (n.train || i == 0) { // the rows have a place
+			all.Add(n.k, half, n.threads, s[0], s[1], s[2])
+			continue
+		}
 		all.AddRows(n.k, half, n.threads, s[0], s[1], s[2])
 	}
 	shapes := [][3]int{{N, C, Q}, {N, C, F}}

@@ -32,7 +32,7 @@ func (n *net) rowsDo(N int, op func(n *net, a *rowArgs, block, from, to int), ar
 	n.task.args = rowArgs{}
 }
 
-func blocksOf(N int) int { return (N + rowBlock - 1) / rowBlock }
+func blocksOf(N int) int { return ceil(N, rowBlock) }
 
 // row is the scratch of a block.
 func (n *net) row(block int) []float32 { return n.scratch[block*n.wide : (block+1)*n.wide] }
@@ -197,23 +197,24 @@ func (n *net) crossEntropyRows(a *rowArgs, _, from, to int, c []float32, ldc int
 	}
 }
 
-// lossRows is crossEntropyRows without the gradient.
+// lossRows is crossEntropyRows without the gradient, for rows from k on.
 func (n *net) lossRows(a *rowArgs, _, from, to int, c []float32, ldc int) {
 	V := n.cfg.Vocab
 	for i := from; i < to; i++ {
-		row, y := c[(i-from)*ldc:][:V], a.ids[i]
-		a.r[i] = 0
+		row, y, r := c[(i-from)*ldc:][:V], a.ids[a.k+i], &a.r[a.k+i]
+		*r = 0
 		if y != ignored {
 			target := row[y]
-			a.r[i] = n.k.Softmax(row, V, 1) - target
+			*r = n.k.Softmax(row, V, 1) - target
 		}
 	}
 }
 
-// logitRows puts logits where they were asked for, (N,V).
+// logitRows puts logits of rows from k on where they were asked for, (N,V).
 func (n *net) logitRows(a *rowArgs, _, from, to int, c []float32, ldc int) {
+	V := n.cfg.Vocab
 	for i := from; i < to; i++ {
-		copy(a.x[i*n.cfg.Vocab:(i+1)*n.cfg.Vocab], c[(i-from)*ldc:])
+		copy(a.x[(a.k+i)*V:(a.k+i+1)*V], c[(i-from)*ldc:])
 	}
 }
 

@@ -1,7 +1,8 @@
 package kern
 
-// Sizes says how much packed memory a Mul takes for the products it is used for.
-type Sizes struct{ a, b, c int }
+// Sizes says how much memory a Mul takes for the products it is used for: for packed A and B, for blocks of C by worker, and for
+// rows of C where it is not one region.
+type Sizes struct{ a, b, c, wide int }
 
 // Add counts a product of m×k and k×n on some threads, with operands in bfloat16 or float32.
 func (s *Sizes) Add(k *Kernels, bf16 bool, threads, m, n, kk int) {
@@ -15,12 +16,12 @@ func (s *Sizes) Add(k *Kernels, bf16 bool, threads, m, n, kk int) {
 	s.b = max(s.b, ceil(min(n, nn), x.nr)*x.nr*steps)
 }
 
-// AddRows counts a product whose rows are handed over.
+// AddRows counts a product whose rows are handed over and have no place of their own.
 func (s *Sizes) AddRows(k *Kernels, bf16 bool, threads, m, n, kk int) {
 	s.Add(k, bf16, threads, m, n, kk)
 	x := k.shape(bf16)
 	if steps, nn := x.cut(kk); k.level == portable || steps < ceil(kk, x.per) || nn < n {
-		s.c = max(s.c, min(m, eachRows)*n)
+		s.wide = max(s.wide, min(m, eachRows)*n)
 		return
 	}
 	mp, width := ceil(m, x.mr), ceil(n, x.nr)*x.nr
@@ -29,7 +30,7 @@ func (s *Sizes) AddRows(k *Kernels, bf16 bool, threads, m, n, kk int) {
 }
 
 // Values is the number of float32 values.
-func (s *Sizes) Values() int64 { return int64(s.a + s.b + s.c) }
+func (s *Sizes) Values() int64 { return int64(s.a + s.b + s.c + s.wide) }
 
 // cut is the extent of a region of a product with k values a line: steps and columns of C.
 func (s shape) cut(k int) (steps, cols int) {
