@@ -122,6 +122,9 @@ func (n *net) carve(a *arena) {
 	}
 	n.xf, n.hf, n.rf, n.lossOf = a.f32(N*C), a.factor(n.style, N*C), a.f32(N), a.f32(N)
 	n.headRows = min(N, max(leastHeadRows, mostLogits/c.Vocab))
+	if parts := (N + n.headRows - 1) / max(1, n.headRows); parts > 0 {
+		n.headRows = (N + parts - 1) / parts // none much smaller than the others
+	}
 	n.wide = max(2*F, C, S, Q)
 	n.scratch = a.f32(max(blocksOf(N), n.threads) * n.wide)
 	n.few, n.fewOut = a.f32(fewRows*n.wide), a.f32(fewRows*max(c.Vocab, n.wide))
@@ -162,9 +165,12 @@ func (n *net) seal(m mat, off int, row []float32) {
 		n.k.ToBF16(m.h[off:off+len(row)], row)
 		return
 	}
-	dst := m.f[off : off+len(row)]
-	for i, v := range row {
-		dst[i] = kern.RoundBF16(v).Float32()
+	var h [512]kern.BF16
+	for dst := m.f[off : off+len(row)]; len(row) > 0; {
+		k := min(len(h), len(row))
+		n.k.ToBF16(h[:k], row)
+		n.k.FromBF16(dst[:k], h[:k])
+		row, dst = row[k:], dst[k:]
 	}
 }
 
