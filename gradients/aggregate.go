@@ -119,17 +119,16 @@ type sums struct {
 }
 
 // chunk is AggregateChunk on chunk i, whose values from begins with; it fetches those behind them meanwhile, for the next chunk. A payload
-// has four values in a chunk, so there are four products to round.
+// has two magnitudes in a chunk, so there are two products to round.
 func (s *step) chunk(w *sums, i int, to, from []float32) {
 	next := from[len(to):min(len(to)+model.ChunkSize, len(from))]
 	piece := (len(next) + len(s.parts) - 1) / max(1, len(s.parts))
 	for r, p := range s.parts {
 		s.kern.Prefetch(next[min(r*piece, len(next)):min((r+1)*piece, len(next))])
 		c := p.symbols(i)
-		var level [4]float32
-		for code := range level {
-			level[code] = float32(s.clip[r] * value(c.scale, byte(code)))
-		}
+		small, large := value(c.scale, 0), value(c.scale, 1)
+		small, large = float32(s.clip[r]*small), float32(s.clip[r]*large)
+		level := [4]float32{small, large, -small, -large}
 		codes := c.codes[:len(c.idx)]
 		for j, x := range c.idx {
 			w.sum[x%model.ChunkSize] += level[codes[j]&3]

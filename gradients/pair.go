@@ -22,7 +22,7 @@ func (p *Payload) part(r *bitReader, s, at int) *part {
 		room += Keep(p.k, p.codec.layout.Chunk(i).Len)
 	}
 	x := &part{r: r, from: c.From, to: c.To}
-	x.Payload = Payload{codec: p.codec, k: p.k, scales: p.scales, start: make([]int32, 0, c.To-c.From),
+	x.Payload = Payload{codec: p.codec, k: p.k, scales: p.scales, large: p.large, start: make([]int32, 0, c.To-c.From),
 		idx: p.idx[at : at : at+room], codes: p.codes[at : at : at+room]}
 	return x
 }

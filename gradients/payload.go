@@ -30,6 +30,7 @@ type Payload struct {
 	codes  []byte
 	scales []byte // of chunk i
 	norm   float64
+	large  []uint16 // large values of chunk i, while it is being read
 }
 
 // Open reads and checks a whole payload. Every bit must be as Encode writes it, so equal content has one form; the error
@@ -62,7 +63,7 @@ func (c *Codec) Open(r io.ReaderAt, size int64) (*Payload, error) {
 		return nil, err
 	}
 	most, full := c.most(k, size)
-	p := &Payload{codec: c, k: k, size: size, start: make([]int32, 1, c.layout.Chunks()+1), scales: make([]byte, c.layout.Chunks()),
+	p := &Payload{codec: c, k: k, size: size, large: make([]uint16, c.layout.Chunks()), start: make([]int32, 1, c.layout.Chunks()+1), scales: make([]byte, c.layout.Chunks()),
 		idx: make([]uint16, 0, most), codes: make([]byte, 0, most)}
 	segments, err := readSegments(r, table, size-foot)
 	if err != nil {
@@ -71,7 +72,7 @@ func (c *Codec) Open(r io.ReaderAt, size int64) (*Payload, error) {
 	if err := p.read(segments, full); err != nil {
 		return nil, err
 	}
-	p.norm = p.measure()
+	p.norm, p.large = p.measure(), nil
 	return p, nil
 }
 
@@ -189,6 +190,9 @@ func (p *Payload) values(r *bitReader, i, n int) error {
 	case large == n && int(p.scales[i])+octave < len(scales):
 		return bad("chunk %d: only large values, which is written an octave higher", i)
 	}
+	if p.large != nil {
+		p.large[i] = uint16(large)
+	}
 	return nil
 }
 
@@ -264,11 +268,16 @@ func (p *Payload) Norm() float64 { return p.norm }
 func (p *Payload) measure() float64 {
 	sum := 0.0
 	for i := range p.scales {
-		codes := p.codes[p.start[i]:p.start[i+1]]
-		large := largeIn(codes)
+		n := int(p.start[i+1] - p.start[i])
+		var large int
+		if p.large != nil {
+			large = int(p.large[i])
+		} else {
+			large = largeIn(p.codes[p.start[i]:p.start[i+1]])
+		}
 		s := float64(math.Float32frombits(scales[p.scales[i]]))
 		sq := float64(s * s)
-		sum += float64(sq * float64(len(codes)+3*large)) // n small ones and large ones at (2s)²
+		sum += float64(sq * float64(n+3*large)) // n small ones and large ones at (2s)²
 	}
 	return math.Sqrt(sum)
 }
