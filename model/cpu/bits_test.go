@@ -103,6 +103,22 @@ func TestBitsDoNotDependOnBatchesBefore(t *testing.T) {
 	})
 }
 
+// Nor do the blocks of rows in which the output matrix is multiplied, which are the order of a sum.
+func TestHeadBlocks(t *testing.T) {
+	c := shape(4, 1, 1, 2)
+	c.Vocab = 2*mostLogits/leastHeadRows + 1
+	one, more := bare(t, "", c, 1, 1), bare(t, "", c, 1, 1)
+	for _, N := range []int{1, leastHeadRows - 1, leastHeadRows, 2*leastHeadRows + 8, leastHeadRows + 1} {
+		more.reserve(1, N)
+		one.rows = 0 // as if it had seen no batch
+		one.reserve(1, N)
+		a, b := one.headBlock(N), more.headBlock(N)
+		if a != b || a > one.headRows || b > more.headRows || ceil(N, a) != ceil(N, min(N, leastHeadRows)) {
+			t.Errorf("%d rows go in blocks of %d, after larger batches %d; there is room for %d and %d", N, a, b, one.headRows, more.headRows)
+		}
+	}
+}
+
 // A judge's θ, and the copy of it that is multiplied, are bit for bit what they were after a delta that names positions twice.
 func TestUndoRestoresTheCopyToo(t *testing.T) {
 	c := shape(70, 4, 2, 6)
