@@ -134,3 +134,42 @@ func BenchmarkJudge(b *testing.B) {
 	}
 	b.ReportMetric(1024*float64(b.N)/b.Elapsed().Seconds(), "tokens/s")
 }
+
+// BenchmarkDecode: one more token after 255, with 8m. best is the fastest token.
+func BenchmarkDecode(b *testing.B) {
+	c := benchShapes[1].cfg
+	l, err := model.NewLayout(c)
+	if err != nil {
+		b.Fatal(err)
+	}
+	w := model.NewFlat(l)
+	w.Init(1)
+	for _, p := range []model.Precision{model.F32, model.BF16} {
+		for _, threads := range []int{1, 2} {
+			b.Run(fmt.Sprintf("%s/threads=%d", p, threads), func(b *testing.B) {
+				d, err := New("").NewDecoder(c, c.Seq, model.Options{Threads: threads, Precision: p})
+				if err == nil {
+					err = d.Reset(b.Context(), w)
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+				logits, prompt := make([]float32, c.Vocab), make([]int32, c.Seq-1)
+				if err := d.Next(logits, prompt); err != nil {
+					b.Fatal(err)
+				}
+				b.ReportAllocs()
+				best := math.Inf(1)
+				for b.Loop() {
+					d.Rewind(len(prompt))
+					from := time.Now()
+					if err := d.Next(logits, prompt[:1]); err != nil {
+						b.Fatal(err)
+					}
+					best = min(best, time.Since(from).Seconds())
+				}
+				b.ReportMetric(1/best, "best-tokens/s")
+			})
+		}
+	}
+}

@@ -179,4 +179,3 @@ func TestDivergenceLeavesNoTrace(t *testing.T) {
 		}
 	})
 }
-

@@ -2,8 +2,10 @@ package cpu
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"sn3/model"
 )
@@ -46,5 +48,33 @@ func TestAttentionMemory(t *testing.T) {
 	}
 	if a, b := need(1024), need(2048); b > 2*a+1<<20 {
 		t.Errorf("activations take %d bytes for 1024 tokens and %d for 2048", a, b)
+	}
+}
+
+// BenchmarkAttention is forward and backward of one sequence's attention in the 8m shape: nanoseconds a token, and the bytes of
+// activations a token that Need says for the whole model. best is the fastest run.
+func BenchmarkAttention(b *testing.B) {
+	for _, p := range []model.Precision{model.F32, model.BF16} {
+		for _, T := range []int{256, 1024, 2048} {
+			b.Run(fmt.Sprintf("%s/T=%d", p, T), func(b *testing.B) {
+				c := benchShapes[1].cfg
+				c.Seq = T
+				need := New("").Need(c, model.Options{Precision: p}, 1, true).Acts
+				c.Layers = 1
+				tr := benchTrainer(b, "", c, model.Options{Precision: p}).(*Trainer)
+				if _, _, err := tr.LossGrad(randomBatch(1, T, c.Vocab)); err != nil { // fills what attention reads
+					b.Fatal(err)
+				}
+				n, best := tr.net, math.Inf(1)
+				for b.Loop() {
+					from := time.Now()
+					n.attention(1, T, &n.act[0])
+					n.attentionBackward(1, T, &n.act[0])
+					best = min(best, time.Since(from).Seconds())
+				}
+				b.ReportMetric(best*1e9/float64(T), "best-ns/token")
+				b.ReportMetric(float64(need)/float64(T), "bytes/token")
+			})
+		}
 	}
 }
