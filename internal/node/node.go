@@ -26,7 +26,6 @@ import (
 	"sn3/model"
 	"sn3/model/data"
 	"sn3/model/kern"
-	"sn3/model/tokenizer"
 	"sn3/storage"
 )
 
@@ -108,7 +107,7 @@ func Open(ctx context.Context, c *cli.Context, validator bool, engine model.Engi
 	if err := n.slots(c.String("compute-lock"), c.Int("threads")); err != nil {
 		return n, err
 	}
-	tok, err := n.tokenizer(ctx)
+	tok, err := Tokenizer(ctx, n.Run, n.Data)
 	if err != nil {
 		return n, err
 	}
@@ -118,7 +117,7 @@ func Open(ctx context.Context, c *cli.Context, validator bool, engine model.Engi
 	}
 	cfg := replica.Config{Dir: filepath.Join(n.Dir, "replica"), Run: n.Run, Chain: n.Client, Writer: n.Client, Signer: local.Signer{Key: key},
 		Verifier: local.Verifier{}, Self: n.Hotkey, Validator: validator, Bucket: bucket, Locator: locator, Open: open, Data: n.Data,
-		Events: n.Events, Log: n.Log, Files: tok.Files(), Failpoint: n.Failpoint,
+		Events: n.Events, Log: n.Log, Files: tok.Files, Special: tok.Special, Failpoint: n.Failpoint,
 		Compute: gradients.Compute{Threads: c.Int("threads"), Kernels: k}}
 	var peers *gossip.Node
 	if !c.Bool("no-p2p") {
@@ -138,19 +137,6 @@ func Open(ctx context.Context, c *cli.Context, validator bool, engine model.Engi
 		go n.prefetch(ctx, peers)
 	}
 	return n, nil
-}
-
-// tokenizer reads the run's tokenizer from the dataset's bucket.
-func (n *Node) tokenizer(ctx context.Context) (tokenizer.Tokenizer, error) {
-	file, err := n.Data.Tokenizer(ctx)
-	if err != nil {
-		return nil, err
-	}
-	tok, err := tokenizer.Load(n.Run.Tokenizer, file)
-	if err != nil {
-		return nil, proc.Refused(err)
-	}
-	return tok, nil
 }
 
 // discard is the diary of who keeps none.

@@ -77,7 +77,7 @@ func (r *Replica) eachCheckpointFile(s *state, put func(name string, b []byte) e
 	if err := hf.WriteModel(&weights, s.theta, hf.F32, meta); err != nil {
 		return fmt.Errorf("write checkpoint: %w", err)
 	}
-	files := map[string][]byte{modelFile: weights.Bytes(), "config.json": hf.Config(r.layout.Config(), hf.F32)}
+	files := map[string][]byte{modelFile: weights.Bytes(), "config.json": hf.ConfigWith(r.layout.Config(), hf.F32, r.cfg.Special)}
 	for name, b := range r.cfg.Files {
 		files[name] = b
 	}

@@ -18,6 +18,7 @@ import (
 	"sn3/internal/spec"
 	"sn3/model"
 	"sn3/model/data"
+	"sn3/model/hf"
 	"sn3/storage"
 )
 
@@ -58,6 +59,8 @@ type Config struct {
 	Announce func(ctx context.Context, w chain.Window, digest chain.Hash)
 	// Files are added to every checkpoint folder (tokenizer files).
 	Files map[string][]byte
+	// Special are the marks that checkpoints name in config.json: the tokens that begin and end the dataset's documents.
+	Special hf.Special
 	// Compute is what the outer step and state roots may use.
 	Compute gradients.Compute
 	// Failpoint is called at named points of the outer step and of publishing, for crash tests; nil in production.

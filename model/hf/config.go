@@ -217,9 +217,10 @@ func one(ids []int32) any {
 var torchTypes = map[DType]string{F32: "float32", BF16: "bfloat16"}
 
 // Config writes config.json for weights of the given type so that transformers 4 and 5 both read it.
-func Config(c model.Config, dtype DType) []byte { return configWith(c, dtype, Special{}) }
+func Config(c model.Config, dtype DType) []byte { return ConfigWith(c, dtype, Special{}) }
 
-func configWith(c model.Config, dtype DType, special Special) []byte {
+// ConfigWith is Config for a model with these special tokens.
+func ConfigWith(c model.Config, dtype DType, special Special) []byte {
 	params := map[string]any{"rope_theta": float(c.RopeTheta), "rope_type": "default"}
 	var scaling any
 	if s := c.Rope; s != nil {

@@ -138,7 +138,7 @@ func TestParseConfigRefuses(t *testing.T) {
 // What the writer says of special tokens is what the reader finds.
 func TestSpecialTokens(t *testing.T) {
 	for _, want := range []Special{{}, {BOS: []int32{1}, EOS: []int32{2}}, {BOS: []int32{0}, EOS: []int32{3, 69, 0}}} {
-		_, got, err := parseConfig(configWith(small(), F32, want))
+		_, got, err := parseConfig(ConfigWith(small(), F32, want))
 		if err != nil || !slices.Equal(got.BOS, want.BOS) || !slices.Equal(got.EOS, want.EOS) {
 			t.Errorf("%+v came back as %+v, %v", want, got, err)
 		}

@@ -112,7 +112,7 @@ func syncFile(path string) error {
 // fill writes all files of a folder.
 func fill(ctx context.Context, dir string, w model.Weights, o SaveOptions) error {
 	c := w.Layout().Config()
-	small := map[string][]byte{"config.json": configWith(c, o.DType, o.Special)}
+	small := map[string][]byte{"config.json": ConfigWith(c, o.DType, o.Special)}
 	for name, b := range o.Files {
 		small[name] = b
 	}
