@@ -13,6 +13,7 @@ import (
 	"sn3/chain"
 	"sn3/chain/local"
 	"sn3/chain/local/beacon"
+	"sn3/chain/local/ledger"
 	"sn3/chain/local/state"
 	"sn3/internal/replica"
 )
@@ -87,6 +88,13 @@ func (c *Chain) Height() chain.Block {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.st.Height()
+}
+
+// Ledger serves the chain as a node does; no block may be made afterwards.
+func (c *Chain) Ledger(info local.NodeInfo) *ledger.Ledger {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return ledger.New(c.st, ledger.Past{}, ledger.Hints{Info: info, Version: "simnet"})
 }
 
 // Issuance is state.Issuance.

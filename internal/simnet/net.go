@@ -46,6 +46,7 @@ type Options struct {
 	Spare      int  // seats without a process
 	Learn      bool // a model and scoring large enough to tell who learned what; without, everything is as small as it can be
 	Noise      bool // text without anything to learn but itself
+	Vocab      int  // tokens of a BPE learned from the text; 0: bytes
 	Change     func(*chain.Run)
 	KeepChain  int // windows that the chain remembers; 0: as many as a real one
 	// Bucket opens buckets of another kind, for writing with the owner's credential; the data then lies in bucket "data".
@@ -87,7 +88,7 @@ func New(t testing.TB, o Options) *Net {
 	if o.Change != nil {
 		o.Change(run)
 	}
-	if n.packed, err = data.Pack(text(o.Noise)); err != nil {
+	if err := n.pack(run, o); err != nil {
 		t.Fatal(err)
 	}
 	run.Dataset = n.packed.Spec
@@ -126,6 +127,25 @@ func New(t testing.TB, o Options) *Net {
 	return n
 }
 
+// pack makes the dataset, and the vocabulary the model's.
+func (n *Net) pack(run *chain.Run, o Options) (err error) {
+	corpus := text(o.Noise)
+	if o.Vocab == 0 {
+		n.packed, err = data.Pack(corpus)
+		return err
+	}
+	file, err := BPE(corpus.Train, o.Vocab)
+	if err != nil {
+		return err
+	}
+	packed, m, err := Packed(corpus, file)
+	if err != nil {
+		return err
+	}
+	n.packed, run.Model.Vocab, run.Tokenizer = packed, m.Vocab, m.Provenance.Tokenizer
+	return nil
+}
+
 // upload puts the dataset into its bucket, if buckets are of another kind.
 func (n *Net) upload() error {
 	if n.other == nil {
@@ -153,7 +173,7 @@ func (n *Net) dataset() (*data.Dataset, error) {
 		}
 		from = b
 	}
-	return data.Open(context.Background(), data.From(from), n.Run.Dataset, data.ReadOptions{Seq: n.Run.Model.Seq, Vocab: n.Run.Model.Vocab})
+	return data.Open(context.Background(), data.From(from), n.Run.Dataset, data.ReadOptions{Seq: n.Run.Model.Seq, Vocab: n.Run.Model.Vocab, Tokenizer: n.Run.Tokenizer})
 }
 
 // text is a toy language: words of a small vocabulary in patterns, enough to learn something in a few windows.

@@ -11,6 +11,7 @@ import (
 	"sn3/chain/local"
 	"sn3/gradients"
 	"sn3/internal/events"
+	"sn3/internal/node"
 	"sn3/internal/replica"
 	"sn3/miner/mining"
 	"sn3/model"
@@ -65,6 +66,10 @@ func (n *Net) start(name string, validator bool, o *NodeOptions) (*Node, *data.D
 	if err != nil {
 		n.T.Fatal(err)
 	}
+	tok, err := node.Tokenizer(context.Background(), n.Run, d)
+	if err != nil {
+		n.T.Fatal(err)
+	}
 	locator, err := storage.Local(name)
 	if err != nil {
 		n.T.Fatal(err)
@@ -83,7 +88,7 @@ func (n *Net) start(name string, validator bool, o *NodeOptions) (*Node, *data.D
 	x.Replica, err = replica.New(replica.Config{Dir: filepath.Join(o.Dir, "replica"), Run: n.Run, Chain: c, Writer: c, Signer: local.Signer{Key: k},
 		Verifier: local.Verifier{}, Self: x.Hotkey, Validator: validator, Bucket: bucket, Locator: locator, Open: open, Data: d,
 		Clock: x.clock, Events: x.record, Log: slog.New(slog.DiscardHandler), Failpoint: o.Failpoint,
-		Announce: o.Announce})
+		Announce: o.Announce, Files: tok.Files, Special: tok.Special})
 	if err != nil {
 		n.T.Fatal(err)
 	}

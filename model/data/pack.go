@@ -51,6 +51,16 @@ func (p *Packed) Size() (n int64) {
 	return n
 }
 
+// Get implements Getter.
+func (p *Packed) Get(ctx context.Context, key string, max int64) ([]byte, error) {
+	for _, o := range p.Objects {
+		if o.Key == key && int64(len(o.Data)) <= max {
+			return p.GetRange(ctx, key, 0, int64(len(o.Data)))
+		}
+	}
+	return nil, fmt.Errorf("get %s: %w", key, errNoObject)
+}
+
 var errNoObject = errors.New("no such object")
 
 // GetRange implements Ranger over the objects in memory.

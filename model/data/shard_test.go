@@ -214,16 +214,6 @@ func TestOpenRefusesOtherModels(t *testing.T) {
 	}
 }
 
-// Get reads a whole object, for Verify.
-func (p *Packed) Get(ctx context.Context, key string, most int64) ([]byte, error) {
-	for _, o := range p.Objects {
-		if o.Key == key && int64(len(o.Data)) <= most {
-			return bytes.Clone(o.Data), nil
-		}
-	}
-	return nil, errNoObject
-}
-
 func TestVerify(t *testing.T) {
 	ids := [splits][]int32{someIDs(5*widePage+1, 60_000), someIDs(99, 60_000)}
 	p, m := builtSet(t, 60_000, 2, ids)
