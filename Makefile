@@ -7,6 +7,7 @@ DIR     ?= .localnet
 MODEL   ?=
 SEED    ?=
 TEXT    ?=
+DATA    ?=
 GAP     ?=
 GOLDEN  ?= ../shared/golden
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -18,7 +19,7 @@ RACE    := ./chain ./chain/yuma ./chain/local ./chain/local/beacon ./chain/local
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
-	@echo "up takes WINDOWS= MINERS= VALIDATORS= DIR= MODEL=local|wire|<file.json> SEED= TEXT=<folder> GAP=auto|train|wait"
+	@echo "up takes WINDOWS= MINERS= VALIDATORS= DIR= MODEL=local|wire|small|<file.json> SEED= TEXT=<folder> DATA=<dataset> GAP=auto|train|wait"
 
 build: ## build all programs into bin/
 	@mkdir -p bin
@@ -28,7 +29,7 @@ build: ## build all programs into bin/
 up: build ## start (or continue) a whole network and watch it train
 	@bin/localnet up --dir '$(DIR)' $(if $(WINDOWS),--windows $(WINDOWS)) $(if $(MINERS),--miners $(MINERS)) \
 	  $(if $(VALIDATORS),--validators $(VALIDATORS)) $(if $(MODEL),--model '$(MODEL)') $(if $(SEED),--seed $(SEED)) \
-	  $(if $(TEXT),--text '$(TEXT)') $(if $(GAP),--gap $(GAP))
+	  $(if $(TEXT),--text '$(TEXT)') $(if $(DATA),--data '$(DATA)') $(if $(GAP),--gap $(GAP))
 
 bin/localnet:
 	@$(MAKE) --no-print-directory build

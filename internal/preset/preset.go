@@ -21,7 +21,7 @@ import (
 var embedded embed.FS
 
 // names are the embedded presets, from small to large.
-var names = []string{"local", "wire", "8m", "40m", "160m", "1b", "8b", "70b"}
+var names = []string{"local", "wire", "small", "8m", "40m", "160m", "1b", "8b", "70b"}
 
 // maxFile bounds a preset file; ours have 3 KB.
 const maxFile = 1 << 20

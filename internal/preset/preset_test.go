@@ -95,7 +95,7 @@ func TestLocalRunsAreUnchanged(t *testing.T) {
 
 // Parameter counts: local by hand in notes and README, 8m that of the bench, the Llamas as their model cards say.
 func TestParameters(t *testing.T) {
-	want := map[string]int64{"local": 885_888, "wire": 885_888, "8m": 8_391_936, "40m": 40_020_480, "160m": 162_220_800,
+	want := map[string]int64{"local": 885_888, "wire": 885_888, "small": 2_557_632, "8m": 8_391_936, "40m": 40_020_480, "160m": 162_220_800,
 		"1b": 1_235_814_400, "8b": 8_030_261_248, "70b": 70_553_706_496}
 	for _, name := range Names() {
 		r, err := Run(name, 0)
@@ -134,7 +134,7 @@ func TestFigures(t *testing.T) {
 	if a, b := local.Outer.Alpha, wire.Outer.Alpha; math.Abs(a-1) > 0 || math.Abs(b-2) > 0 {
 		t.Errorf("alpha %v, %v; the rule needs 1 at k 1024 and 2 at k 64", a, b)
 	}
-	if _, err := Run("huge", 24); err == nil || !strings.Contains(err.Error(), "[local wire 8m 40m 160m 1b 8b 70b]") || !strings.Contains(err.Error(), "./huge.json") {
+	if _, err := Run("huge", 24); err == nil || !strings.Contains(err.Error(), "[local wire small 8m 40m 160m 1b 8b 70b]") || !strings.Contains(err.Error(), "./huge.json") {
 		t.Errorf("unknown preset: %v", err)
 	}
 }

@@ -23,7 +23,6 @@ import (
 	"sn3/internal/replica"
 	"sn3/model"
 	"sn3/model/cpu"
-	"sn3/model/data"
 	"sn3/scripts/localnet/netdir"
 	"sn3/storage"
 )
@@ -33,6 +32,7 @@ type config struct {
 	dir                         netdir.Dir
 	windows, miners, validators int
 	model, text, gap            string
+	data                        *packed        // DATA; nil: text is packed
 	preset                      *preset.Preset // that model names
 	seed                        uint64
 	noP2P                       bool
@@ -101,6 +101,9 @@ type constant struct{ b model.Batch }
 
 func (c constant) Next(context.Context) (model.Batch, error) { return c.b, nil }
 
+// evalSet is how many held-out samples validators measure every model on.
+const evalSet = 128
+
 // schedule turns the machine's speed into blocks: enough for all validators to score and all miners to train on the cores
 // there are, each of them on one, at least what the phases need, at most maxWindow. A record takes about two blocks to be
 // final, the beacon one.
@@ -108,8 +111,7 @@ func schedule(r *chain.Run, speed float64, cores, miners, validators int) chain.
 	const (
 		maxWindow = 60 * time.Second
 		record    = 3
-		forward   = 3 // a forward pass is this much faster than a training step
-		evalSet   = 128
+		forward   = 3   // a forward pass is this much faster than a training step
 		perNode   = 0.1 // seconds of a core to fetch, decode, aggregate and save, each node each window; measured with 20 miners
 	)
 	T := float64(r.Model.Seq)
@@ -130,6 +132,17 @@ func schedule(r *chain.Run, speed float64, cores, miners, validators int) chain.
 	return p
 }
 
+// hurried says so if a window is too short for all steps of all miners.
+func hurried(r *chain.Run, speed float64, cores, miners int) string {
+	window := float64(r.Schedule.Length) * blockTime.Seconds()
+	each := speed * float64(min(cores, miners)) / float64(miners) * window / float64(r.Train.Batch*r.Model.Seq) // steps of a miner, if it did nothing else
+	if each >= float64(r.Train.InnerSteps) {
+		return ""
+	}
+	return fmt.Sprintf("a window of %.0f s is too short for the %d steps of each miner, about %.0f will be done: a smaller MODEL, train.batch or number of MINERS suits this "+
+		"machine better", window, r.Train.InnerSteps, math.Floor(each))
+}
+
 // plannedWindows are five minutes' worth, between 24 and 67.
 func plannedWindows(p chain.ScheduleParams) int {
 	per := time.Duration(p.Length) * blockTime
@@ -137,31 +150,29 @@ func plannedWindows(p chain.ScheduleParams) int {
 }
 
 // create makes the folder of a new network: keys, accounts, dataset, genesis. The dataset is uploaded when S3 runs.
-func create(ctx context.Context, c config) (set netdir.Settings, packed *data.Packed, err error) {
+func create(ctx context.Context, c config) (set netdir.Settings, src *source, err error) {
 	if err := c.dir.Foreign(); err != nil {
 		return set, nil, err
+	}
+	if c.data != nil {
+		if err := c.data.verify(ctx, c.out); err != nil {
+			return set, nil, err
+		}
+		src = &c.data.source
 	}
 	if err := c.dir.Begin(); err != nil {
 		return set, nil, err
 	}
-	src, err := corpusDir(ctx, c.text)
-	if err != nil {
-		return set, nil, err
-	}
-	opt := data.Options{MaxTrain: 12 << 20}
-	if c.text == "" {
-		opt.Exts = []string{".go"}
-	}
-	c.out.say("text", "packing %s", src)
-	corpus, err := data.Collect(src, opt)
-	if err != nil {
-		return set, nil, err
-	}
-	if packed, err = data.Pack(corpus); err != nil {
-		return set, nil, err
+	if src == nil {
+		if src, err = textSource(ctx, c); err != nil {
+			return set, nil, err
+		}
 	}
 	run, err := c.preset.Run(c.windows)
 	if err != nil {
+		return set, nil, err
+	}
+	if err := src.enough(run, c.miners); err != nil {
 		return set, nil, err
 	}
 	speed, err := measure(ctx, run)
@@ -178,15 +189,21 @@ func create(ctx context.Context, c config) (set netdir.Settings, packed *data.Pa
 	}
 	run.Schedule = measured
 	set = netdir.Settings{Format: netdir.Format, Network: "local-" + randomHex(3), Model: c.model, Miners: c.miners, Validators: c.validators,
-		Seed: c.seed, Text: c.text, Gap: c.gap, Windows: c.windows, Speed: speed, BlockTimeMS: blockTime.Milliseconds()}
-	c.out.say("text", "%.1f MiB to train on, %.1f MiB held out", float64(len(corpus.Train))/(1<<20), float64(len(corpus.HeldOut))/(1<<20))
+		Seed: c.seed, Text: c.text, Gap: c.gap, Windows: c.windows, Speed: speed, BlockTimeMS: blockTime.Milliseconds(), BytesPerToken: src.bytesPerToken()}
+	if c.data != nil {
+		set.Data, set.Dataset = c.data.dir, src.spec.Manifest.String()
+	}
+	c.out.say("text", "%s", src)
 	c.out.say("speed", "%.0f tokens/s on one core, %d cores", speed, runtime.NumCPU())
+	if note := hurried(run, speed, runtime.NumCPU(), c.miners); note != "" {
+		c.out.say("note", "%s", note)
+	}
 	locator, err := storage.Local("data")
 	if err != nil {
 		return set, nil, err
 	}
 	run.Network, run.Seed, run.Tempo = set.Network, c.seed, 2*run.Schedule.Length
-	run.Dataset = packed.Spec
+	run.Tokenizer, run.Dataset = src.manifest.Provenance.Tokenizer, src.spec
 	run.Dataset.Locator = locator.Encode()
 	if err := run.Validate(); err != nil {
 		return set, nil, err
@@ -202,7 +219,7 @@ func create(ctx context.Context, c config) (set netdir.Settings, packed *data.Pa
 	if err := os.WriteFile(c.dir.Path("genesis.json"), raw, 0o644); err != nil {
 		return set, nil, fmt.Errorf("write genesis: %w", err)
 	}
-	return set, packed, nil
+	return set, src, nil
 }
 
 // populate makes keys, buckets and seats of all members, an idle seat and the faucet.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"sn3/chain"
 	"sn3/gradients"
@@ -35,8 +36,15 @@ func (n *network) lossInto(ctx context.Context, s *Summary, srv *netdir.Servers)
 	if err != nil {
 		return err
 	}
-	seed := []byte("sn3/final/1")
-	if s.Baselines, err = d.Baselines(ctx, seed, finalTest); err != nil {
+	tok, err := tokenizerOf(ctx, n.run, d)
+	if err != nil {
+		return err
+	}
+	set, err := d.HeldOut(ctx, []byte("sn3/final/1"), finalSamples(d))
+	if err != nil {
+		return err
+	}
+	if s.Baselines, err = baselines(ctx, d, tok, set); err != nil {
 		return fmt.Errorf("count models: %w", err)
 	}
 	cfg := replica.ModelConfig(n.run)
@@ -50,15 +58,43 @@ func (n *network) lossInto(ctx context.Context, s *Summary, srv *netdir.Servers)
 	if err != nil {
 		return err
 	}
-	if s.FinalLoss, err = heldOut(ctx, d, cfg, last, seed); err != nil {
+	if s.TokenLoss, err = heldOut(ctx, cfg, last, set); err != nil {
 		return err
 	}
+	s.FinalLoss = s.TokenLoss / bytesPerToken(tok, set)
+	prompt := tok.Encode(nil, []byte("func "))
+	if n.set.Data != "" { // who knows what language it is in
+		prompt = set[0].X[:min(promptTokens, set[0].T)]
+	}
 	for key, w := range map[string]*model.Flat{"first": first, "last": last} {
-		if s.Samples[key], err = write(ctx, cfg, w); err != nil {
+		if s.Samples[key], err = write(ctx, cfg, w, tok, prompt); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// tokenizerOf is the run's tokenizer, which lies beside the dataset.
+func tokenizerOf(ctx context.Context, r *chain.Run, d *data.Dataset) (tokenizer.Tokenizer, error) {
+	file, err := d.Tokenizer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return tokenizer.Load(r.Tokenizer, file)
+}
+
+// finalSamples is how many held-out samples have finalTokens tokens, or all.
+func finalSamples(d *data.Dataset) int {
+	return int(min(uint64(max(1, finalTokens/d.Seq())), d.Samples(data.HeldOut)))
+}
+
+// bytesPerToken is the text behind a predicted token of set, on average; control tokens have none.
+func bytesPerToken(tok tokenizer.Tokenizer, set []model.Batch) float64 {
+	text, tokens := 0, 0
+	for _, b := range set {
+		text, tokens = text+len(tokenizer.Plain(nil, tok, b.Y)), tokens+len(b.Y)
+	}
+	return float64(max(text, 1)) / float64(tokens)
 }
 
 // newest reads the newest checkpoint that a validator's bucket has and whose root is the one that all agreed on.
@@ -119,19 +155,19 @@ func fetch(ctx context.Context, b *storage.Bucket, w chain.Window, root string, 
 	return flat, nil
 }
 
-func write(ctx context.Context, c model.Config, w *model.Flat) (string, error) {
+// write lets a model go on after a prompt, in about as many bytes whatever its tokens are.
+func write(ctx context.Context, c model.Config, w *model.Flat, tok tokenizer.Tokenizer, prompt []int32) (string, error) {
 	g, err := sample.New(c, w)
 	if err != nil {
 		return "", err
 	}
-	tok, err := tokenizer.New("bytes")
+	tokens := 160
+	if tok.Name() != data.ByteTokenizer {
+		tokens = 60
+	}
+	ids, err := g.Generate(ctx, prompt, sample.Options{Tokens: tokens, Temperature: 0.6, Seed: 1, Vocab: tok.Vocab()})
 	if err != nil {
 		return "", err
 	}
-	const prompt = "func "
-	ids, err := g.Generate(ctx, tok.Encode(nil, []byte(prompt)), sample.Options{Tokens: 160, Temperature: 0.6, Seed: 1})
-	if err != nil {
-		return "", err
-	}
-	return proc.Printable(prompt + string(tok.Decode(nil, ids))), nil
+	return proc.Printable(tokenizer.Text(tok.Decode(nil, append(slices.Clone(prompt), ids...)))), nil
 }

@@ -68,7 +68,7 @@ func TestModelRefused(t *testing.T) {
 		windows int
 		want    string
 	}{
-		{"1b", -1, "trains on bytes"},
+		{"1b", -1, "takes its tokens from a dataset: give DATA="},
 		{"huge", -1, "unknown model preset"},
 		{mine(t, `"warmup": 50`, `"warmup": 300`), 0, ""},
 		{mine(t, `"warmup": 50`, `"warmup": 300`), -1, "for 24 windows: train.warmup 300"},
@@ -76,7 +76,11 @@ func TestModelRefused(t *testing.T) {
 		{mine(t, `"beta": 0.95`, `"beta": 2`), 0, "payload.beta 2"},
 	} {
 		x := config{model: c.model, windows: c.windows}
-		if err := x.open(); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+		err := x.open()
+		if err == nil {
+			err = x.matches()
+		}
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s, %d windows: %v, want %q", c.model, c.windows, err, c.want)
 		}
 	}

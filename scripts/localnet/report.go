@@ -16,7 +16,6 @@ import (
 	"sn3/chain/local"
 	"sn3/model"
 	"sn3/model/cpu"
-	"sn3/model/data"
 	"sn3/scripts/localnet/netdir"
 	"sn3/storage"
 )
@@ -46,12 +45,8 @@ func checkpoints(ctx context.Context, b *storage.Bucket) []chain.Window {
 	return out
 }
 
-// heldOut is the mean loss of weights on the samples that the count models are measured on.
-func heldOut(ctx context.Context, d *data.Dataset, c model.Config, w *model.Flat, seed []byte) (float64, error) {
-	set, err := d.HeldOut(ctx, seed, finalTest)
-	if err != nil {
-		return 0, err
-	}
+// heldOut is the mean loss of weights on a set, in nats per token.
+func heldOut(ctx context.Context, c model.Config, w *model.Flat, set []model.Batch) (float64, error) {
 	j, err := cpu.New("").NewJudge(c, model.Options{Threads: 2})
 	if err != nil {
 		return 0, err

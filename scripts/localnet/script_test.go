@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +22,11 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata", Setup: func(e *testscript.Env) error {
 		path, err := exec.LookPath("localnet") // testscript's folder of programs comes first
 		e.Setenv("LOCALNET", path)
-		return err
+		for _, d := range []string{"bytes", "bpe", "bad", "few"} {
+			e.Setenv(strings.ToUpper(d), filepath.Join(e.WorkDir, "sets", d))
+		}
+		e.Setenv("PRESET", filepath.Join(e.WorkDir, "sets", "mine.json"))
+		return errors.Join(err, datasets(filepath.Join(e.WorkDir, "sets")))
 	}})
 }
 

@@ -25,7 +25,7 @@ const (
 func parse(c *cli.Context) (config, error) {
 	cfg := config{windows: c.Int("windows"), miners: c.Int("miners"), validators: c.Int("validators"), model: c.String("model"),
 		text: c.String("text"), gap: c.String("gap"), seed: c.Uint64("seed"), noP2P: c.Bool("no-p2p"), set: map[string]bool{}, out: newVoice(c.String("log-format"))}
-	for _, n := range []string{"windows", "miners", "validators", "model", "text", "gap", "seed"} {
+	for _, n := range []string{"windows", "miners", "validators", "model", "text", "data", "gap", "seed"} {
 		cfg.set[n] = c.IsSet(n)
 	}
 	bad := func(format string, args ...any) (config, error) { return cfg, proc.Usage(fmt.Errorf(format, args...)) }
@@ -43,6 +43,8 @@ func parse(c *cli.Context) (config, error) {
 		return bad("WINDOWS=%d: want 0 (until Ctrl-C) to %d windows", cfg.windows, maxWindows)
 	case cfg.gap != "auto" && cfg.gap != "train" && cfg.gap != "wait":
 		return bad("GAP=%s: want gap auto, train or wait", cfg.gap)
+	case c.String("text") != "" && c.String("data") != "":
+		return bad("TEXT=%s and DATA=%s: want one of them, a folder of text or a dataset", c.String("text"), c.String("data"))
 	case c.String("dir") == "":
 		return bad("DIR is empty: want the network's folder")
 	}
@@ -54,6 +56,11 @@ func parse(c *cli.Context) (config, error) {
 		return cfg, fmt.Errorf("find network folder: %w", err)
 	}
 	cfg.dir = netdir.Dir(dir)
+	if d := c.String("data"); d != "" {
+		if cfg.data, err = openData(d); err != nil {
+			return bad("DATA=%s: %w", d, err)
+		}
+	}
 	if cfg.text == "" {
 		return cfg, nil
 	}
@@ -75,10 +82,6 @@ func (c *config) open() (err error) {
 		return fmt.Errorf("MODEL=%s: %w", asked, err)
 	}
 	c.model = c.preset.Name
-	if !c.preset.Bytes {
-		return fmt.Errorf("MODEL=%s: a network on this machine trains on bytes, this preset has another vocabulary; use one of %v, or a copy of one with its shape changed (sn3 preset NAME prints it)",
-			asked, preset.Local())
-	}
 	windows := c.windows
 	if windows < 0 { // five minutes' worth, at least so many
 		windows = preset.LeastWindows
@@ -110,12 +113,23 @@ func sameSettings(cfg config, s netdir.Settings) error {
 	check("validators", strconv.Itoa(cfg.validators), strconv.Itoa(s.Validators))
 	check("model", cfg.model, s.Model)
 	check("seed", strconv.FormatUint(cfg.seed, 10), strconv.FormatUint(s.Seed, 10))
-	check("text", text(cfg.text), text(s.Text))
+	check("text", text(cfg.text), trainsOn(s))
+	if cfg.data != nil && cfg.data.spec.Manifest.String() != s.Dataset { // the same dataset may have moved
+		bad = append(bad, fmt.Sprintf("DATA=%s (it has %s)", cfg.data.dir, trainsOn(s)))
+	}
 	check("gap", cfg.gap, s.Gap)
 	if len(bad) > 0 {
 		return fmt.Errorf("%s holds a network that cannot change %s; use another DIR, or make clean-localnet", cfg.dir, strings.Join(bad, ", "))
 	}
 	return nil
+}
+
+// trainsOn says where a network's samples come from.
+func trainsOn(s netdir.Settings) string {
+	if s.Data != "" {
+		return fmt.Sprintf("dataset %.8s of %s", s.Dataset, s.Data)
+	}
+	return text(s.Text)
 }
 
 func text(folder string) string {

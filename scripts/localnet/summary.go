@@ -24,7 +24,9 @@ import (
 const (
 	bigramFrom = 24 // windows from which the loss must be below the bigram model's
 	order0From = 8  // windows from which it must be below order-0's
-	finalTest  = 2048
+
+	finalTokens  = 256 << 10 // that the final loss is measured on
+	promptTokens = 8
 )
 
 // Summary is summary.json; docs/SUMMARY.md describes it.
@@ -37,7 +39,8 @@ type Summary struct {
 	Windows   []WindowSummary   `json:"windows"`
 	Hotkeys   []HotkeySummary   `json:"hotkeys"`
 	Baselines data.Baselines    `json:"baselines"`
-	FinalLoss float64           `json:"final_loss"` // of the newest checkpoint, on the same held-out samples as the baselines
+	FinalLoss float64           `json:"final_loss"` // of the newest checkpoint, on the same held-out samples as the baselines, nats per byte
+	TokenLoss float64           `json:"final_loss_per_token"`
 	Final     chain.Window      `json:"final_window"`
 	Samples   map[string]string `json:"samples"`
 	Failures  []string          `json:"failures"`
@@ -48,6 +51,7 @@ type WindowSummary struct {
 	Window       chain.Window       `json:"window"`
 	Block        chain.Block        `json:"block"`
 	Loss         float64            `json:"held_out_loss"` // on the small fixed set, nats per byte
+	TokenLoss    float64            `json:"held_out_loss_per_token"`
 	Winners      []string           `json:"winners"`
 	Bytes        map[string]int64   `json:"payload_bytes"`
 	Ratio        float64            `json:"payload_ratio"`
@@ -84,7 +88,7 @@ func newSummary(n *network) *Summary {
 func (s *Summary) finite() {
 	if math.IsNaN(s.FinalLoss) || math.IsInf(s.FinalLoss, 0) {
 		s.Failures = append(s.Failures, fmt.Sprintf("the final loss is %v", s.FinalLoss))
-		s.FinalLoss = 0
+		s.FinalLoss, s.TokenLoss = 0, 0
 	}
 }
 
@@ -162,7 +166,7 @@ func (n *network) windowsInto(s *Summary, w *watch) {
 func (n *network) window(r *row, nodes int) WindowSummary {
 	names := n.names()
 	_, agreed := r.agreed(nodes)
-	x := WindowSummary{Window: r.Window, Block: r.Block, Loss: r.Loss, Bytes: r.Bytes, Ratio: r.Ratio,
+	x := WindowSummary{Window: r.Window, Block: r.Block, Loss: r.Loss / n.bytesPerToken(), TokenLoss: r.Loss, Bytes: r.Bytes, Ratio: r.Ratio,
 		TokensPerSec: float64(r.Tokens) / (float64(n.run.Schedule.Length) * n.blockTime().Seconds()),
 		EarlySteps:   r.Early, Scores: map[string]float64{}, Root: r.root().String(), Nodes: len(r.Roots), Agreed: agreed, Winners: []string{}}
 	for _, h := range r.Winners {
@@ -172,6 +176,14 @@ func (n *network) window(r *row, nodes int) WindowSummary {
 		x.Scores[name(names, h)] = v
 	}
 	return x
+}
+
+// bytesPerToken is the text behind a held-out token on average; networks of older builds had bytes only.
+func (n *network) bytesPerToken() float64 {
+	if n.set.BytesPerToken > 0 {
+		return n.set.BytesPerToken
+	}
+	return 1
 }
 
 func (n *network) names() map[string]string {

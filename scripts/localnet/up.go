@@ -66,6 +66,11 @@ func up(c *cli.Context) error {
 	if err := cfg.dir.Foreign(); err != nil {
 		return proc.Refused(fmt.Errorf("%w; choose another DIR", err))
 	}
+	if _, err := cfg.dir.Settings(); errors.Is(err, netdir.ErrNotOurs) { // a new network
+		if err := cfg.matches(); err != nil {
+			return proc.Usage(err)
+		}
+	}
 	if err := os.MkdirAll(string(cfg.dir), 0o700); err != nil {
 		return fmt.Errorf("make network folder: %w; choose another DIR", err)
 	}
@@ -94,13 +99,13 @@ func busy(d netdir.Dir, name string, err error) error {
 // runNetwork starts or continues a network, watches it to its end and sums it up.
 func runNetwork(ctx context.Context, cfg config, lock *netdir.Lock) error {
 	cfg.out.say("SN3", "a network on this machine, in %s", display(cfg.dir))
-	n, packed, err := prepare(ctx, cfg)
+	n, src, err := prepare(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	n.lock = lock
 	defer n.stop()
-	if err := n.start(ctx, packed); err != nil {
+	if err := n.start(ctx, src); err != nil {
 		return err
 	}
 	w := newWatch(n)
@@ -116,7 +121,7 @@ func runNetwork(ctx context.Context, cfg config, lock *netdir.Lock) error {
 }
 
 // prepare makes a new network or reads an old one; what cannot change on an old one is refused by name.
-func prepare(ctx context.Context, cfg config) (*network, *data.Packed, error) {
+func prepare(ctx context.Context, cfg config) (*network, *source, error) {
 	n := &network{dir: cfg.dir, out: cfg.out, noP2P: cfg.noP2P, add: cfg.windows}
 	if cfg.dir.Unfinished() {
 		cfg.out.say("note", "an earlier start ended before its network was complete; starting over")
@@ -125,13 +130,13 @@ func prepare(ctx context.Context, cfg config) (*network, *data.Packed, error) {
 		}
 	}
 	set, err := cfg.dir.Settings()
-	var packed *data.Packed
+	var src *source
 	switch {
 	case errors.Is(err, netdir.ErrNotOurs):
 		if err := cfg.feasible(); err != nil {
 			return nil, nil, err
 		}
-		if set, packed, err = create(ctx, cfg); err != nil {
+		if set, src, err = create(ctx, cfg); err != nil {
 			return nil, nil, err
 		}
 		if err := chainInit(ctx, cfg.dir); err != nil {
@@ -155,7 +160,7 @@ func prepare(ctx context.Context, cfg config) (*network, *data.Packed, error) {
 	if n.rt, err = cfg.dir.Runtime(); err != nil {
 		return nil, nil, err
 	}
-	return n, packed, cfg.dir.SaveSettings(set)
+	return n, src, cfg.dir.SaveSettings(set)
 }
 
 func chainInit(ctx context.Context, d netdir.Dir) error {
@@ -174,7 +179,7 @@ func chainInit(ctx context.Context, d netdir.Dir) error {
 }
 
 // start brings up S3, the dataset, the chain and all nodes.
-func (n *network) start(ctx context.Context, packed *data.Packed) error {
+func (n *network) start(ctx context.Context, src *source) error {
 	n.rt.PID, n.rt.Version, n.rt.PIDs, n.rt.Chain = os.Getpid(), proc.Version, map[string]int{}, ""
 	err := n.dir.SaveRuntime(n.rt) // who asks from now on learns that it is starting
 	if err != nil {
@@ -184,8 +189,8 @@ func (n *network) start(ctx context.Context, packed *data.Packed) error {
 		return err
 	}
 	n.rt.Chain, n.rt.ChainPort, n.rt.S3Port = n.servers.Chain, n.servers.ChainPort, n.servers.S3Port
-	if packed != nil {
-		if err := errors.Join(n.upload(ctx, packed), n.dir.Complete()); err != nil {
+	if src != nil {
+		if err := errors.Join(n.upload(ctx, src), n.dir.Complete()); err != nil {
 			return err
 		}
 	}
@@ -254,7 +259,8 @@ func (n *network) span(ctx context.Context) error {
 	return nil
 }
 
-func (n *network) upload(ctx context.Context, packed *data.Packed) error {
+// upload copies the dataset to its bucket, object by object.
+func (n *network) upload(ctx context.Context, src *source) error {
 	secret, err := os.ReadFile(n.dir.Path("data.secret"))
 	if err != nil {
 		return fmt.Errorf("read data bucket's secret: %w", err)
@@ -271,8 +277,12 @@ func (n *network) upload(ctx context.Context, packed *data.Packed) error {
 	if err != nil {
 		return err
 	}
-	for _, o := range packed.Objects {
-		if err := b.Put(ctx, o.Key, o.Data); err != nil {
+	for _, key := range src.keys {
+		object, err := src.from.Get(ctx, key, data.MaxTokenizer) // the largest kind
+		if err == nil {
+			err = b.Put(ctx, key, object)
+		}
+		if err != nil {
 			return fmt.Errorf("upload dataset: %w", err)
 		}
 	}

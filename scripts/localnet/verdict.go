@@ -53,7 +53,11 @@ func (n *network) judge(s *Summary, w *watch) {
 
 func (n *network) print(s *Summary) {
 	if s.FinalLoss > 0 {
-		fmt.Printf("Held-out loss after window %d: %.4f nats per byte (order-0 %.3f, bigram %.3f, order-2 %.3f)\n", s.Final, s.FinalLoss,
+		perToken := ""
+		if s.TokenLoss != s.FinalLoss {
+			perToken = fmt.Sprintf(", %.4f per token", s.TokenLoss)
+		}
+		fmt.Printf("Held-out loss after window %d: %.4f nats per byte%s (bytes by order-0 %.3f, bigram %.3f, order-2 %.3f)\n", s.Final, s.FinalLoss, perToken,
 			s.Baselines.Order0, s.Baselines.Bigram, s.Baselines.Order2)
 	}
 	fmt.Printf("\n  %-12s %6s %8s %8s %10s %14s %14s\n", "", "uid", "score", "weight", "incentive", "earned", "balance")

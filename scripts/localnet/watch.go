@@ -216,7 +216,7 @@ func (w *watch) show(r *row) {
 		bytes = max(bytes, b)
 	}
 	agreed, _ := r.agreed(len(w.tails))
-	w.out.line(fmt.Sprintf(columns, r.Window, r.Block, fmt.Sprintf("%.4f", r.Loss), selected(x.Winners), fmt.Sprintf("%d (%.0f×)", bytes, r.Ratio),
+	w.out.line(fmt.Sprintf(columns, r.Window, r.Block, fmt.Sprintf("%.4f", x.Loss), selected(x.Winners), fmt.Sprintf("%d (%.0f×)", bytes, r.Ratio),
 		fmt.Sprintf("%.0f", x.TokensPerSec), r.root().Short(), agreed))
 }
 

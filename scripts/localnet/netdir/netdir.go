@@ -42,18 +42,21 @@ type Node struct {
 
 // Settings are fixed when the network is made, except Windows, which grows with every run.
 type Settings struct {
-	Format      int     `json:"format"`
-	Network     string  `json:"network"`
-	Model       string  `json:"model"`
-	Miners      int     `json:"miners"`
-	Validators  int     `json:"validators"`
-	Seed        uint64  `json:"seed"`
-	Text        string  `json:"text"` // "" is the Go standard library
-	Gap         string  `json:"gap"`
-	Windows     int     `json:"windows"` // planned in all; 0 = until stopped
-	Speed       float64 `json:"tokens_per_second_per_core"`
-	BlockTimeMS int64   `json:"block_time_ms"`
-	Nodes       []Node  `json:"nodes"`
+	Format        int     `json:"format"`
+	Network       string  `json:"network"`
+	Model         string  `json:"model"`
+	Miners        int     `json:"miners"`
+	Validators    int     `json:"validators"`
+	Seed          uint64  `json:"seed"`
+	Text          string  `json:"text"`            // "" is the Go standard library
+	Data          string  `json:"data"`            // folder of the dataset that was copied; "": text was packed
+	Dataset       string  `json:"dataset"`         // its manifest
+	BytesPerToken float64 `json:"bytes_per_token"` // of held-out text; 0 is 1
+	Gap           string  `json:"gap"`
+	Windows       int     `json:"windows"` // planned in all; 0 = until stopped
+	Speed         float64 `json:"tokens_per_second_per_core"`
+	BlockTimeMS   int64   `json:"block_time_ms"`
+	Nodes         []Node  `json:"nodes"`
 }
 
 // Runtime says what runs where. It is written before the first process starts and kept after the last one ended, so that a
