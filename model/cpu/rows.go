@@ -1,7 +1,5 @@
 package cpu
 
-import "sn3/model/kern"
-
 // rowTask runs an operation over blocks of rows; it lives in the net so that a step allocates nothing.
 type rowTask struct {
 	n    *net
@@ -239,22 +237,10 @@ func (n *net) matVecRows(a *rowArgs, _, from, to int) {
 				*at = 0
 			}
 			if n.style == halves {
-				*at += n.dotHalves(x, a.m.h[o*a.ldb:o*a.ldb+a.k])
+				*at += n.k.DotBF16(x, a.m.h[o*a.ldb:o*a.ldb+a.k])
 			} else {
 				*at += n.k.Dot(x, a.m.f[o*a.ldb:o*a.ldb+a.k])
 			}
 		}
 	}
-}
-
-// dotHalves is Σ x·w.
-func (n *net) dotHalves(x []float32, w []kern.BF16) (sum float32) {
-	var wide [512]float32
-	for len(x) > 0 {
-		part := wide[:min(len(x), len(wide))]
-		n.k.FromBF16(part, w[:len(part)])
-		sum += n.k.Dot(x[:len(part)], part)
-		x, w = x[len(part):], w[len(part):]
-	}
-	return sum
 }

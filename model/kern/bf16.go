@@ -57,3 +57,22 @@ func (k *Kernels) FromBF16(dst []float32, src []BF16) {
 		}
 	}
 }
+
+// DotBF16 is Σ a·b, summed in float32.
+func (k *Kernels) DotBF16(a []float32, b []BF16) (sum float32) {
+	n := len(a)
+	if n == 0 {
+		return 0
+	}
+	_ = b[n-1]
+	switch k.level {
+	case avx512:
+		return dotBF16AVX512(&a[0], &b[0], n)
+	case avx2:
+		return dotBF16AVX2(&a[0], &b[0], n)
+	}
+	for i, x := range a {
+		sum += x * b[i].Float32()
+	}
+	return sum
+}

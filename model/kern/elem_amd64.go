@@ -59,6 +59,9 @@ func toBF16AVX2(d *BF16, s *float32, n int)
 func fromBF16AVX2(d *float32, s *BF16, n int)
 
 //go:noescape
+func dotBF16AVX2(a *float32, b *BF16, n int) (sum float32)
+
+//go:noescape
 func dotAVX512(a, b *float32, n int) (sum float32)
 
 //go:noescape
@@ -111,3 +114,6 @@ func toBF16AVX512(d *BF16, s *float32, n int)
 
 //go:noescape
 func fromBF16AVX512(d *float32, s *BF16, n int)
+
+//go:noescape
+func dotBF16AVX512(a *float32, b *BF16, n int) (sum float32)

@@ -3,6 +3,8 @@ package kern
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
+	"sync"
 	"testing"
 
 	"gonum.org/v1/gonum/floats"
@@ -38,10 +40,27 @@ func sigmoid(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 // none is the result of a kernel that returns nothing.
 const none = 0
 
+// halfRows are rows for cases with bfloat16, which must not allocate.
+var halfRows = sync.Pool{New: func() any { return new([]BF16) }}
+
 var elemCases = []elemCase{
 	{name: "Dot", rows: 2, sum: 1e-6,
 		run:  func(k *Kernels, v [][]float32) float64 { return float64(k.Dot(v[0], v[1])) },
 		want: func(v [][]float64) float64 { return floats.Dot(v[0], v[1]) }},
+	{name: "DotBF16", rows: 2, sum: 1e-6,
+		run: func(k *Kernels, v [][]float32) float64 {
+			h := halfRows.Get().(*[]BF16)
+			defer halfRows.Put(h)
+			*h = slices.Grow((*h)[:0], len(v[1]))[:len(v[1])]
+			k.ToBF16(*h, v[1])
+			return float64(k.DotBF16(v[0], *h))
+		},
+		want: func(v [][]float64) (sum float64) {
+			for i, x := range v[1] {
+				sum += v[0][i] * float64(RoundBF16(float32(x)).Float32())
+			}
+			return sum
+		}},
 	{name: "SumSquares", rows: 1, sum: 1e-6,
 		run:  func(k *Kernels, v [][]float32) float64 { return k.SumSquares(v[0]) },
 		want: func(v [][]float64) float64 { return floats.Dot(v[0], v[0]) }},

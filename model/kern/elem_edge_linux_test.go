@@ -65,6 +65,7 @@ func TestElemAtTheEdge(t *testing.T) {
 				}
 				k.ToBF16(halves(0, n, end), floats(1, n, end))
 				k.FromBF16(floats(1, n, end), halves(0, n, end))
+				k.DotBF16(floats(1, n, end), halves(0, n, end))
 				stepCase(k, [][]float32{floats(0, n, end), floats(1, n, end), floats(2, n, end), floats(3, n, end)}, halves(4, n, end))
 				k.RopeHeads(floats(0, 6*n, end), floats(1, n, end), floats(2, n, end), n, 3, 1)
 			}

@@ -22,6 +22,7 @@ func adamwAVX2(p, gr, m, v *float32, n int, k *float32)                 {}
 func adamwCopyAVX2(h *BF16, p, gr, m, v *float32, n int, k *float32)    {}
 func toBF16AVX2(d *BF16, s *float32, n int)                             {}
 func fromBF16AVX2(d *float32, s *BF16, n int)                           {}
+func dotBF16AVX2(a *float32, b *BF16, n int) (sum float32)              { return 0 }
 func dotAVX512(a, b *float32, n int) (sum float32)                      { return 0 }
 func sumSquaresAVX512(a *float32, n int) (sum float32)                  { return 0 }
 func scaleMulAVX512(d, x, w *float32, n int, s float32)                 {}
@@ -40,3 +41,4 @@ func adamwAVX512(p, gr, m, v *float32, n int, k *float32)               {}
 func adamwCopyAVX512(h *BF16, p, gr, m, v *float32, n int, k *float32)  {}
 func toBF16AVX512(d *BF16, s *float32, n int)                           {}
 func fromBF16AVX512(d *float32, s *BF16, n int)                         {}
+func dotBF16AVX512(a *float32, b *BF16, n int) (sum float32)            { return 0 }

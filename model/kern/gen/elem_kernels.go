@@ -184,7 +184,7 @@ var adamw = []kernel{
 		STH V0, V1, h`},
 }
 
-// halves: conversions between float32 and bfloat16.
+// halves: conversions between float32 and bfloat16, and sums of products of both.
 var halves = []kernel{
 	{name: "toBF16", params: append([]param{{name: "d", typ: "*BF16"}}, floats("s")...), unroll: 2, body: `
 		LD s, V0
@@ -194,6 +194,11 @@ var halves = []kernel{
 		LDH s, V0, V1
 		VPSLLD $16, V0, V0
 		ST V0, d`},
+	{name: "dotBF16", params: []param{{name: "a", typ: "*float32"}, {name: "b", typ: "*BF16"}, {name: "n", typ: "int"}}, result: "sum", join: "VADDPS", unroll: 4, body: `
+		LDH b, V0, V1
+		VPSLLD $16, V0, V0
+		LD a, V1
+		VFMADD231PS V1, V0, A`},
 }
 
 // decl is the Go signature.
