@@ -22,7 +22,8 @@ func Options(c *cli.Context) model.Options {
 
 // request is what the flags and the run descriptor ask for.
 func (n *Node) request(c *cli.Context, validator bool, e model.Engine) plan.Request {
-	return plan.Request{Name: "network " + n.Run.Network, Run: n.Run, Validator: validator, Engine: e, Options: Options(c), Wait: c.String("gap") == "wait"}
+	return plan.Request{Name: "network " + n.Run.Network, Run: n.Run, Validator: validator, Engine: e, Options: Options(c), Wait: c.String("gap") == "wait",
+		Cache: c.Int64("data-cache") << 20}
 }
 
 // check refuses a run that no engine can train, and one that does not fit this machine, before anything is downloaded.

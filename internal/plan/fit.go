@@ -42,10 +42,21 @@ func (p Plan) Check(m Machine) error {
 		advice = append(advice, p.advise(m))
 	}
 	if e.Disk > 0 {
-		advice = append(advice, fmt.Sprintf("free %s, or put --dir on another disk", size(e.Disk)))
+		advice = append(advice, p.adviseDisk(e.Disk))
 	}
 	e.Advice = strings.Join(advice, "; ")
 	return e
+}
+
+// leastCache is the smallest cache of pages that is advised: a few batches.
+const leastCache = 64 << 20
+
+// adviseDisk says what to do about missing bytes; the cache of pages is the only part that may be smaller.
+func (p Plan) adviseDisk(missing int64) string {
+	if left := p.Cache - missing; left >= leastCache {
+		return fmt.Sprintf("with --data-cache %d it fits", left>>20)
+	}
+	return fmt.Sprintf("free %s, or put --dir on another disk", size(missing))
 }
 
 func over(need, have int64) int64 {
@@ -183,7 +194,7 @@ func (p Plan) Write(w io.Writer, m Machine) error {
 	if m.Used > 0 {
 		disk += ", " + size(m.Used) + " are there"
 	}
-	part("disk, besides the cache of the dataset, which takes what is left", p.Disk, disk)
+	part("disk", p.Disk, disk)
 	part(fmt.Sprintf("up, each window of %d blocks", p.Run.Schedule.Length), p.Up, "")
 	part("down, each window", p.Down, "")
 	return t.Flush()

@@ -17,7 +17,8 @@ type Request struct {
 	Validator bool
 	Engine    model.Engine // a model.Sizer says what it will allocate; else it is estimated
 	Options   model.Options
-	Wait      bool // a miner in --gap wait has no proxy
+	Wait      bool  // a miner in --gap wait has no proxy
+	Cache     int64 // bytes that --data-cache lets pages of the dataset take
 }
 
 // Line is one part of a plan.
@@ -31,9 +32,12 @@ type Plan struct {
 	Request
 	Params   int64
 	Memory   []Line
-	Disk     []Line // of the node's folder, with what is written anew before the old is deleted; the cache of pages takes what is left
+	Disk     []Line // of the node's folder, with what is written anew before the old is deleted
 	Up, Down []Line // each window
 }
+
+// byteTokenizer is the one without a file.
+const byteTokenizer = "bytes"
 
 // beyond is more than any machine has: sizes of absurd descriptors stop there instead of overflowing.
 const beyond = 1 << 59
@@ -69,6 +73,10 @@ const (
 	judgeBatch = 16
 	// layoutBytes is what model.Layout takes for a chunk; the engine and the replica have one each.
 	layoutBytes = 2 * 48
+	// tokenBytesRead and tokenBytesFile are what a token of a BPE takes while tokenizer.json is read (700 to 1,100 bytes measured with
+	// three files of 4096 tokens), and in that file (Llama 3.2, with merges as pairs: 17.2 MB for 128,256).
+	tokenBytesRead = 1200
+	tokenBytesFile = 140
 )
 
 // Make plans a request.
@@ -101,12 +109,19 @@ func Make(r Request) Plan {
 	sample := int64(cfg.Seq+1) * tokenBytes(cfg.Vocab)
 	window := times(int64(r.Run.Train.InnerSteps), int64(r.Run.Train.Batch), sample)
 	keep := int64(r.Run.Keep)
+	var tokenizerFile int64
+	if r.Run.Tokenizer != byteTokenizer {
+		tokenizerFile = times(tokenBytesFile, int64(cfg.Vocab))
+		add(&p.Memory, "tokenizer, while it is read", times(tokenBytesRead, int64(cfg.Vocab)))
+		add(&p.Disk, "tokenizer", tokenizerFile)
+	}
+	add(&p.Disk, "pages of the dataset, at most (--data-cache)", r.Cache)
 	add(&p.Disk, "model, and its replacement", 2*f32)
 	if r.Validator {
 		add(&p.Memory, "submissions being scored", judged*decoded)
 		add(&p.Memory, "checkpoint being written and uploaded", 2*f32)
 		add(&p.Disk, "submissions of the last windows", times(keep, judged, payload))
-		add(&p.Disk, "checkpoint to upload", f32)
+		add(&p.Disk, "checkpoint to upload", f32+tokenizerFile)
 		add(&p.Up, "mirrored submissions", judged*payload)
 		add(&p.Up, "checkpoint, spread over its windows", f32/int64(r.Run.Checkpoint))
 		add(&p.Down, "submissions to score", judged*payload)

@@ -3,6 +3,7 @@ package plan
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -241,6 +242,49 @@ func TestDisk(t *testing.T) {
 		if (err == nil) != c.ok || err != nil && (!strings.Contains(err.Error(), "more on disk") || !strings.Contains(err.Error(), "put --dir on another disk")) {
 			t.Errorf("%d free, %d used of %d: %v", c.disk, c.used, need, err)
 		}
+	}
+}
+
+// The cache of pages is part of what a disk must hold, and the first to be given up: the advice is true.
+func TestCache(t *testing.T) {
+	r := request(t, "local")
+	bare := Sum(Make(r).Disk)
+	r.Cache = 2 * gib
+	p := Make(r)
+	if got := Sum(p.Disk) - bare; got != r.Cache {
+		t.Fatalf("the cache counts as %d bytes", got)
+	}
+	err := p.Check(Machine{Memory: Unknown, Disk: gib})
+	var mib int64
+	if err == nil {
+		t.Fatal("2 GiB of cache fit on 1 GiB")
+	}
+	_, after, _ := strings.Cut(err.Error(), "with --data-cache ")
+	if _, serr := fmt.Sscanf(after, "%d it fits", &mib); serr != nil {
+		t.Fatal(err)
+	}
+	r.Cache = mib << 20
+	if err := Make(r).Check(Machine{Memory: Unknown, Disk: gib}); err != nil || gib-Sum(Make(r).Disk) > 1<<20 {
+		t.Errorf("with %d MiB of cache: %v, %d bytes unused", mib, err, gib-Sum(Make(r).Disk))
+	}
+	if err := p.Check(Machine{Memory: Unknown, Disk: bare + 10<<20}); err == nil || !strings.Contains(err.Error(), "put --dir on another disk") {
+		t.Errorf("too little for any cache: %v", err)
+	}
+}
+
+// A tokenizer takes memory and disk by its vocabulary; bytes take none.
+func TestTokenizerCounts(t *testing.T) {
+	find := func(lines []Line) (n int64) {
+		for _, l := range lines {
+			if strings.HasPrefix(l.Name, "tokenizer") {
+				n += l.Bytes
+			}
+		}
+		return n
+	}
+	bytes, llama := Make(request(t, "local")), Make(request(t, "1b"))
+	if find(bytes.Memory)+find(bytes.Disk) != 0 || find(llama.Memory) < 100<<20 || find(llama.Memory) > 200<<20 || find(llama.Disk) < 17<<20 {
+		t.Errorf("bytes %d and %d, Llama 3 %d and %d", find(bytes.Memory), find(bytes.Disk), find(llama.Memory), find(llama.Disk))
 	}
 }
 

@@ -117,14 +117,21 @@ func TestCrowded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := plan.Machine{Memory: 2 << 30}
-	if s := crowded(local, 4, 2, m); s != "" {
+	m := plan.Machine{Memory: 2 << 30, Disk: plan.Unknown}
+	if s := crowded(local, 4, 2, textSize, m); s != "" {
 		t.Errorf("6 nodes in 2 GiB: %s", s)
 	}
-	if s := crowded(local, 20, 2, m); !strings.HasPrefix(s, "24 processes need about ") || !strings.Contains(s, "2.0 GiB are free: with fewer MINERS") {
+	if s := crowded(local, 20, 2, textSize, m); !strings.HasPrefix(s, "24 processes need about ") || !strings.Contains(s, "2.0 GiB are free: with fewer MINERS") {
 		t.Errorf("22 nodes in 2 GiB: %s", s)
 	}
-	if s := crowded(local, 200, 32, plan.Machine{Memory: plan.Unknown}); s != "" {
+	if s := crowded(local, 200, 32, textSize, plan.Machine{Memory: plan.Unknown, Disk: plan.Unknown}); s != "" {
 		t.Errorf("unknown memory: %s", s)
+	}
+	full := plan.Machine{Memory: plan.Unknown, Disk: 1 << 30}
+	if s := crowded(local, 4, 2, textSize, full); s != "" {
+		t.Errorf("6 nodes on 1 GiB of disk: %s", s)
+	}
+	if s := crowded(local, 4, 2, 1<<30, full); !strings.Contains(s, "1.0 GiB are free: with fewer MINERS, a smaller MODEL or a DIR") {
+		t.Errorf("a dataset of 1 GiB on 1 GiB of disk: %s", s)
 	}
 }

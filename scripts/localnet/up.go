@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -205,7 +206,11 @@ func (n *network) start(ctx context.Context, src *source) error {
 	if n.sched, err = chain.NewSchedule(n.run.Schedule); err != nil {
 		return err
 	}
-	if note := crowded(n.run, n.set.Miners, n.set.Validators, plan.Here(string(n.dir))); note != "" {
+	size := int64(0) // of the dataset, as far as it is still to be copied
+	if src != nil {
+		size = src.size()
+	}
+	if note := crowded(n.run, n.set.Miners, n.set.Validators, size, plan.Here(string(n.dir))); note != "" {
 		n.out.say("note", "%s", note)
 	}
 	if err := n.span(ctx); err != nil {
@@ -302,6 +307,7 @@ func (n *network) member(x netdir.Node) (*member, error) {
 	args := []string{"--chain", n.rt.Chain, "--keystore", n.dir.NodePath(x.Name, "key.json"),
 		"--passphrase-file", n.dir.NodePath(x.Name, "passphrase"), "--bucket", "local:" + x.Name, "--s3-access-key", "key-" + x.Name,
 		"--s3-secret-file", n.dir.NodePath(x.Name, "s3.secret"), "--dir", n.dir.NodePath(x.Name, "data"), "--threads", "1",
+		"--data-cache", strconv.Itoa(nodeCache >> 20),
 		"--p2p-listen", fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", port)}
 	if x.Role == "miner" { // validators have a deadline to meet: they neither queue for a core nor yield it
 		args = append(args, "--gap", n.set.Gap, "--compute-lock", n.dir.Path("compute"))

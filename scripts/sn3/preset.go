@@ -15,6 +15,7 @@ import (
 	"sn3/internal/spec"
 	"sn3/model"
 	"sn3/model/cpu"
+	"sn3/model/data"
 )
 
 func presetCommand() *cli.Command {
@@ -120,6 +121,6 @@ func planned(c *cli.Context) (plan.Plan, plan.Machine, error) {
 	if err != nil {
 		return none, m, err
 	}
-	return plan.Make(plan.Request{Name: x.Name, Run: run, Validator: c.Bool("validator"), Engine: cpu.New(""), Wait: gap == "wait",
+	return plan.Make(plan.Request{Name: x.Name, Run: run, Validator: c.Bool("validator"), Engine: cpu.New(""), Wait: gap == "wait", Cache: data.DefaultCache,
 		Options: model.Options{Threads: c.Int("threads"), Precision: precision, MicroBatch: c.Int("micro-batch")}}), m, nil
 }
