@@ -104,7 +104,7 @@ type PayloadSpec struct {
 type OuterSpec struct {
 	Alpha      float64 `json:"alpha"`       // outer step size
 	MinDivisor int     `json:"min_divisor"` // divisor of the dense mean is max(R, this)
-	RootEvery  int     `json:"root_every"`  // windows between full state roots
+	RootEvery  int     `json:"root_every"`  // windows between full state roots; this version has one after every window, which its manifests and votes name
 }
 
 // ScoreSpec is how validators score; every validator must use the same token budget for scores to be comparable.
@@ -186,8 +186,10 @@ func (r *Run) Validate() error {
 		return fmt.Errorf("run descriptor: inner_steps, batch and total must be at least 1")
 	case r.Rules.Gather < 1 || r.Rules.Shards != 1:
 		return fmt.Errorf("run descriptor: gather %d, shards %d (this version runs 1 shard)", r.Rules.Gather, r.Rules.Shards)
-	case r.Outer.MinDivisor < 1 || r.Outer.RootEvery < 1 || r.Outer.Alpha <= 0:
+	case r.Outer.MinDivisor < 1 || r.Outer.Alpha <= 0:
 		return fmt.Errorf("run descriptor: outer %+v", r.Outer)
+	case r.Outer.RootEvery != 1:
+		return fmt.Errorf("run descriptor: outer.root_every %d (this version has a state root after every window: 1)", r.Outer.RootEvery)
 	case r.Score.Winners < 1 || r.Score.HeldOut < 1 || r.Score.Own < 1 || r.Score.EMA <= 0 || r.Score.EMA > 1:
 		return fmt.Errorf("run descriptor: score %+v", r.Score)
 	case r.Checkpoint < 1 || r.Keep <= 2*r.Checkpoint || r.Tempo < 1:

@@ -24,7 +24,7 @@ func TestRunRefuses(t *testing.T) {
 		"tokenizer": func(r *Run) { r.Tokenizer = "bpe" }, "NaN": func(r *Run) { r.Train.LR = math.NaN() }, "infinity": func(r *Run) { r.Model.NormEps = math.Inf(1) },
 		"negative decay": func(r *Run) { r.Payload.Beta = -0.1 }, "schedule": func(r *Run) { r.Schedule.Apply = 8 }, "locator": func(r *Run) { r.Dataset.Locator = make([]byte, MaxLocator+1) },
 		"no steps": func(r *Run) { r.Train.InnerSteps = 0 }, "no winners": func(r *Run) { r.Rules.Gather = 0 }, "two shards": func(r *Run) { r.Rules.Shards = 2 },
-		"divisor": func(r *Run) { r.Outer.MinDivisor = 0 }, "alpha": func(r *Run) { r.Outer.Alpha = 0 }, "ema": func(r *Run) { r.Score.EMA = 1.5 }, "no held-out": func(r *Run) { r.Score.HeldOut = 0 },
+		"divisor": func(r *Run) { r.Outer.MinDivisor = 0 }, "alpha": func(r *Run) { r.Outer.Alpha = 0 }, "roots now and then": func(r *Run) { r.Outer.RootEvery = 2 }, "ema": func(r *Run) { r.Score.EMA = 1.5 }, "no held-out": func(r *Run) { r.Score.HeldOut = 0 },
 		"no checkpoints": func(r *Run) { r.Checkpoint = 0 }, "keeps less than two checkpoints": func(r *Run) { r.Keep = 8 }, "no tempo": func(r *Run) { r.Tempo = 0 },
 		"no k": func(r *Run) { r.Payload.K = nil }, "k starts late": func(r *Run) { r.Payload.K[0].From = 1 }, "k goes back": func(r *Run) { r.Payload.K[1].From = 0 },
 		"k of 0": func(r *Run) { r.Payload.K[0].K = 0 }, "k of more than a chunk": func(r *Run) { r.Payload.K[1].K = 4097 },
