@@ -1,7 +1,6 @@
 package tokenizer
 
 import (
-	"slices"
 	"unicode"
 	"unicode/utf8"
 )
@@ -112,9 +111,4 @@ func trimRight(text []byte) []byte {
 		text = text[:len(text)-n]
 	}
 	return text
-}
-
-// sortAdded orders tokens by id, so that equal files make equal matchers.
-func sortAdded(tokens []added) {
-	slices.SortFunc(tokens, func(a, b added) int { return int(a.id) - int(b.id) })
 }

@@ -76,10 +76,10 @@ func TestTextFiles(t *testing.T) {
 		name := fmt.Sprintf("%c/%02d.txt", 'a'+i%3, i)
 		switch i % 4 {
 		case 1:
-			name, files[name+".gz"] = name+".gz", gzipped(t, []byte(d))
+			files[name+".gz"] = gzipped(t, []byte(d))
 			continue
 		case 2:
-			name, files[name+".zst"] = name+".zst", zstded(t, []byte(d))
+			files[name+".zst"] = zstded(t, []byte(d))
 			continue
 		case 3:
 			name = strings.TrimSuffix(name, ".txt") + ".MD"

@@ -32,9 +32,6 @@ type item struct {
 	bad  error
 }
 
-// errStop ends reading early without being an error.
-var errStop = errors.New("stop")
-
 // counter counts what is read, for the progress.
 type counter struct {
 	r io.Reader
