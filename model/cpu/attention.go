@@ -23,6 +23,7 @@ type worker struct {
 	do    mat       // (queryBlock,hd) gradient of the output
 	o     []float32 // (queryBlock,hd) output before it is a factor
 	m, l  []float32 // (queryBlock) running maxima and sums
+	row   []float32 // (hd) of a factor, widened
 }
 
 func (n *net) carveAttention(a *arena) {
@@ -31,6 +32,7 @@ func (n *net) carveAttention(a *arena) {
 		w := &n.workers[i]
 		w.s, w.d = a.f32(queryBlock*keys), a.f32(queryBlock*keys)
 		w.o, w.m, w.l = a.f32(queryBlock*n.cfg.HeadDim), a.f32(queryBlock), a.f32(queryBlock)
+		w.row = a.f32(n.cfg.HeadDim)
 		w.p, w.dp, w.do = mat{f: w.s}, mat{f: w.d}, a.factor(n.style, queryBlock*n.cfg.HeadDim)
 		if n.style == halves {
 			w.p, w.dp = a.factor(n.style, queryBlock*keys), a.factor(n.style, queryBlock*keys)
@@ -80,6 +82,10 @@ func (n *net) attend(w *worker, t *groupTask, b, g int) {
 			rows := min(queryBlock, T-q0)
 			for k0 := 0; k0 < past+q0+rows; k0 += keyBlock {
 				keys := min(keyBlock, past+q0+rows-k0)
+				if rows <= fewRows && (n.style != halves || hd > 64) {
+					n.attendFew(w, rows, keys, at.from(q0*S+h*hd), S, k.from(k0*step), v.from(k0*step), step, past+q0-k0, k0 == 0)
+					continue
+				}
 				n.productBy(&w.mul, false, true, rows, keys, hd, at.from(q0*S+h*hd), S, k.from(k0*step), step, w.s, keys, false)
 				n.softmaxBlock(w, rows, keys, past+q0-k0, k0 == 0)
 				n.productBy(&w.mul, false, false, rows, hd, keys, w.p, keys, v.from(k0*step), step, w.o, hd, k0 > 0)
@@ -94,6 +100,40 @@ func (n *net) attend(w *worker, t *groupTask, b, g int) {
 				}
 				n.seal(a.y, at, o)
 			}
+		}
+	}
+}
+
+// attendFew is one block of keys for a few rows of queries, for which keys and values are not worth packing: of a token that is
+// decoded, f32 takes 0.86, 0.61 and 0.43 of the time with heads of 32, 64 and 128, bfloat16 1.34, 1.0 and 0.8.
+func (n *net) attendFew(w *worker, rows, keys int, q mat, ldq int, k, v mat, step, ahead int, first bool) {
+	hd := n.cfg.HeadDim
+	for i := range rows {
+		s := w.s[i*keys : (i+1)*keys]
+		if n.style == halves {
+			n.k.FromBF16(w.row, q.h[i*ldq:])
+			for j := range s {
+				s[j] = n.k.DotBF16(w.row, k.h[j*step:])
+			}
+			continue
+		}
+		for j := range s {
+			s[j] = n.k.Dot(q.f[i*ldq:][:hd], k.f[j*step:])
+		}
+	}
+	n.softmaxBlock(w, rows, keys, ahead, first)
+	if first {
+		clear(w.o[:rows*hd])
+	}
+	for j := range keys {
+		row := w.row
+		if n.style == halves {
+			n.k.FromBF16(row, v.h[j*step:])
+		} else {
+			row = v.f[j*step:][:hd]
+		}
+		for i := range rows {
+			n.k.MulAdd(w.o[i*hd:(i+1)*hd], row, w.s[i*keys+j])
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sn3/model"
+	"sn3/model/kern"
 )
 
 // Sequences longer than a block of keys: the running maximum and sum, forward and backward, against the naive twin.
@@ -36,6 +37,51 @@ func TestAttentionOverSeveralBlocks(t *testing.T) {
 		equals(t, "attention", a.y.f[:T*Q], forward())
 		n.attentionBackward(1, T, a)
 		differences(t, fmt.Sprintf("T %d", T), func() float64 { return weighted(dy, forward()) }, x64, n.dqkv[:T*S])
+	})
+}
+
+// Few rows of queries, as at a sequence's end and in decoding, with heads wide enough that no precision packs keys for them.
+func TestAttentionOfFewRows(t *testing.T) {
+	kernelSets(t, func(t *testing.T, kernels string) {
+		for _, p := range []model.Precision{model.F32, model.BF16} {
+			for _, T := range []int{1, 2, queryBlock + fewRows, keyBlock + 2*queryBlock - 31} {
+				c := shape(8, 4, 2, 72)
+				k, err := kern.Select(kernels)
+				if err != nil {
+					t.Fatal(err)
+				}
+				n, err := newNet(c, k, model.Options{Precision: p}, true)
+				if err != nil {
+					t.Fatal(err)
+				}
+				n.reserve(1, T)
+				S, Q, a := n.qkv(), n.q(), &n.act[0]
+				rows := fill(rand.New(rand.NewPCG(9, uint64(T))), make([]float32, T*S), 1)
+				for i, v := range rows { // what bfloat16 holds too
+					rows[i] = kern.RoundBF16(v).Float32()
+				}
+				copy(a.qkv.f, rows)
+				if n.style == halves {
+					k.ToBF16(a.qkv.h[:T*S], rows)
+				}
+				n.attention(1, T, a)
+				got := make([]float32, T*Q)
+				if copy(got, a.y.f); n.style == halves {
+					k.FromBF16(got, a.y.h)
+				}
+				var each []vec
+				for i := range T {
+					each = append(each, wide(rows[i*S:][:S]))
+				}
+				for i, y := range attention64(c, each) {
+					for h := range y {
+						if off := math.Abs(float64(got[i*Q+h]) - y[h]); !(off <= map[model.Precision]float64{model.F32: 1e-5, model.BF16: 2e-2}[p]) {
+							t.Fatalf("%s, T %d: value %d of row %d is %v, want %v", p, T, h, i, got[i*Q+h], y[h])
+						}
+					}
+				}
+			}
+		}
 	})
 }
 
