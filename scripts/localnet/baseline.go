@@ -8,7 +8,7 @@ import (
 	"sn3/model/tokenizer"
 )
 
-// countedText is how much of the training text the count models see, in bytes: as much as make up packs of plain text.
+// countedText is how much of a dataset's training text the count models see, in bytes: as much as make up packs of plain text.
 const countedText = 12 << 20
 
 // baselines are count models of the text behind a dataset's tokens: whatever the tokens are, they count bytes, so losses per

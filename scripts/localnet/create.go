@@ -21,6 +21,7 @@ import (
 	"sn3/internal/gossip"
 	"sn3/internal/preset"
 	"sn3/internal/replica"
+	"sn3/internal/spec"
 	"sn3/model"
 	"sn3/model/cpu"
 	"sn3/scripts/localnet/netdir"
@@ -205,7 +206,7 @@ func create(ctx context.Context, c config) (set netdir.Settings, src *source, er
 	run.Network, run.Seed, run.Tempo = set.Network, c.seed, 2*run.Schedule.Length
 	run.Tokenizer, run.Dataset = src.manifest.Provenance.Tokenizer, src.spec
 	run.Dataset.Locator = locator.Encode()
-	if err := run.Validate(); err != nil {
+	if err := errors.Join(run.Validate(), spec.Check(run)); err != nil {
 		return set, nil, err
 	}
 	g := &state.Genesis{Network: set.Network, Run: run.Encode(), BlockTimeMS: set.BlockTimeMS, Params: state.DefaultParams()}

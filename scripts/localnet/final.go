@@ -40,11 +40,17 @@ func (n *network) lossInto(ctx context.Context, s *Summary, srv *netdir.Servers)
 	if err != nil {
 		return err
 	}
-	set, err := d.HeldOut(ctx, []byte("sn3/final/1"), finalSamples(d))
+	seed := []byte("sn3/final/1")
+	set, err := d.HeldOut(ctx, seed, finalSamples(d))
 	if err != nil {
 		return err
 	}
-	if s.Baselines, err = baselines(ctx, d, tok, set); err != nil {
+	if n.set.Data == "" { // text that was packed here is counted whole
+		s.Baselines, err = d.Baselines(ctx, seed, finalSamples(d))
+	} else {
+		s.Baselines, err = baselines(ctx, d, tok, set)
+	}
+	if err != nil {
 		return fmt.Errorf("count models: %w", err)
 	}
 	cfg := replica.ModelConfig(n.run)

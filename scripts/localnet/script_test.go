@@ -87,6 +87,20 @@ func TestSchedule(t *testing.T) {
 	}
 }
 
+// A machine on which a window ends before its steps are done is told so.
+func TestHurried(t *testing.T) {
+	r, err := preset.Run("8m", 24)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for speed, want := range map[float64]string{4000: "", 1000: "too short for the 15 steps of each miner, about "} {
+		r.Schedule = schedule(r, speed, 2, 4, 2)
+		if got := hurried(r, speed, 2, 4); (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%v tokens/s, windows of %d blocks: %q", speed, r.Schedule.Length, got)
+		}
+	}
+}
+
 // However many cores there are, a validator scores on one: between the first block after the deadline and the last in which
 // its vote can leave there is time for all submissions. (On 16 cores it once had time for one of four.)
 func TestScheduleLeavesTimeToScore(t *testing.T) {

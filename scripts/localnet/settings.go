@@ -92,8 +92,11 @@ func (c *config) open() (err error) {
 	return nil
 }
 
-// feasible refuses a preset that no node on this machine could train, before anything is made.
+// feasible refuses a preset that is not the dataset's or that no node on this machine could train, before anything is made.
 func (c config) feasible() error {
+	if err := c.matches(); err != nil {
+		return proc.Usage(err)
+	}
 	run, err := c.preset.Run(c.windows)
 	if err != nil {
 		return proc.Usage(err)

@@ -12,6 +12,7 @@ import (
 	"sn3/chain"
 	"sn3/internal/preset"
 	"sn3/internal/proc"
+	"sn3/internal/spec"
 	"sn3/model/data"
 	"sn3/model/tokenizer"
 )
@@ -50,6 +51,9 @@ func openData(dir string) (*packed, error) {
 	}
 	if m.Provenance.Part != "" {
 		return nil, fmt.Errorf("it is part %s of a dataset; join all parts with sn3 data merge", m.Provenance.Part)
+	}
+	if m.Provenance.Tokenizer == data.ByteTokenizer && m.Vocab != spec.ByteVocab {
+		return nil, fmt.Errorf("its tokens are bytes and its vocabulary %d; pack it again without --vocab", m.Vocab)
 	}
 	p.source = source{spec: chain.DatasetSpec{Manifest: pin.Manifest, Root: pin.Root}, manifest: m, from: data.Folder(p.dir)}
 	for _, list := range m.Shards {

@@ -23,6 +23,7 @@ import (
 	"sn3/internal/proc"
 	"sn3/internal/replica"
 	"sn3/model"
+	"sn3/model/data"
 	"sn3/model/hf"
 	"sn3/storage"
 )
@@ -30,7 +31,7 @@ import (
 // Limits on what a researcher's tool reads from a stranger's bucket.
 const (
 	maxManifest   = 1 << 20
-	maxSmallFile  = 64 << 20
+	maxSmallFile  = data.MaxTokenizer
 	maxCheckpoint = 1 << 40
 )
 
