@@ -15,7 +15,7 @@ func TestNeedOfActivations(t *testing.T) {
 	small, long, wide, huge := benchShapes[1].cfg, benchShapes[1].cfg, benchShapes[1].cfg, benchShapes[1].cfg
 	small.Layers = 2
 	long.Layers, long.Seq = 1, 2048
-	wide.Layers, wide.Width, wide.FFN, wide.Vocab, wide.Tied, wide.Seq = 1, 128, 256, 50304, true, 666
+	wide.Layers, wide.Width, wide.FFN, wide.Vocab, wide.Tied, wide.Seq = 1, 128, 256, 50304, true, 512
 	huge.Layers, huge.Width, huge.FFN, huge.Vocab, huge.Tied, huge.Seq = 1, 64, 192, 128256, true, 512
 	for _, x := range []struct {
 		name         string

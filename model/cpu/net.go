@@ -65,7 +65,7 @@ const (
 	fewRows       = 4       // so many rows of a product are cheaper as dot products than packed
 	rowBlock      = 64      // rows that one partial sum of a norm-weight gradient covers: fixed, so that it does not depend on threads
 	leastHeadRows = 256     // rows of logits that exist at once: at least these, because the output matrix is packed for them,
-	mostLogits    = 1 << 24 // else as many as this many values hold
+	mostLogits    = 1 << 22 // else as many as this many values hold
 )
 
 // net runs the model forward and backward over its own memory. Not safe for concurrent use.
