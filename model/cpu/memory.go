@@ -180,7 +180,7 @@ func (e Engine) Need(c model.Config, opt model.Options, batch int, train bool) m
 	if opt.MicroBatch > 0 {
 		batch = min(batch, opt.MicroBatch)
 	}
-	n := &net{cfg: c, k: k, style: styleOf(k, opt.Precision), threads: max(1, opt.Threads), train: train, rows: max(1, batch) * c.Seq, span: c.Seq}
+	n := &net{cfg: c, k: k, style: styleOf(k, opt.Precision), threads: threadsOf(opt), train: train, rows: max(1, batch) * c.Seq, span: c.Seq}
 	n.workers = make([]worker, n.threads)
 	var a arena
 	n.carve(&a)

@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"context"
+	"math"
 	"runtime"
 	"testing"
 
@@ -42,6 +43,22 @@ func TestNeedOfActivations(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Threads that no machine has take no memory, and change nothing.
+func TestTooManyThreads(t *testing.T) {
+	c, opt := shape(12, 4, 2, 6), model.Options{Threads: math.MaxInt32}
+	w := randomWeights(t, c)
+	if need := New("").Need(c, opt, 1, true).Total(); need > 1<<28 {
+		t.Errorf("needs %d bytes", need)
+	}
+	many, one := trainerOf(t, "", w, opt), trainerOf(t, "", w, model.Options{})
+	for _, tr := range []*Trainer{many, one} {
+		train(t, tr, 0, tokens(1, 3, 9, c.Vocab))
+	}
+	if many.state() != one.state() {
+		t.Error("other bits")
 	}
 }
 

@@ -124,7 +124,7 @@ func newNet(c model.Config, k *kern.Kernels, opt model.Options, train bool) (*ne
 	if opt.MicroBatch < 0 {
 		return nil, fmt.Errorf("micro-batch of %d sequences; give at least 1, or 0 for whole batches", opt.MicroBatch)
 	}
-	threads := max(1, opt.Threads)
+	threads := threadsOf(opt)
 	n := &net{cfg: c, layout: l, k: k, style: styleOf(k, opt.Precision), threads: threads, train: train, workers: make([]worker, threads)}
 	n.mul.K, n.mul.Threads = k, threads
 	for i := range n.workers {
@@ -134,6 +134,9 @@ func newNet(c model.Config, k *kern.Kernels, opt model.Options, train bool) (*ne
 	n.p = n.factorsOf()
 	return n, nil
 }
+
+// threadsOf is how many threads are of use: every one has memory of its own.
+func threadsOf(opt model.Options) int { return min(max(1, opt.Threads), kern.MaxThreads) }
 
 // factorsOf makes the matrices' second form, or lets it be the first.
 func (n *net) factorsOf() factors {

@@ -69,14 +69,17 @@ func (f taskFunc) Run(i int) { f(i) }
 // loops of a step. A process with one compute thread has no helpers.
 const spins = 20000
 
+// MaxThreads is how many goroutines run a loop at most, whatever is asked for.
+const MaxThreads = 65
+
 // crew is the helper goroutines of this process, which sleep between steps. A slot is nil, a job that is offered, or busy while
 // the helper runs one, so that nobody waits for a helper that is at work for another owner, or for itself in a loop within a loop.
 type crew struct {
 	mu    sync.Mutex
 	n     atomic.Int32
-	slots [64]atomic.Pointer[job]
-	idle  [64]atomic.Bool
-	wake  [64]chan struct{}
+	slots [MaxThreads - 1]atomic.Pointer[job]
+	idle  [MaxThreads - 1]atomic.Bool
+	wake  [MaxThreads - 1]chan struct{}
 }
 
 var (
