@@ -199,21 +199,19 @@ func (n *net) attendBackward(w *worker, t *groupTask, b, g int) {
 }
 
 // deltas leaves Σ do·o of every row in m, and the gradients of the output, do, as a factor; off is where the rows' output
-// starts.
+// starts. The sums are of do as rounded, as are the products they are taken from: where keys are alike they must cancel.
 func (n *net) deltas(w *worker, a *acts, rows, off int) {
 	hd, Q := n.cfg.HeadDim, n.q()
 	for i := range rows {
-		o, do := w.o[:hd], n.dh[off+i*Q:][:hd]
+		do := n.dh[off+i*Q:][:hd]
+		n.keep(w.do, i*hd, do)
 		if n.style == halves {
+			o := w.o[:hd]
 			n.k.FromBF16(o, a.y.h[off+i*Q:][:hd])
-		} else {
-			o = a.y.f[off+i*Q:][:hd]
+			w.m[i] = n.k.DotBF16(o, w.do.h[i*hd:][:hd])
+			continue
 		}
-		w.m[i] = n.k.Dot(do, o)
-		if n.style == exact {
-			copy(w.do.f[i*hd:(i+1)*hd], do)
-		}
-		n.seal(w.do, i*hd, do)
+		w.m[i] = n.k.Dot(w.do.f[i*hd:][:hd], a.y.f[off+i*Q:][:hd])
 	}
 }
 

@@ -179,3 +179,24 @@ func TestDivergenceLeavesNoTrace(t *testing.T) {
 		}
 	})
 }
+
+// Where all keys are alike, queries and keys have no gradient: what is subtracted must be rounded as what it is subtracted from.
+func TestAlikeKeysHaveNoGradient(t *testing.T) {
+	c := shape(24, 2, 1, 16)
+	w := randomWeights(t, c)
+	b := tokens(3, 2, 3, c.Vocab)
+	for i := range b.X {
+		b.X[i] = 1
+	}
+	precisions(t, func(t *testing.T, kernels string, p model.Precision) {
+		tr := trainerOf(t, kernels, w, model.Options{Precision: p})
+		if _, _, err := tr.LossGrad(b); err != nil {
+			t.Fatal(err)
+		}
+		d, Q, K := tr.grad.layers[0].qkv, c.Heads*c.HeadDim*c.Width, c.KVHeads*c.HeadDim*c.Width
+		squares := tr.net.k.SumSquares
+		if qk, v := squares(d[:Q+K]), squares(d[Q+K:]); !(qk <= 1e-10*v) {
+			t.Errorf("gradients of queries and keys have the norm %v, those of values %v", math.Sqrt(qk), math.Sqrt(v))
+		}
+	})
+}
