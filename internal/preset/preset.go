@@ -33,7 +33,7 @@ const LeastWindows = 24
 // Names lists the embedded presets in the order of the help text.
 func Names() []string { return append([]string(nil), names...) }
 
-// Local lists those that a network on one machine can train: their tokens are bytes, so that any text will do.
+// Local lists those that need no dataset: their tokens are bytes, so that any text will do.
 func Local() []string { return names[:2:2] }
 
 // Preset is a checked preset.
