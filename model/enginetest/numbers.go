@@ -47,7 +47,7 @@ type precise struct{ relative, slack, unit float64 }
 
 var precisions = map[model.Precision]precise{
 	model.F32:  {1e-5, 32, 1.0 / (1 << 24)},
-	model.BF16: {0.04, 16, 1.0 / (1 << 8)},
+	model.BF16: {0.04, 6, 1.0 / (1 << 8)},
 }
 
 // bound is the largest error of a figure: want, moved by other roundings, and whole, the norm of what it is a part of.
