@@ -90,7 +90,7 @@ func mine(c *cli.Context) error {
 		return fmt.Errorf("make miner: %w", err)
 	}
 	n.Events(events.Event{Kind: events.Start, Role: "miner", Hotkey: &n.Hotkey, Engine: engine.Name(), Version: proc.Version})
-	n.Log.Info("mining", "hotkey", n.Hotkey.Short(), "network", n.Run.Network, "engine", engine.Name(), "parameters", n.Replica.Layout().Params())
+	n.Log.Info("mining", "hotkey", n.Hotkey.Short(), "network", n.Run.Network, "engine", engine.Name(), "kernels", n.Replica.Compute().Kernels.Name, "parameters", n.Replica.Layout().Params())
 	err = m.Run(ctx)
 	if errors.Is(err, mining.ErrUnstable) {
 		err = proc.Unstable(err)
