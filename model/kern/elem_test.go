@@ -215,6 +215,9 @@ func TestElemAllocs(t *testing.T) {
 	const n = 77
 	for _, k := range levels(t) {
 		for _, c := range elemCases {
+			if c.name == "DotBF16" { // its case rounds into memory of a pool, which the race detector empties
+				continue
+			}
 			_, v, _ := c.fill(rand.New(rand.NewPCG(1, 1)), n, func() int { return 1 })
 			if got := testing.AllocsPerRun(20, func() { c.run(k, v) }); got != 0 {
 				t.Errorf("%s %s: %v allocations a call", k.Name, c.name, got)
@@ -222,6 +225,7 @@ func TestElemAllocs(t *testing.T) {
 		}
 		v, h := make([]float32, n), make([]BF16, n)
 		for name, f := range map[string]func(){
+			"DotBF16":          func() { k.DotBF16(v, h) },
 			"Step with a copy": func() { stepCase(k, [][]float32{v, v, v, v}, h) },
 			"ToBF16":           func() { k.ToBF16(h, v) },
 			"FromBF16":         func() { k.FromBF16(v, h) },
