@@ -27,6 +27,9 @@ func Here(dir string) Machine {
 	return Machine{Memory: freeMemory(), Disk: freeDisk(existing(dir)), Used: usedBy(dir)}
 }
 
+// FreeMemory is Machine.Memory of this machine.
+func FreeMemory() int64 { return freeMemory() }
+
 // existing is the nearest folder above dir that is there.
 func existing(dir string) string {
 	abs, err := filepath.Abs(dir)

@@ -343,6 +343,8 @@ func TestLinuxMemory(t *testing.T) {
 		{"nothing", fstest.MapFS{}, Unknown},
 		{"no groups", fstest.MapFS{"proc/meminfo": file(info)}, 4000 << 10},
 		{"garbage", fstest.MapFS{"proc/meminfo": file("MemAvailable: lots kB\n"), "proc/self/cgroup": file("\n:::\n0::\n7:memory\n")}, Unknown},
+		{"no number", fstest.MapFS{"proc/meminfo": file("MemAvailable:\n")}, Unknown},
+		{"too large", fstest.MapFS{"proc/meminfo": file("MemAvailable: 99999999999999999999 kB\n")}, Unknown},
 		{"version 2, no limit", fstest.MapFS{"proc/meminfo": file(info), "proc/self/cgroup": file("0::/a/b\n"), "sys/fs/cgroup/a/b/memory.max": file("max\n"),
 			"sys/fs/cgroup/a/b/memory.current": file("100\n")}, 4000 << 10},
 		{"version 2, the group above", fstest.MapFS{"proc/meminfo": file(info), "proc/self/cgroup": file("0::/a/b\n"), "sys/fs/cgroup/a/b/memory.max": file("3000000\n"),

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"runtime/debug"
+	"sn3/model/kern"
 	"sync"
 	"unsafe"
 )
@@ -191,10 +192,4 @@ func fromHalf(h uint16) float32 {
 }
 
 // BF16Bits rounds to bfloat16, to nearest even; a NaN becomes 0x7FC0 (golden/llama/bf16).
-func BF16Bits(x float32) uint16 {
-	b := math.Float32bits(x)
-	if b&0x7fffffff > 0x7f800000 {
-		return 0x7FC0
-	}
-	return uint16((b + 0x7fff + b>>16&1) >> 16)
-}
+func BF16Bits(x float32) uint16 { return uint16(kern.RoundBF16(x)) }

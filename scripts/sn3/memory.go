@@ -3,43 +3,16 @@ package main
 import (
 	"fmt"
 	"math"
-	"os"
-	"strconv"
 	"strings"
 
+	"sn3/internal/plan"
 	"sn3/model"
 )
 
-// freeMemory is what this process may still take in bytes: Linux's MemAvailable, or what the control group leaves if that is
-// less; math.MaxInt64 where it cannot be known.
+// freeMemory is what this process may still take in bytes; math.MaxInt64 where it cannot be known.
 func freeMemory() int64 {
-	free := int64(math.MaxInt64)
-	if b, err := os.ReadFile("/proc/meminfo"); err == nil {
-		free = available(string(b))
-	}
-	number := func(name string) (int64, error) {
-		b, err := os.ReadFile("/sys/fs/cgroup/" + name)
-		if err != nil {
-			return 0, err
-		}
-		return strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
-	}
-	limit, err := number("memory.max") // "max" is no number
-	used, err2 := number("memory.current")
-	if err == nil && err2 == nil {
-		free = min(free, max(limit-used, 0))
-	}
-	return free
-}
-
-// available reads Linux's meminfo.
-func available(meminfo string) int64 {
-	for _, line := range strings.Split(meminfo, "\n") {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "MemAvailable:" {
-			if kib, err := strconv.ParseInt(f[1], 10, 64); err == nil && kib < 1<<50 {
-				return kib << 10
-			}
-		}
+	if free := plan.FreeMemory(); free != plan.Unknown {
+		return free
 	}
 	return math.MaxInt64
 }
