@@ -12,6 +12,9 @@ var ErrDiverged = errors.New("model: training diverged")
 // ErrUnsupported: the engine lacks what its options or the configuration ask for; another engine or option may do.
 var ErrUnsupported = errors.New("model: not supported by this engine")
 
+// ErrNoWeights: the last Reset failed half way, so there is no model to compute with; Reset again.
+var ErrNoWeights = errors.New("model: no parameters are loaded, the last attempt failed half way")
+
 // Weights gives read access to a model's float32 parameters, wherever they live (arena, file, device, several ranks).
 type Weights interface {
 	Layout() *Layout
@@ -35,11 +38,12 @@ type Batches interface {
 	Next(ctx context.Context) (Batch, error)
 }
 
-// Budget bounds a call of Train: at most Steps inner steps, the first of which is global step First (w·H + i), which fixes
-// the learning rate.
+// Budget bounds a call of Train: at most Steps inner steps, the first of which is global step First (w·H + i). First and Cold
+// fix the learning rate (Optimizer.WarmRate).
 type Budget struct {
 	First uint64
 	Steps int
+	Cold  int // warm-up steps left because the moments are stale or new: ColdSteps at first, one less after every step, at last 0
 }
 
 // Report says what a call of Train did.
@@ -51,13 +55,14 @@ type Report struct {
 
 // Trainer makes inner steps on its own copy of the parameters. Not safe for concurrent use.
 type Trainer interface {
-	// Reset replaces the parameters only; moments and the optimizer's step count live on.
+	// Reset replaces the parameters only; moments and the optimizer's step count live on. An error changes nothing, also where
+	// w fails half way.
 	Reset(ctx context.Context, w Weights) error
 	// Train makes inner steps until the budget is spent, batches are used up or ctx ends; it returns after a whole step,
 	// with a nil error in all three cases. ErrDiverged, a batch that does not fit the model, or an error of b ends it too:
 	// the steps before count, the parameters and moments are those after them.
 	Train(ctx context.Context, b Batches, budget Budget) (Report, error)
-	// Rebase adds to − from to the local parameters; moments are untouched.
+	// Rebase adds to − from to the local parameters; moments are untouched. An error changes nothing.
 	Rebase(ctx context.Context, from, to Weights) error
 	// Trained is a live view of the local parameters, valid until the next call of another method.
 	Trained() Weights
@@ -71,6 +76,8 @@ type Delta interface {
 
 // Judge measures losses of θ and of θ − scale·delta. Not safe for concurrent use.
 type Judge interface {
+	// Reset replaces θ. After an error θ is what it was, or Losses is ErrNoWeights until a Reset succeeds: a judge has no room for
+	// two models.
 	Reset(ctx context.Context, w Weights) error
 	// Losses returns, for every set and every sequence of its batches in order, the mean loss in nats per token of
 	// θ − scale·delta; delta nil measures θ itself. Afterwards θ is bit for bit what it was.
@@ -81,6 +88,8 @@ type Judge interface {
 type Persister interface {
 	Save(w io.Writer) error
 	Load(r io.Reader) error
+	// Forget makes it that of a new trainer.
+	Forget()
 }
 
 // Gradienter is a Trainer that gives away its gradients, so that engines can be compared.
@@ -98,7 +107,7 @@ type Forwarder interface {
 
 // Decoder continues one sequence with a cache of keys and values, so that a token costs one row. Not safe for concurrent use.
 type Decoder interface {
-	// Reset replaces the parameters and empties the sequence.
+	// Reset replaces the parameters and empties the sequence; after an error as that of Judge.
 	Reset(ctx context.Context, w Weights) error
 	// Next appends the tokens x to the sequence and writes the logits after the last of them, (V), to dst. It fails, and
 	// changes nothing, if the sequence would grow beyond the decoder's length.

@@ -44,6 +44,18 @@ func (o Optimizer) Rate(s uint64) float64 {
 	return o.LR * (1 - (1-o.MinLR)*(x-from)/(total-from))
 }
 
+// ColdSteps is over how many steps the learning rate climbs to the schedule's where moments are stale or new: of a miner that was
+// away, lost them, or joins (DESIGN §8).
+const ColdSteps = 20
+
+// WarmRate is the learning rate of global step s with cold warm-up steps left, this one among them: a linear part of Rate(s).
+func (o Optimizer) WarmRate(s uint64, cold int) float64 {
+	if cold <= 0 {
+		return o.Rate(s)
+	}
+	return o.Rate(s) * float64(max(1, ColdSteps+1-cold)) / ColdSteps
+}
+
 // Validate refuses an optimizer that cannot work, and a schedule whose parts overlap. Fields are named as in a run descriptor.
 func (o Optimizer) Validate() error {
 	finite := func(x float64) bool { return x >= 0 && !math.IsInf(x, 0) } // false for NaN

@@ -70,6 +70,20 @@ func TestRateProperties(t *testing.T) {
 	})
 }
 
+// With cold moments the rate is k twentieths of the schedule's at the k-th of 20 steps, then the schedule's.
+func TestWarmRate(t *testing.T) {
+	o := model.Optimizer{LR: 2, MinLR: 0.1, Decay: 0.5, Warmup: 4, Total: 100}
+	for _, c := range []struct {
+		step uint64
+		cold int
+		want float64
+	}{{20, 20, 0.1}, {21, 19, 0.2}, {30, 10, 1.1}, {39, 1, 2}, {40, 0, 2}, {40, -3, 2}, {20, 99, 0.1}, {75, 10, 1.1 * 11 / 20}, {0, 20, 0.025}} {
+		if got := o.WarmRate(c.step, c.cold); math.Abs(got-c.want) > 1e-12 {
+			t.Errorf("step %d, %d cold steps left: rate %v, want %v", c.step, c.cold, got, c.want)
+		}
+	}
+}
+
 // What cannot work is refused with the field's name in a run descriptor.
 func TestOptimizerValidate(t *testing.T) {
 	good := model.Optimizer{LR: 1e-3, MinLR: 0.1, Decay: 0.3, Warmup: 50, Total: 240, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Clip: 1}

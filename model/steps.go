@@ -7,9 +7,9 @@ import (
 	"io"
 )
 
-// MakeSteps is the loop of a Trainer's Train, the same for every engine: step makes one whole inner step with b at global step
-// s and returns the loss before it, or makes none and returns why. One batch is read for each step, none ahead.
-func MakeSteps(ctx context.Context, b Batches, budget Budget, step func(b Batch, s uint64) (loss float64, err error)) (Report, error) {
+// MakeSteps is the loop of a Trainer's Train, the same for every engine: step makes one whole inner step with b at a
+// learning rate and returns the loss before it, or makes none and returns why. One batch is read for each step, none ahead.
+func MakeSteps(ctx context.Context, b Batches, budget Budget, o Optimizer, step func(b Batch, rate float64) (loss float64, err error)) (Report, error) {
 	var rep Report
 	for rep.Steps < budget.Steps && ctx.Err() == nil {
 		batch, err := b.Next(ctx)
@@ -19,7 +19,7 @@ func MakeSteps(ctx context.Context, b Batches, budget Budget, step func(b Batch,
 		if err != nil {
 			return rep, fmt.Errorf("read batch: %w", err)
 		}
-		loss, err := step(batch, budget.First+uint64(rep.Steps))
+		loss, err := step(batch, o.WarmRate(budget.First+uint64(rep.Steps), budget.Cold-rep.Steps))
 		if err != nil {
 			return rep, err
 		}

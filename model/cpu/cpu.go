@@ -63,21 +63,39 @@ func (e Engine) forward(c model.Config, opt model.Options) (*net, error) {
 	return newNet(c, k, opt, false)
 }
 
-// load replaces the parameters, chunk by chunk.
-func (n *net) load(w model.Weights) error {
-	l := n.layout
-	if w.Layout().Hash() != l.Hash() {
+// fits refuses weights of another layout.
+func (n *net) fits(w model.Weights) error {
+	if w.Layout().Hash() != n.layout.Hash() {
 		return errors.New("load weights: made for another layout")
 	}
+	return nil
+}
+
+// load replaces the parameters, chunk by chunk; there is no room for both. Where w fails half way none can be used.
+func (n *net) load(w model.Weights) error {
+	if err := n.fits(w); err != nil {
+		return err
+	}
+	n.torn = true
+	if err := n.read(n.w.flat, w); err != nil {
+		return err
+	}
+	n.refresh(0, len(n.w.flat))
+	n.torn = false
+	return nil
+}
+
+// read writes all of w, which fits, to the row-major vector dst.
+func (n *net) read(dst []float32, w model.Weights) error {
+	l := n.layout
 	var buf [model.ChunkSize]float32
 	for i := range l.Chunks() {
 		v := buf[:l.Chunk(i).Len]
 		if err := w.Read(v, model.ChunkRange{From: i, To: i + 1}); err != nil {
 			return fmt.Errorf("load weights: %w", err)
 		}
-		l.Scatter(n.w.flat, v, i)
+		l.Scatter(dst, v, i)
 	}
-	n.refresh(0, len(n.w.flat))
 	return nil
 }
 

@@ -57,6 +57,8 @@ func (d *Decoder) Rewind(n int) { d.length = max(0, min(n, d.length)) }
 func (d *Decoder) Next(dst []float32, x []int32) error {
 	n := d.net
 	switch {
+	case n.torn:
+		return model.ErrNoWeights
 	case len(x) == 0 || len(dst) != n.cfg.Vocab:
 		return fmt.Errorf("decode %d tokens into %d logits of a vocabulary of %d", len(x), len(dst), n.cfg.Vocab)
 	case d.length+len(x) > d.seq:

@@ -24,6 +24,9 @@ func (j *Judge) Reset(_ context.Context, w model.Weights) error {
 
 // Losses implements model.Judge.
 func (j *Judge) Losses(ctx context.Context, d model.Delta, scale float32, sets [][]model.Batch) ([][]float64, error) {
+	if j.net.torn {
+		return nil, model.ErrNoWeights
+	}
 	if d != nil {
 		j.apply(d, scale)
 		defer j.undo()
@@ -77,6 +80,9 @@ func (j *Judge) undo() {
 
 // Logits implements model.Forwarder.
 func (j *Judge) Logits(dst []float32, x []int32, B, T int) error {
+	if j.net.torn {
+		return model.ErrNoWeights
+	}
 	if len(dst) != B*T*j.net.cfg.Vocab {
 		return fmt.Errorf("logits of %d×%d tokens need %d values, got %d", B, T, B*T*j.net.cfg.Vocab, len(dst))
 	}

@@ -79,6 +79,7 @@ type net struct {
 	mul     kern.Mul
 	team    kern.Team
 	w       views   // parameters
+	torn    bool    // a load failed half way: w is no model
 	p       factors // the same as factors
 	task    rowTask
 	each    eachTask

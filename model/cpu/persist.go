@@ -11,6 +11,13 @@ func (t *Trainer) Save(w io.Writer) error {
 	return model.SaveMoments(w, t.net.layout, t.step, t.m, t.v)
 }
 
+// Forget implements model.Persister.
+func (t *Trainer) Forget() {
+	clear(t.m)
+	clear(t.v)
+	t.step = 0
+}
+
 // Load implements model.Persister; on an error nothing is changed.
 func (t *Trainer) Load(r io.Reader) error {
 	step, err := model.LoadMoments(r, t.net.layout, t.m, t.v)

@@ -39,30 +39,42 @@ func appendPieces(ps []piece, x model.Tensor, decay bool) []piece {
 	return ps
 }
 
-// Reset implements model.Trainer.
+// Reset implements model.Trainer. Nobody needs the gradient between steps: what is read goes into its memory, and replaces the
+// parameters when all of it is there.
 func (t *Trainer) Reset(_ context.Context, w model.Weights) error {
-	return t.net.load(w)
+	n := t.net
+	if err := n.fits(w); err != nil {
+		return err
+	}
+	t.clean = false
+	if err := n.read(t.grad.flat, w); err != nil {
+		return err
+	}
+	copy(n.w.flat, t.grad.flat)
+	n.refresh(0, len(n.w.flat))
+	return nil
 }
 
-// Rebase implements model.Trainer.
+// Rebase implements model.Trainer; to − from waits in the gradient's memory as in Reset.
 func (t *Trainer) Rebase(_ context.Context, from, to model.Weights) error {
-	l := t.net.layout
+	n, l := t.net, t.net.layout
 	if from.Layout().Hash() != l.Hash() || to.Layout().Hash() != l.Hash() {
 		return errors.New("rebase: weights of another layout")
 	}
-	a, b, local := make([]float32, model.ChunkSize), make([]float32, model.ChunkSize), make([]float32, model.ChunkSize)
+	t.clean = false
+	a, b := make([]float32, model.ChunkSize), make([]float32, model.ChunkSize)
 	for i := range l.Chunks() {
-		n, r := l.Chunk(i).Len, model.ChunkRange{From: i, To: i + 1}
-		if err := errors.Join(from.Read(a[:n], r), to.Read(b[:n], r)); err != nil {
+		size, r := l.Chunk(i).Len, model.ChunkRange{From: i, To: i + 1}
+		if err := errors.Join(from.Read(a[:size], r), to.Read(b[:size], r)); err != nil {
 			return fmt.Errorf("rebase: %w", err)
 		}
-		l.Gather(local[:n], t.net.w.flat, i)
-		for j := range n {
-			local[j] += b[j] - a[j]
+		for j := range size {
+			b[j] -= a[j]
 		}
-		l.Scatter(t.net.w.flat, local[:n], i)
+		l.Scatter(t.grad.flat, b[:size], i)
 	}
-	t.net.refresh(0, len(t.net.w.flat))
+	n.k.Add(n.w.flat, t.grad.flat)
+	n.refresh(0, len(n.w.flat))
 	return nil
 }
 
@@ -94,11 +106,11 @@ func partSize(b model.Batch, micro int) int {
 
 // Train implements model.Trainer.
 func (t *Trainer) Train(ctx context.Context, b model.Batches, budget model.Budget) (model.Report, error) {
-	return model.MakeSteps(ctx, b, budget, t.makeStep)
+	return model.MakeSteps(ctx, b, budget, t.opt, t.makeStep)
 }
 
-// makeStep makes one inner step at global step s.
-func (t *Trainer) makeStep(b model.Batch, s uint64) (float64, error) {
+// makeStep makes one inner step at a learning rate.
+func (t *Trainer) makeStep(b model.Batch, rate float64) (float64, error) {
 	loss, _, err := t.LossGrad(b)
 	if err != nil {
 		return 0, err
@@ -107,7 +119,7 @@ func (t *Trainer) makeStep(b model.Batch, s uint64) (float64, error) {
 	if math.IsNaN(loss+norm) || math.IsInf(loss+norm, 0) { // before it gets into the moments, which would never recover
 		return 0, fmt.Errorf("%w: a batch has the loss %v and a gradient of norm %v", model.ErrDiverged, loss, norm)
 	}
-	t.update(s, norm)
+	t.update(rate, norm)
 	return loss, nil
 }
 
@@ -152,11 +164,11 @@ func (t *Trainer) GradNorm() float64 {
 	return math.Sqrt(sum)
 }
 
-// update clips the gradient, whose norm is given, makes one AdamW step at global step s and clears the gradient.
-func (t *Trainer) update(s uint64, norm float64) {
+// update clips the gradient, whose norm is given, makes one AdamW step and clears the gradient.
+func (t *Trainer) update(rate, norm float64) {
 	t.step++
 	n := float64(t.step)
-	o := kern.AdamW{LR: float32(t.opt.Rate(s)), Beta1: float32(t.opt.Beta1), Beta2: float32(t.opt.Beta2), Eps: float32(t.opt.Eps),
+	o := kern.AdamW{LR: float32(rate), Beta1: float32(t.opt.Beta1), Beta2: float32(t.opt.Beta2), Eps: float32(t.opt.Eps),
 		Decay: float32(t.opt.WeightDecay), C1: float32(1 - math.Pow(t.opt.Beta1, n)), C2: float32(1 - math.Pow(t.opt.Beta2, n)), Scale: 1}
 	if f := t.opt.Clip / (norm + 1e-6); t.opt.Clip > 0 && f < 1 {
 		o.Scale = float32(f)

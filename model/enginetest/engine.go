@@ -102,6 +102,18 @@ func (s suite) decoder(t *testing.T) {
 			if err := d.Reset(context.Background(), other(t, c)); err == nil {
 				t.Error("weights of another layout were accepted")
 			}
+			if err := d.Reset(context.Background(), unreadable{weights(t, c, 1)}); !errors.Is(err, errDisk) {
+				t.Errorf("weights that cannot be read: %v", err)
+			}
+			torn, whole := make([]float32, c.Vocab), make([]float32, c.Vocab)
+			failed := d.Next(torn, []int32{1})
+			if err := errors.Join(d.Reset(context.Background(), w), d.Next(whole, []int32{1})); err != nil {
+				t.Error(err)
+			}
+			if d.Rewind(0); !errors.Is(failed, model.ErrNoWeights) && (failed != nil || bits(torn) != bits(whole)) {
+				t.Errorf("after a Reset that failed half way it decodes with a model that nobody gave it (%v)", failed)
+			}
+			s.decode(t, d, s.tryJudge(t, c, opt, w), c, precision)
 		}
 	}
 }

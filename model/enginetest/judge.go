@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"testing"
@@ -163,6 +164,14 @@ func (s suite) judgeLeavesTheta(t *testing.T) {
 	}
 	if err := j.Reset(context.Background(), other(t, c)); err == nil || logits() != before {
 		t.Errorf("weights of another layout: %v", err)
+	}
+	if err := j.Reset(context.Background(), unreadable{d.take(w, 1)}); !errors.Is(err, errDisk) {
+		t.Errorf("weights that cannot be read: %v", err)
+	}
+	if _, err := j.Losses(context.Background(), nil, 0, [][]model.Batch{{good}}); err == nil && logits() != before {
+		t.Error("after a Reset that failed half way it measures a model that nobody gave it")
+	} else if err != nil && (!errors.Is(err, model.ErrNoWeights) || !errors.Is(j.Logits(make([]float32, 9*c.Vocab), tokens(6, 1, 9, c.Vocab).X, 1, 9), model.ErrNoWeights)) {
+		t.Errorf("after a Reset that failed half way: %v", err)
 	}
 	if err := j.Reset(context.Background(), d.take(w, 1)); err != nil || logits() == before {
 		t.Errorf("Reset does not take the parameters (%v)", err)

@@ -47,8 +47,8 @@ func other(t tb, c model.Config) model.Weights {
 	return weights(t, a, 1)
 }
 
-// Reset replaces the parameters and nothing else; weights of another layout or that cannot be read are errors, another layout
-// changes nothing.
+// Reset replaces the parameters and nothing else; weights of another layout or that cannot be read to their end are errors and
+// change nothing.
 func (s suite) reset(t *testing.T) {
 	c := small()
 	w := weights(t, c, 10)
@@ -78,15 +78,33 @@ func (s suite) reset(t *testing.T) {
 	if err := tr.Reset(context.Background(), other(t, c)); err == nil || state(t, tr) != now {
 		t.Errorf("weights of another layout: %v", err)
 	}
-	if err := tr.Reset(context.Background(), unreadable{w}); !errors.Is(err, errDisk) {
-		t.Errorf("weights that cannot be read: %v", err)
-	}
+	s.goesOn(t, "Reset to weights that cannot be read", tr, func() error { return tr.Reset(context.Background(), unreadable{w}) })
 	if err := tr.Reset(context.Background(), trained); err != nil || bits(flat(t, tr)) != bits(trained.Data) {
 		t.Errorf("after an error Reset does not work (%v)", err)
 	}
 }
 
+// goesOn is a call that fails with errDisk and changes nothing: neither what the trainer carries nor, after it, what it learns.
+func (s suite) goesOn(t tb, name string, tr Trainer, fails func() error) {
+	t.Helper()
+	c := small()
+	twin := s.trainer(t, c, usual(), tr.Trained())
+	if err := twin.Load(stateReader(t, tr)); err != nil {
+		t.Fatal(err)
+	}
+	if err := fails(); !errors.Is(err, errDisk) || state(t, tr) != state(t, twin) {
+		t.Errorf("%s: %v; changed: %v", name, err, state(t, tr) != state(t, twin))
+	}
+	for _, x := range []Trainer{tr, twin} {
+		train(t, x, 9, tokens(7, 2, 9, c.Vocab))
+	}
+	if state(t, tr) != state(t, twin) {
+		t.Errorf("%s: afterwards it learns something else", name)
+	}
+}
+
 // Rebase is local + (to − from) in float32, for each parameter; moments are untouched. Its own parameters are as good as others.
+// An error changes nothing.
 func (s suite) rebase(t *testing.T) {
 	c, ctx := small(), context.Background()
 	w, from, to := weights(t, c, 11), weights(t, c, 12), weights(t, c, 13)
@@ -123,9 +141,26 @@ func (s suite) rebase(t *testing.T) {
 		}
 	}
 	for name, x := range map[string][2]model.Weights{"from": {unreadable{from}, to}, "to": {from, unreadable{to}}} {
-		if err := tr.Rebase(ctx, x[0], x[1]); !errors.Is(err, errDisk) {
-			t.Errorf("%s cannot be read: %v", name, err)
-		}
+		s.goesOn(t, "Rebase, "+name+" cannot be read", tr, func() error { return tr.Rebase(ctx, x[0], x[1]) })
+	}
+}
+
+// A trainer that forgets is a new one: the same saved state, and it learns the same.
+func (s suite) forget(t *testing.T) {
+	c := small()
+	w := weights(t, c, 19)
+	tr, fresh := s.trainer(t, c, usual(), w), s.trainer(t, c, usual(), w)
+	train(t, tr, 0, tokens(1, 2, 9, c.Vocab), tokens(2, 2, 9, c.Vocab))
+	trained := flat(t, tr)
+	if tr.Forget(); bits(flat(t, tr)) != bits(trained) {
+		t.Error("it forgets parameters too")
+	}
+	if err := tr.Reset(context.Background(), w); err != nil || state(t, tr) != state(t, fresh) {
+		t.Errorf("not the state of a new trainer (%v)", err)
+	}
+	train(t, tr, 5, tokens(3, 2, 9, c.Vocab))
+	if train(t, fresh, 5, tokens(3, 2, 9, c.Vocab)); state(t, tr) != state(t, fresh) {
+		t.Error("it learns something else than a new trainer")
 	}
 }
 

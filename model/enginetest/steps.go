@@ -118,6 +118,38 @@ func (s suite) scheduleGoesOn(t *testing.T) {
 	}
 }
 
+// With cold moments the rate is a part of the schedule's that grows with every step: of 20 steps the first is made at a twentieth
+// of it, the last at all of it, and in one call as in several.
+func (s suite) cold(t *testing.T) {
+	c, o := small(), usual()
+	w := weights(t, c, 5)
+	const first = 30 // the schedule is flat there
+	var steps []model.Batch
+	for i := range uint64(4) {
+		steps = append(steps, tokens(i, 2, 9, c.Vocab))
+	}
+	for _, left := range []int{model.ColdSteps + 5, model.ColdSteps, 11, 3, 1, 0, -1} {
+		once, each := s.trainer(t, c, o, w), s.trainer(t, c, o, w)
+		budget := model.Budget{First: first, Steps: len(steps), Cold: left}
+		if rep, err := once.Train(context.Background(), reader(io.EOF, steps...), budget); err != nil || rep.Steps != len(steps) {
+			t.Fatalf("%+v, %v", rep, err)
+		}
+		for i, b := range steps { // every step by a trainer whose schedule is that rate
+			part := o
+			part.LR *= min(1, max(1, float64(model.ColdSteps+1-(left-i)))/model.ColdSteps)
+			next := s.trainer(t, c, part, each.Trained())
+			if err := next.Load(stateReader(t, each)); err != nil {
+				t.Fatal(err)
+			}
+			train(t, next, first, b)
+			each = next
+		}
+		if state(t, once) != state(t, each) {
+			t.Errorf("%d cold steps left: not the rates that they should have", left)
+		}
+	}
+}
+
 var errDisk = errors.New("disk on fire")
 
 // Train ends by its budget, the end of the batches or of ctx, at any moment, with a nil error; an error of the reader comes

@@ -143,7 +143,7 @@ func (t *Trainer) LossGrad(b model.Batch) (loss float64, grad []float32, err err
 
 // Train implements model.Trainer.
 func (t *Trainer) Train(ctx context.Context, b model.Batches, budget model.Budget) (model.Report, error) {
-	return model.MakeSteps(ctx, b, budget, func(b model.Batch, s uint64) (float64, error) {
+	return model.MakeSteps(ctx, b, budget, t.opt, func(b model.Batch, rate float64) (float64, error) {
 		loss, _, err := t.LossGrad(b)
 		if err != nil {
 			return 0, err
@@ -152,7 +152,7 @@ func (t *Trainer) Train(ctx context.Context, b model.Batches, budget model.Budge
 		if math.IsNaN(loss+norm) || math.IsInf(loss+norm, 0) {
 			return 0, fmt.Errorf("%w: a batch has the loss %v and a gradient of norm %v", model.ErrDiverged, loss, norm)
 		}
-		t.update(s, norm)
+		t.update(rate, norm)
 		return loss, nil
 	})
 }
@@ -166,14 +166,13 @@ func (t *Trainer) gradNorm() float64 {
 }
 
 // update is AdamW as in model/cpu, in plain Go.
-func (t *Trainer) update(s uint64, norm float64) {
+func (t *Trainer) update(rate, norm float64) {
 	clip := float32(1)
 	if t.opt.Clip > 0 {
 		clip = float32(math.Min(1, t.opt.Clip/(norm+1e-6)))
 	}
 	t.step++
 	c1, c2 := 1-math.Pow(t.opt.Beta1, float64(t.step)), 1-math.Pow(t.opt.Beta2, float64(t.step))
-	lr := t.opt.Rate(s)
 	for _, x := range t.l.Tensors() {
 		decay := len(x.Shape) == 2 && x.Name != "model.embed_tokens.weight"
 		if t.opt.Decays != nil {
@@ -187,7 +186,7 @@ func (t *Trainer) update(s uint64, norm float64) {
 			if decay {
 				step += t.opt.WeightDecay * float64(t.flat[i])
 			}
-			t.m[i], t.v[i], t.flat[i] = float32(m), float32(v), float32(float64(t.flat[i])-lr*step)
+			t.m[i], t.v[i], t.flat[i] = float32(m), float32(v), float32(float64(t.flat[i])-rate*step)
 		}
 	}
 }
