@@ -55,16 +55,17 @@ func SaveMoments(w io.Writer, l *Layout, step uint64, m, v []float32) error {
 	return nil
 }
 
-// LoadMoments reads what SaveMoments wrote, to the end of r; on an error m and v are what they were. A *bytes.Reader is read in
-// place, what any other reader has is kept in memory until its checksum is known.
+// LoadMoments reads what SaveMoments wrote, to the end of r; on an error m and v are what they were. A file, or another
+// io.ReadSeeker, is read twice, first to check it: the moments of a large model are not in memory a second time. If it cannot
+// be read again, m and v are zero. What any other reader has is kept in memory until it is checked.
 func LoadMoments(r io.Reader, l *Layout, m, v []float32) (step uint64, err error) {
 	if len(m) != l.Params() || len(v) != l.Params() {
 		return 0, fmt.Errorf("load optimizer: %d and %d moments of %d parameters", len(m), len(v), l.Params())
 	}
-	size := momentsHead + 8*l.Params() + sha256.Size
-	src, ok := r.(*bytes.Reader)
+	size := int64(momentsHead) + 8*int64(l.Params()) + sha256.Size
+	src, ok := r.(io.ReadSeeker)
 	if !ok {
-		b, err := io.ReadAll(io.LimitReader(r, int64(size)+1))
+		b, err := io.ReadAll(io.LimitReader(r, size+1))
 		if err != nil {
 			return 0, fmt.Errorf("load optimizer: %w", err)
 		}
@@ -73,12 +74,22 @@ func LoadMoments(r io.Reader, l *Layout, m, v []float32) (step uint64, err error
 	if step, err = checkMoments(src, l, size); err != nil {
 		return 0, err
 	}
+	if err := readMoments(src, m, v); err != nil {
+		clear(m)
+		clear(v)
+		return 0, fmt.Errorf("load optimizer: %w", err)
+	}
+	return step, nil
+}
+
+// readMoments fills m and v from checked moments, and leaves src at its end.
+func readMoments(src io.ReadSeeker, m, v []float32) error {
 	b := make([]byte, 4*momentsPiece)
 	for _, s := range [][]float32{m, v} {
 		for len(s) > 0 {
 			n := min(momentsPiece, len(s))
 			if _, err := io.ReadFull(src, b[:4*n]); err != nil {
-				return 0, fmt.Errorf("load optimizer: %w", err)
+				return err
 			}
 			for i := range n {
 				s[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
@@ -86,22 +97,33 @@ func LoadMoments(r io.Reader, l *Layout, m, v []float32) (step uint64, err error
 			s = s[n:]
 		}
 	}
-	_, err = src.Seek(sha256.Size, io.SeekCurrent)
-	return step, err
+	_, err := src.Seek(sha256.Size, io.SeekCurrent)
+	return err
 }
 
 // checkMoments refuses what is not exactly size bytes of saved moments of l, and leaves src after the head.
-func checkMoments(src *bytes.Reader, l *Layout, size int) (step uint64, err error) {
-	start := src.Size() - int64(src.Len())
-	if src.Len() != size {
-		return 0, fmt.Errorf("%w: %d bytes, want %d", ErrMoments, src.Len(), size)
+func checkMoments(src io.ReadSeeker, l *Layout, size int64) (step uint64, err error) {
+	start, err := src.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return 0, fmt.Errorf("load optimizer: %w", err)
+	}
+	end, err := src.Seek(0, io.SeekEnd)
+	if err == nil && end-start != size {
+		return 0, fmt.Errorf("%w: %d bytes, want %d", ErrMoments, end-start, size)
+	}
+	if err == nil {
+		_, err = src.Seek(start, io.SeekStart)
 	}
 	sum, want, head := sha256.New(), [sha256.Size]byte{}, [momentsHead]byte{}
-	if _, err = io.ReadFull(src, head[:]); err == nil {
+	if err == nil {
+		_, err = io.ReadFull(src, head[:])
+	}
+	if err == nil {
 		sum.Write(head[:])
-		if _, err = io.CopyN(sum, src, int64(size-momentsHead-sha256.Size)); err == nil {
-			_, err = io.ReadFull(src, want[:])
-		}
+		_, err = io.CopyN(sum, src, size-int64(momentsHead)-sha256.Size)
+	}
+	if err == nil {
+		_, err = io.ReadFull(src, want[:])
 	}
 	if err == nil {
 		_, err = src.Seek(start+int64(momentsHead), io.SeekStart)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"testing/iotest"
@@ -34,7 +36,18 @@ func TestMomentsComeBack(t *testing.T) {
 	if _, err := middle.Seek(8, io.SeekStart); err != nil {
 		t.Fatal(err)
 	}
-	for name, r := range map[string]io.Reader{"bytes": bytes.NewReader(saved), "middle": middle, "stream": iotest.OneByteReader(bytes.NewReader(saved))} {
+	file, err := os.Create(filepath.Join(t.TempDir(), "moments"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := file.Write(append([]byte("window 8"), saved...)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.Seek(8, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	for name, r := range map[string]io.Reader{"file": file, "bytes": bytes.NewReader(saved), "middle": middle, "stream": iotest.OneByteReader(bytes.NewReader(saved))} {
 		a, b := make([]float32, l.Params()), make([]float32, l.Params())
 		step, err := model.LoadMoments(r, l, a, b)
 		if err != nil || step != 1<<40+5 || !slices.Equal(a, m) || !slices.Equal(b, v) || !math.Signbit(float64(a[0])) {
@@ -73,6 +86,9 @@ func TestMomentsRefuse(t *testing.T) {
 		bad[i/8] ^= 1 << (i % 8)
 		refused("flip", bytes.NewReader(bad), model.ErrMoments)
 	}
+	for _, left := range []int{0, 1, 60, len(saved) - 1, len(saved), len(saved) + 1, 2*len(saved) - 48 - 32 - 1} { // then the moments a second time
+		refused("file", &dying{Reader: bytes.NewReader(saved), left: left}, errDisk)
+	}
 	broken := errors.New("disk")
 	refused("reader", io.MultiReader(bytes.NewReader(saved[:50]), iotest.ErrReader(broken)), broken)
 	other := layout(t, model.Config{Vocab: 5, Width: 3, Layers: 1, Heads: 1, KVHeads: 1, HeadDim: 2, FFN: 3, Seq: 4, RopeTheta: 1e4, NormEps: 1e-5})
@@ -82,6 +98,24 @@ func TestMomentsRefuse(t *testing.T) {
 	if err := model.SaveMoments(io.Discard, l, 1, m[1:], v); err == nil {
 		t.Error("short moments were saved")
 	}
+}
+
+var errDisk = errors.New("disk on fire")
+
+// dying is a file that fails after some bytes.
+type dying struct {
+	*bytes.Reader
+	left int
+}
+
+// Read implements io.Reader.
+func (d *dying) Read(b []byte) (int, error) {
+	if d.left <= 0 {
+		return 0, errDisk
+	}
+	n, err := d.Reader.Read(b[:min(len(b), d.left)])
+	d.left -= n
+	return n, err
 }
 
 // A writer that fails at any byte is an error of Save.

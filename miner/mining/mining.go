@@ -69,8 +69,8 @@ type Miner struct {
 	// moments is the window that the trainer's moments are of; chain.NoWindow if it has none.
 	moments chain.Window
 	saved   chain.Window // the window of the moments on disk; chain.NoWindow if there are none
+	cold    int          // warm-up steps left (model.Budget)
 	bad     int          // windows lost to numbers that are not finite since the last submission
-	fresh   []byte       // the trainer's state without any step, compressed; nil if it cannot be saved
 	// proxy is what was sent last: the payload and its window.
 	last     *gradients.Payload
 	lastOf   chain.Window
@@ -173,8 +173,12 @@ func (m *Miner) skip(w chain.Window, format string, args ...any) {
 	m.cfg.Events(events.Event{Kind: events.Skipped, Window: w, Reason: why})
 }
 
-// work is one window.
+// work is one window. A kill between the submission and the saving of moments costs nothing: the window is trained again and
+// not submitted again.
 func (m *Miner) work(ctx context.Context, w chain.Window) error {
+	if m.moments == w {
+		return fmt.Errorf("%w: this window was trained before the restart", errSkip)
+	}
 	a, ok, err := m.cfg.Replica.Assignment(ctx, w, m.cfg.Hotkey) // 1. what to train on, fixed at Seed(w)
 	if err != nil {
 		return err
@@ -186,7 +190,10 @@ func (m *Miner) work(ctx context.Context, w chain.Window) error {
 		return err
 	}
 	again := m.last != nil && m.lastOf == w // submitted before a restart: never twice
-	submit := m.moments == w-1 && !again    // stale or no moments: train a window without submitting
+	stale := m.moments != w-1               // or none: train a window without submitting, and warm up
+	if stale {
+		m.cold = model.ColdSteps
+	}
 	began := time.Now()
 	m.pace.begin(began, m.clock.Now().Block)
 	base, rep, err := m.train(ctx, w, m.cfg.Batches(a), m.cfg.MaxSteps) // 2. inner steps, also through the gap
@@ -202,24 +209,37 @@ func (m *Miner) work(ctx context.Context, w chain.Window) error {
 	if rep.Steps == 0 {
 		return fmt.Errorf("%w: the window ended before the first inner step", errSkip)
 	}
-	if err := m.saveMoments(w); err != nil {
+	why := ""
+	switch {
+	case again:
+		why = "this window was submitted before the restart"
+	case stale:
+		why = "warming up the inner optimizer for a window"
+	default:
+		if err := m.submit(ctx, w, a, base, rep); err != nil { // 3. compress, send
+			return err
+		}
+	}
+	if err := m.saveMoments(w); err != nil { // 4. for a restart
 		return err
 	}
-	if again {
-		return fmt.Errorf("%w: this window was submitted before the restart", errSkip)
+	if why != "" {
+		return fmt.Errorf("%w: %s", errSkip, why)
 	}
-	if !submit {
-		return fmt.Errorf("%w: warming up the inner optimizer for a window", errSkip)
-	}
+	return nil
+}
+
+// submit compresses what was learned in w and sends it beside the next window.
+func (m *Miner) submit(ctx context.Context, w chain.Window, a data.Assignment, base replica.Snapshot, rep report) error {
 	if err := m.settle.Wait(ctx, m.sent); err != nil { // the submission before this one
 		return err
 	}
-	p, err := m.cfg.Feedback.Begin(base.Weights(), m.cfg.Trainer.Trained(), w, m.run.Payload.At(w)) // 3. e <- βe + Δ, on disk
+	p, err := m.cfg.Feedback.Begin(base.Weights(), m.cfg.Trainer.Trained(), w, m.run.Payload.At(w)) // e <- βe + Δ, on disk
 	if err != nil {
 		return err
 	}
 	m.last, m.lastOf, m.bad = p.Payload(), w, 0
-	m.send(ctx, p, replica.Work{Base: base.Root(), Assignment: a.Digest, Consumed: rep.Steps * m.run.Train.Batch, // 4. beside the next window
+	m.send(ctx, p, replica.Work{Base: base.Root(), Assignment: a.Digest, Consumed: rep.Steps * m.run.Train.Batch,
 		Steps: rep.Steps, RebaseStep: rep.early})
 	return nil
 }

@@ -2,7 +2,6 @@ package mining
 
 import (
 	"bytes"
-	"compress/flate"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -17,12 +16,12 @@ import (
 	"sn3/model"
 )
 
-// The inner optimizer's state between runs: magic, window u64 BE, SHA-256 of both, then the trainer's own format, which carries
-// its checksum. The window is also the position in the data: what a window trains on is fixed at its seed, and a window that
+// The inner optimizer's state between runs: magic, window u64 BE, warm-up steps left u8, SHA-256 of these, then the trainer's own
+// format, which carries its checksum. The window is also the position in the data: what a window trains on is fixed at its seed, and a window that
 // was not finished is trained from its first batch again.
 const (
 	innerFile  = "inner.sn3"
-	innerMagic = "sn3inner2"
+	innerMagic = "sn3inner3"
 )
 
 // SaveEvery is after how many windows the inner optimizer of a model of so many parameters is saved when nobody says: so often
@@ -32,8 +31,8 @@ func SaveEvery(params int) int {
 	return min(most, 1+8*params/perWindow)
 }
 
-func innerHead(w chain.Window) []byte {
-	b := binary.BigEndian.AppendUint64([]byte(innerMagic), uint64(w))
+func innerHead(w chain.Window, cold int) []byte {
+	b := append(binary.BigEndian.AppendUint64([]byte(innerMagic), uint64(w)), byte(cold))
 	sum := sha256.Sum256(b)
 	return append(b, sum[:]...)
 }
@@ -53,7 +52,7 @@ func (m *Miner) writeMoments() error {
 		return nil
 	}
 	err := replica.WriteStream(filepath.Join(m.cfg.Dir, innerFile), func(w io.Writer) error {
-		if _, err := w.Write(innerHead(m.moments)); err != nil {
+		if _, err := w.Write(innerHead(m.moments, m.cold)); err != nil {
 			return err
 		}
 		return p.Save(w)
@@ -81,57 +80,42 @@ func (m *Miner) loadMoments() error {
 	if !ok {
 		return nil
 	}
-	if err := m.keepFresh(p); err != nil {
-		return err
-	}
 	path := filepath.Join(m.cfg.Dir, innerFile)
-	b, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("read inner optimizer: %w", err)
 	}
-	w, err := parseInner(b, p)
+	defer f.Close()
+	w, cold, err := parseInner(f, p)
 	if err != nil {
-		m.cfg.Log.Warn("saved inner optimizer does not load; warming up again", "reason", err)
+		m.cfg.Log.Warn("saved inner optimizer does not load; warming up again", "reason", err, "kept_as", path+".damaged")
 		if err := os.Rename(path, path+".damaged"); err != nil {
 			return fmt.Errorf("set inner optimizer aside: %w", err)
 		}
 		return nil
 	}
-	m.moments, m.saved = w, w
+	m.moments, m.saved, m.cold = w, w, cold
 	return nil
 }
 
-// parseInner loads a saved state into p and returns its window; on an error p is what it was.
-func parseInner(b []byte, p model.Persister) (chain.Window, error) {
-	const head = len(innerMagic) + 8 + sha256.Size
-	if len(b) < head {
-		return 0, errors.New("file too short")
+// parseInner loads a saved state into p and returns its window and the warm-up steps left; on an error p is a beginner.
+func parseInner(r io.Reader, p model.Persister) (w chain.Window, cold int, err error) {
+	head := make([]byte, len(innerMagic)+8+1+sha256.Size)
+	if _, err := io.ReadFull(r, head); err != nil {
+		return 0, 0, fmt.Errorf("read its head: %w", err)
 	}
-	w := chain.Window(binary.BigEndian.Uint64(b[len(innerMagic):]))
-	if !bytes.Equal(b[:head], innerHead(w)) {
-		return 0, errors.New("its head is damaged, or of another version")
+	w, cold = chain.Window(binary.BigEndian.Uint64(head[len(innerMagic):])), int(head[len(innerMagic)+8])
+	if !bytes.Equal(head, innerHead(w, cold)) || cold > model.ColdSteps {
+		return 0, 0, errors.New("its head is damaged, or of another version")
 	}
-	return w, p.Load(bytes.NewReader(b[head:]))
-}
-
-// keepFresh remembers the trainer's state before any step; zeros compress to nothing.
-func (m *Miner) keepFresh(p model.Persister) error {
-	var b bytes.Buffer
-	z, err := flate.NewWriter(&b, flate.BestSpeed)
-	if err == nil {
-		err = p.Save(z)
+	if err := p.Load(r); err != nil {
+		p.Forget()
+		return 0, 0, err
 	}
-	if err == nil {
-		err = z.Close()
-	}
-	if err != nil {
-		return fmt.Errorf("save inner optimizer: %w", err)
-	}
-	m.fresh = b.Bytes()
-	return nil
+	return w, cold, nil
 }
 
 // startOver gives the trainer the moments of a beginner, as after a divergence: the next window warms up, then it submits
@@ -142,9 +126,7 @@ func (m *Miner) startOver() error {
 	if !ok {
 		return nil
 	}
-	if err := p.Load(flate.NewReader(bytes.NewReader(m.fresh))); err != nil {
-		return fmt.Errorf("reset inner optimizer: %w", err)
-	}
+	p.Forget()
 	if err := os.Remove(filepath.Join(m.cfg.Dir, innerFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("reset inner optimizer: %w", err)
 	}

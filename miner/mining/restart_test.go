@@ -42,13 +42,21 @@ func hook(before func(context.Context, chain.Window, int, model.Batches) (bool, 
 }
 
 // network is one validator and two miners; the second is told apart.
-func network(t *testing.T, o simnet.NodeOptions) (*simnet.Net, *simnet.Node) {
+func network(t *testing.T, o simnet.NodeOptions) (*simnet.Net, *simnet.Node) { return joined(t, o, 0) }
+
+// joined is a network whose second miner begins in window w.
+func joined(t *testing.T, o simnet.NodeOptions, w chain.Window) (*simnet.Net, *simnet.Node) {
+	t.Helper()
 	n := simnet.New(t, simnet.Options{Validators: []chain.Amount{300}, Miners: 2})
 	if n.Run.Train.InnerSteps != perWindow {
 		t.Fatalf("%d inner steps", n.Run.Train.InnerSteps)
 	}
 	n.StartValidator(simnet.ValidatorName(1), simnet.NodeOptions{})
-	n.StartMiner(simnet.MinerName(1), simnet.NodeOptions{})
+	first := n.StartMiner(simnet.MinerName(1), simnet.NodeOptions{})
+	for w > 0 && n.Chain.Height() < first.Replica.Schedule().At(w, chain.PhaseStart) {
+		n.Tick()
+		n.Load.Idle()
+	}
 	return n, n.StartMiner(simnet.MinerName(2), o)
 }
 
@@ -63,9 +71,9 @@ func digests(nodes ...*simnet.Node) map[chain.Window]string {
 	return out
 }
 
-// killed runs a network whose second miner is killed before an inner step and starts again at once, to the end of window last.
-// The folder is left as kill -9 leaves it: what an orderly end writes is taken back.
-func killed(t *testing.T, o simnet.NodeOptions, w chain.Window, step int, last chain.Window) (before, after *simnet.Node) {
+// killed runs a network whose second miner begins in window join, is killed before an inner step and starts again at once, to the
+// end of window last. The folder is left as kill -9 leaves it: what an orderly end writes is taken back.
+func killed(t *testing.T, o simnet.NodeOptions, join, w chain.Window, step int, last chain.Window) (before, after *simnet.Node) {
 	t.Helper()
 	var n *simnet.Net
 	var dead atomic.Bool
@@ -80,7 +88,7 @@ func killed(t *testing.T, o simnet.NodeOptions, w chain.Window, step int, last c
 		return true, nil
 	})
 	o.Dir = t.TempDir()
-	n, before = network(t, o)
+	n, before = joined(t, o, join)
 	for !dead.Load() {
 		n.Tick()
 		n.Load.Idle()
@@ -128,7 +136,7 @@ func TestRestartedMinerSubmitsTheSameBytes(t *testing.T) {
 			step int
 		}{{0, 3}, {2, 0}, {2, 2}, {3, 5}, {3, 9}} {
 			t.Run(fmt.Sprintf("%s, window %d, step %d", gap, at.w, at.step), func(t *testing.T) {
-				got := digests(killed(t, o, at.w, at.step, last))
+				got := digests(killed(t, o, 0, at.w, at.step, last))
 				for w := range chain.Window(last + 1) {
 					if gap == mining.Train && at.step > o.MaxEarly && w >= at.w && got[w] != "" {
 						continue
@@ -162,7 +170,7 @@ func TestSaveEveryThirdWindow(t *testing.T) {
 		w    chain.Window
 		warm bool
 	}{{3, false}, {4, true}, {5, true}, {6, false}} { // saved after windows 2 and 5
-		before, after := killed(t, o, c.w, 4, c.w+1)
+		before, after := killed(t, o, 0, c.w, 4, c.w+1)
 		got := digests(before, after)
 		if (got[c.w] == "") != c.warm || got[c.w+1] == "" {
 			t.Errorf("killed in window %d: submitted %v", c.w, got)

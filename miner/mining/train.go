@@ -126,7 +126,7 @@ func (m *Miner) steps(ctx context.Context, w chain.Window, batches *watched, n i
 		began := time.Now()
 		err := m.cfg.Compute(ctx, func() error {
 			var err error
-			one, err = m.cfg.Trainer.Train(ctx, batches, model.Budget{First: first + uint64(rep.Steps), Steps: 1})
+			one, err = m.cfg.Trainer.Train(ctx, batches, model.Budget{First: first + uint64(rep.Steps), Steps: 1, Cold: m.cold})
 			return err
 		})
 		switch {
@@ -147,6 +147,7 @@ func (m *Miner) steps(ctx context.Context, w chain.Window, batches *watched, n i
 		m.pace.stepped(time.Since(began))
 		rep.Loss = (rep.Loss*float64(rep.Steps) + one.Loss) / float64(rep.Steps+1)
 		rep.Steps++
+		m.cold = max(0, m.cold-1)
 		rep.Tokens += one.Tokens
 		rep.row = 0
 		made++

@@ -73,7 +73,7 @@ var binaries = []struct {
 	{"sn3theta1", "saved model of a node", showTheta},
 	{"SN3F1", "slot of error feedback", showSlot},
 	{"SN3H1", "head of error feedback", showHead},
-	{"sn3inner2", "optimizer of a miner", showMoments},
+	{"sn3inner3", "optimizer of a miner", showMoments},
 }
 
 // inspect recognises an object by its first bytes, its form, or by being named by its hash. It returns what it is and what
@@ -200,16 +200,16 @@ func showHead(b []byte, _ string) (any, error) {
 	return fields{"confirmed_sequence": binary.BigEndian.Uint64(c[magic:])}, nil
 }
 
-// showMoments reads inner.sn3: the window, then the CPU engine's file, whose hash covers only itself.
+// showMoments reads inner.sn3: the window and what is left of a warm-up, then the CPU engine's file, whose hash covers only itself.
 func showMoments(b []byte, _ string) (any, error) {
-	const magic = len("sn3inner2")
-	const label = magic + 8 + sha256.Size
+	const magic = len("sn3inner3")
+	const label = magic + 8 + 1 + sha256.Size
 	const engine = label + len("sn3adam1")
 	const head = engine + 32 + 8
 	switch {
 	case len(b) < head:
 		return nil, errCut
-	case sum(b[:magic+8]) != chain.Hash(b[magic+8:label]):
+	case sum(b[:magic+9]) != chain.Hash(b[magic+9:label]):
 		return nil, errSum
 	case !bytes.HasPrefix(b[label:], []byte("sn3adam1")):
 		return fields{"window": windowName(b[magic:]), "engine": "one that this build cannot read"}, nil
@@ -218,7 +218,7 @@ func showMoments(b []byte, _ string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fields{"window": windowName(b[magic:]), "layout": hex.EncodeToString(b[engine : engine+32]), "step": binary.BigEndian.Uint64(b[engine+32:]),
+	return fields{"window": windowName(b[magic:]), "warm_up_steps_left": b[magic+8], "layout": hex.EncodeToString(b[engine : engine+32]), "step": binary.BigEndian.Uint64(b[engine+32:]),
 		"parameters": (len(c) - (head - label)) / 8}, nil
 }
 

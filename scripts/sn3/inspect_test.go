@@ -95,11 +95,11 @@ func (w *workshop) model() {
 	trainer, err := cpu.New("").NewTrainer(cfg, replica.Optimizer(w.run), model.Options{})
 	w.ok(err)
 	var moments strings.Builder
-	label := binary.BigEndian.AppendUint64([]byte("sn3inner2"), 7) // docs/FORMAT.md, "Files of a node"
+	label := append(binary.BigEndian.AppendUint64([]byte("sn3inner3"), 7), 11) // docs/FORMAT.md, "Files of a node"
 	check := sha256.Sum256(label)
 	moments.Write(append(label, check[:]...))
 	w.ok(trainer.(model.Persister).Save(&moments))
-	w.add("inner.sn3", []byte(moments.String()), "optimizer of a miner", `"window": 7`, `"step": 0`, `"parameters": 885888`)
+	w.add("inner.sn3", []byte(moments.String()), "optimizer of a miner", `"window": 7`, `"warm_up_steps_left": 11`, `"step": 0`, `"parameters": 885888`)
 
 	hash := w.run.Hash()
 	theta := append([]byte("sn3theta1"), hash[:]...) // docs/FORMAT.md, "Files of a node"
