@@ -118,14 +118,18 @@ type sums struct {
 	hasher
 }
 
-// chunk is AggregateChunk on chunk i, whose values from begins with; it fetches those behind them meanwhile, for the next chunk. A payload
-// has two magnitudes in a chunk, so there are two products to round.
+// chunk is AggregateChunk on chunk i, whose values from begins with; it fetches those behind them meanwhile, and what the payloads send, for
+// the next chunk. A payload has two magnitudes in a chunk, so there are two products to round.
 func (s *step) chunk(w *sums, i int, to, from []float32) {
 	next := from[len(to):min(len(to)+model.ChunkSize, len(from))]
 	piece := (len(next) + len(s.parts) - 1) / max(1, len(s.parts))
 	for r, p := range s.parts {
-		s.kern.Prefetch(next[min(r*piece, len(next)):min((r+1)*piece, len(next))])
+		kern.Prefetch(s.kern, next[min(r*piece, len(next)):min((r+1)*piece, len(next))])
 		c := p.symbols(i)
+		end := int(p.start[i+1])
+		ahead := min(end+len(c.idx), len(p.idx)) // the next chunk mostly sends as much
+		kern.Prefetch(s.kern, p.idx[end:ahead])
+		kern.Prefetch(s.kern, p.codes[end:ahead])
 		small, large := value(c.scale, 0), value(c.scale, 1)
 		small, large = float32(s.clip[r]*small), float32(s.clip[r]*large)
 		level := [4]float32{small, large, -small, -large}

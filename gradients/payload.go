@@ -98,18 +98,26 @@ func readSegments(r io.ReaderAt, table []byte, end int64) ([]*bitReader, error) 
 	return out, nil
 }
 
-// read decodes the segments: in pairs where there is memory for what every chunk may keep, else one after the other.
+// read decodes the segments: some by turns where there is memory for what every chunk may keep, else one after the other.
 func (p *Payload) read(segments []*bitReader, full bool) error {
-	s, at := 0, 0
-	for ; full && s+1 < len(segments); s += 2 {
-		a := p.part(segments[s], s, at)
-		b := p.part(segments[s+1], s+1, at+a.most())
-		if err := pair(a, b, p.codec.tables(p.k)); err != nil {
+	s := 0
+	for full && s+1 < len(segments) {
+		lanes := 2
+		if s+maxLanes <= len(segments) {
+			lanes = maxLanes
+		}
+		parts, at := make([]*part, lanes), len(p.idx)
+		for i := range parts {
+			parts[i] = p.part(segments[s+i], s+i, at)
+			at += parts[i].most()
+		}
+		if err := byTurns(parts, p.codec.tables(p.k)); err != nil {
 			return err
 		}
-		p.join(a)
-		p.join(b)
-		at = len(p.idx)
+		for _, a := range parts {
+			p.join(a)
+		}
+		s += lanes
 	}
 	for ; s < len(segments); s++ {
 		if err := p.segment(s, segments[s]); err != nil {

@@ -1,6 +1,9 @@
 package kern
 
-import "math"
+import (
+	"math"
+	"unsafe"
+)
 
 // What compression and the outer step need (gradients). This is protocol arithmetic: every set of kernels gives the same bits, every
 // product is rounded before it is added. Magnitudes are compared as the bits of a float32 without its sign.
@@ -136,5 +139,12 @@ func (k *Kernels) Outer(dst, src, sum []float32, alpha, div float32) {
 	for i := w; i < n; i++ {
 		dst[i] = src[i] - float32(alpha*float32(sum[i]/div))
 		sum[i] = 0
+	}
+}
+
+// Prefetch asks for v to be in the cache soon, without waiting for it.
+func Prefetch[T any](k *Kernels, v []T) {
+	if len(v) > 0 && k.level != portable {
+		prefetchLines(unsafe.Pointer(&v[0]), len(v)*int(unsafe.Sizeof(v[0])))
 	}
 }

@@ -40,17 +40,13 @@ func outer2(dst, src, sum *float32, n int, alpha, div float32)
 func stream512(dst, src *float32, n int)
 
 //go:noescape
-func prefetchLines(v *float32, n int)
-
-// Prefetch asks for v to be in the cache soon, without waiting for it.
-func (k *Kernels) Prefetch(v []float32) {
-	if len(v) > 0 && k.level != portable {
-		prefetchLines(&v[0], len(v))
-	}
-}
+func prefetchLines(v unsafe.Pointer, bytes int)
 
 //go:noescape
-func gapPairA(codes *uint16, bitsA, bitsB *uint8, endA, endB uint64, outA, outB *uint16, n int, state *[6]uint64) (stopped int)
+func gapLanes2(codes *uint16, of *[2]Gaps, n int) (turns, stopped int)
+
+//go:noescape
+func gapLanes4(codes *uint16, of *[4]Gaps, n int) (turns, stopped int)
 
 // aboveBits is Above by a bit for each value, 512 values at a time.
 func aboveBits(idx []uint32, x []float32, limit uint32) (n int) {

@@ -4,6 +4,8 @@
 
 #include "textflag.h"
 
+#include "go_asm.h"
+
 DATA ·magmask+0(SB)/4, $0x7fffffff
 GLOBL ·magmask(SB), RODATA|NOPTR, $4
 DATA ·lanes+0(SB)/4, $0
@@ -1113,154 +1115,430 @@ loop:
 	VZEROUPPER
 	RET
 
-// func prefetchLines(v *float32, n int)
+// func prefetchLines(v unsafe.Pointer, bytes int)
 TEXT ·prefetchLines(SB), NOSPLIT, $0-16
 	MOVQ v+0(FP), SI
-	MOVQ n+8(FP), CX
+	MOVQ bytes+8(FP), CX
 loop:
 	PREFETCHT0 (SI)
 	ADDQ $64, SI
-	SUBQ $16, CX
+	SUBQ $64, CX
 	JG loop
 	RET
 
-// func gapPairA(codes *uint16, bitsA, bitsB *uint8, endA, endB uint64, outA, outB *uint16, n int, state *[6]uint64) (stopped int)
-TEXT ·gapPairA(SB), NOSPLIT, $0-80
+// func gapLanes2(codes *uint16, of *[2]Gaps, n int) (turns, stopped int)
+TEXT ·gapLanes2(SB), NOSPLIT, $32-40
 	MOVQ codes+0(FP), AX
-	MOVQ bitsA+8(FP), SI
-	MOVQ bitsB+16(FP), DI
-	MOVQ outA+40(FP), R12
-	MOVQ outB+48(FP), R13
-	MOVQ n+56(FP), R15
-	MOVQ state+64(FP), BX
-	MOVQ 0(BX), R8
-	MOVQ 8(BX), R9
-	MOVQ 16(BX), R10
-	MOVQ 24(BX), R11
+	MOVQ of+8(FP), BX
+	MOVQ n+16(FP), R15
+	SHLQ $3, R15
+	MOVQ R15, end-16(SP)
+	XORL R15, R15
+	MOVQ (Gaps__size*0+Gaps_Bytes)(BX), R8
+	SHLQ $3, R8
+	ADDQ (Gaps__size*0+Gaps_Pos)(BX), R8
+	MOVQ (Gaps__size*0+Gaps_Last)(BX), R12
+	MOVQ (Gaps__size*0+Gaps_Out)(BX), DX
+	MOVQ DX, out0-24(SP)
+	MOVQ (Gaps__size*1+Gaps_Bytes)(BX), R9
+	SHLQ $3, R9
+	ADDQ (Gaps__size*1+Gaps_Pos)(BX), R9
+	MOVQ (Gaps__size*1+Gaps_Last)(BX), R13
+	MOVQ (Gaps__size*1+Gaps_Out)(BX), DX
+	MOVQ DX, out1-32(SP)
 loop:
-	SUBQ $1, R15
-	JLT done
-	CMPQ R8, endA+24(FP)
-	JHI done
-	CMPQ R9, endB+32(FP)
-	JHI done
+	CMPQ R15, end-16(SP)
+	JGE done
 	MOVQ R8, CX
-	MOVQ R8, R14
-	SHRQ $3, R14
-	MOVQ (SI)(R14*1), BX
+	MOVQ R8, DX
+	SHRQ $3, DX
+	MOVQ (DX), BX
 	BSWAPQ BX
 	ANDL $7, CX
 	SHLQ CX, BX
-	MOVQ R10, DX
-	MOVQ BX, R14
-	SHRQ $51, R14
-	MOVWLZX (AX)(R14*2), CX
+	MOVQ out0-24(SP), R14
+	MOVQ R12, before-8(SP)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
 	SHLQ CX, BX
-	ADDQ CX, R10
-	MOVQ R10, R14
-	SHRQ $6, R14
-	MOVW R14, 0(R12)
-	MOVQ BX, R14
-	SHRQ $51, R14
-	MOVWLZX (AX)(R14*2), CX
+	ADDQ CX, R12
+	MOVQ R12, DX
+	SHRQ $6, DX
+	MOVW DX, 0(R14)(R15*1)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
 	SHLQ CX, BX
-	ADDQ CX, R10
-	MOVQ R10, R14
-	SHRQ $6, R14
-	MOVW R14, 2(R12)
-	MOVQ BX, R14
-	SHRQ $51, R14
-	MOVWLZX (AX)(R14*2), CX
+	ADDQ CX, R12
+	MOVQ R12, DX
+	SHRQ $6, DX
+	MOVW DX, 2(R14)(R15*1)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
 	SHLQ CX, BX
-	ADDQ CX, R10
-	MOVQ R10, R14
-	SHRQ $6, R14
-	MOVW R14, 4(R12)
-	MOVQ BX, R14
-	SHRQ $51, R14
-	MOVWLZX (AX)(R14*2), CX
+	ADDQ CX, R12
+	MOVQ R12, DX
+	SHRQ $6, DX
+	MOVW DX, 4(R14)(R15*1)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
 	SHLQ CX, BX
-	ADDQ CX, R10
-	MOVQ R10, R14
-	SHRQ $6, R14
-	MOVW R14, 6(R12)
+	ADDQ CX, R12
+	MOVQ R12, DX
+	SHRQ $6, DX
+	MOVW DX, 6(R14)(R15*1)
 	TESTL CX, CX
-	JZ failA
-	MOVQ R10, CX
+	JZ fail0
+	MOVQ R12, CX
 	ANDQ $63, CX
 	ADDQ CX, R8
-	ANDQ $-64, R10
-	ADDQ $8, R12
+	ANDQ $-64, R12
 	MOVQ R9, CX
-	MOVQ R9, R14
-	SHRQ $3, R14
-	MOVQ (DI)(R14*1), BX
+	MOVQ R9, DX
+	SHRQ $3, DX
+	MOVQ (DX), BX
 	BSWAPQ BX
 	ANDL $7, CX
 	SHLQ CX, BX
-	MOVQ R11, DX
-	MOVQ BX, R14
-	SHRQ $51, R14
-	MOVWLZX (AX)(R14*2), CX
+	MOVQ out1-32(SP), R14
+	MOVQ R13, before-8(SP)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
 	SHLQ CX, BX
-	ADDQ CX, R11
-	MOVQ R11, R14
-	SHRQ $6, R14
-	MOVW R14, 0(R13)
-	MOVQ BX, R14
-	SHRQ $51, R14
-	MOVWLZX (AX)(R14*2), CX
+	ADDQ CX, R13
+	MOVQ R13, DX
+	SHRQ $6, DX
+	MOVW DX, 0(R14)(R15*1)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
 	SHLQ CX, BX
-	ADDQ CX, R11
-	MOVQ R11, R14
-	SHRQ $6, R14
-	MOVW R14, 2(R13)
-	MOVQ BX, R14
-	SHRQ $51, R14
-	MOVWLZX (AX)(R14*2), CX
+	ADDQ CX, R13
+	MOVQ R13, DX
+	SHRQ $6, DX
+	MOVW DX, 2(R14)(R15*1)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
 	SHLQ CX, BX
-	ADDQ CX, R11
-	MOVQ R11, R14
-	SHRQ $6, R14
-	MOVW R14, 4(R13)
-	MOVQ BX, R14
-	SHRQ $51, R14
-	MOVWLZX (AX)(R14*2), CX
+	ADDQ CX, R13
+	MOVQ R13, DX
+	SHRQ $6, DX
+	MOVW DX, 4(R14)(R15*1)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
 	SHLQ CX, BX
-	ADDQ CX, R11
-	MOVQ R11, R14
-	SHRQ $6, R14
-	MOVW R14, 6(R13)
+	ADDQ CX, R13
+	MOVQ R13, DX
+	SHRQ $6, DX
+	MOVW DX, 6(R14)(R15*1)
 	TESTL CX, CX
-	JZ failB
-	MOVQ R11, CX
+	JZ fail1
+	MOVQ R13, CX
 	ANDQ $63, CX
 	ADDQ CX, R9
-	ANDQ $-64, R11
-	ADDQ $8, R13
+	ANDQ $-64, R13
+	ADDQ $8, R15
 	JMP loop
-failA:
-	MOVQ DX, R10
+fail0:
+	MOVQ before-8(SP), R12
 	MOVQ $1, AX
-	JMP out
-failB:
-	MOVQ DX, R11
+	JMP back
+fail1:
+	MOVQ before-8(SP), R13
 	MOVQ $2, AX
-	JMP out
+	JMP back
 done:
 	XORL AX, AX
-out:
-	MOVQ state+64(FP), BX
-	MOVQ R8, 0(BX)
-	MOVQ R9, 8(BX)
-	MOVQ R10, 16(BX)
-	MOVQ R11, 24(BX)
-	SUBQ outA+40(FP), R12
-	SHRQ $1, R12
-	MOVQ R12, 32(BX)
-	SUBQ outB+48(FP), R13
-	SHRQ $1, R13
-	MOVQ R13, 40(BX)
-	MOVQ AX, stopped+72(FP)
+back:
+	MOVQ of+8(FP), BX
+	MOVQ (Gaps__size*0+Gaps_Bytes)(BX), DX
+	SHLQ $3, DX
+	SUBQ DX, R8
+	MOVQ R8, (Gaps__size*0+Gaps_Pos)(BX)
+	MOVQ R12, (Gaps__size*0+Gaps_Last)(BX)
+	MOVQ (Gaps__size*1+Gaps_Bytes)(BX), DX
+	SHLQ $3, DX
+	SUBQ DX, R9
+	MOVQ R9, (Gaps__size*1+Gaps_Pos)(BX)
+	MOVQ R13, (Gaps__size*1+Gaps_Last)(BX)
+	SHRQ $3, R15
+	MOVQ R15, turns+24(FP)
+	MOVQ AX, stopped+32(FP)
+	RET
+
+// func gapLanes4(codes *uint16, of *[4]Gaps, n int) (turns, stopped int)
+TEXT ·gapLanes4(SB), NOSPLIT, $48-40
+	MOVQ codes+0(FP), AX
+	MOVQ of+8(FP), BX
+	MOVQ n+16(FP), R15
+	SHLQ $3, R15
+	MOVQ R15, end-16(SP)
+	XORL R15, R15
+	MOVQ (Gaps__size*0+Gaps_Bytes)(BX), R8
+	SHLQ $3, R8
+	ADDQ (Gaps__size*0+Gaps_Pos)(BX), R8
+	MOVQ (Gaps__size*0+Gaps_Last)(BX), R12
+	MOVQ (Gaps__size*0+Gaps_Out)(BX), DX
+	MOVQ DX, out0-24(SP)
+	MOVQ (Gaps__size*1+Gaps_Bytes)(BX), R9
+	SHLQ $3, R9
+	ADDQ (Gaps__size*1+Gaps_Pos)(BX), R9
+	MOVQ (Gaps__size*1+Gaps_Last)(BX), R13
+	MOVQ (Gaps__size*1+Gaps_Out)(BX), DX
+	MOVQ DX, out1-32(SP)
+	MOVQ (Gaps__size*2+Gaps_Bytes)(BX), R10
+	SHLQ $3, R10
+	ADDQ (Gaps__size*2+Gaps_Pos)(BX), R10
+	MOVQ (Gaps__size*2+Gaps_Last)(BX), SI
+	MOVQ (Gaps__size*2+Gaps_Out)(BX), DX
+	MOVQ DX, out2-40(SP)
+	MOVQ (Gaps__size*3+Gaps_Bytes)(BX), R11
+	SHLQ $3, R11
+	ADDQ (Gaps__size*3+Gaps_Pos)(BX), R11
+	MOVQ (Gaps__size*3+Gaps_Last)(BX), DI
+	MOVQ (Gaps__size*3+Gaps_Out)(BX), DX
+	MOVQ DX, out3-48(SP)
+loop:
+	CMPQ R15, end-16(SP)
+	JGE done
+	MOVQ R8, CX
+	MOVQ R8, DX
+	SHRQ $3, DX
+	MOVQ (DX), BX
+	BSWAPQ BX
+	ANDL $7, CX
+	SHLQ CX, BX
+	MOVQ out0-24(SP), R14
+	MOVQ R12, before-8(SP)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
+	SHLQ CX, BX
+	ADDQ CX, R12
+	MOVQ R12, DX
+	SHRQ $6, DX
+	MOVW DX, 0(R14)(R15*1)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
+	SHLQ CX, BX
+	ADDQ CX, R12
+	MOVQ R12, DX
+	SHRQ $6, DX
+	MOVW DX, 2(R14)(R15*1)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
+	SHLQ CX, BX
+	ADDQ CX, R12
+	MOVQ R12, DX
+	SHRQ $6, DX
+	MOVW DX, 4(R14)(R15*1)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
+	SHLQ CX, BX
+	ADDQ CX, R12
+	MOVQ R12, DX
+	SHRQ $6, DX
+	MOVW DX, 6(R14)(R15*1)
+	TESTL CX, CX
+	JZ fail0
+	MOVQ R12, CX
+	ANDQ $63, CX
+	ADDQ CX, R8
+	ANDQ $-64, R12
+	MOVQ R9, CX
+	MOVQ R9, DX
+	SHRQ $3, DX
+	MOVQ (DX), BX
+	BSWAPQ BX
+	ANDL $7, CX
+	SHLQ CX, BX
+	MOVQ out1-32(SP), R14
+	MOVQ R13, before-8(SP)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
+	SHLQ CX, BX
+	ADDQ CX, R13
+	MOVQ R13, DX
+	SHRQ $6, DX
+	MOVW DX, 0(R14)(R15*1)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
+	SHLQ CX, BX
+	ADDQ CX, R13
+	MOVQ R13, DX
+	SHRQ $6, DX
+	MOVW DX, 2(R14)(R15*1)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
+	SHLQ CX, BX
+	ADDQ CX, R13
+	MOVQ R13, DX
+	SHRQ $6, DX
+	MOVW DX, 4(R14)(R15*1)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
+	SHLQ CX, BX
+	ADDQ CX, R13
+	MOVQ R13, DX
+	SHRQ $6, DX
+	MOVW DX, 6(R14)(R15*1)
+	TESTL CX, CX
+	JZ fail1
+	MOVQ R13, CX
+	ANDQ $63, CX
+	ADDQ CX, R9
+	ANDQ $-64, R13
+	MOVQ R10, CX
+	MOVQ R10, DX
+	SHRQ $3, DX
+	MOVQ (DX), BX
+	BSWAPQ BX
+	ANDL $7, CX
+	SHLQ CX, BX
+	MOVQ out2-40(SP), R14
+	MOVQ SI, before-8(SP)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
+	SHLQ CX, BX
+	ADDQ CX, SI
+	MOVQ SI, DX
+	SHRQ $6, DX
+	MOVW DX, 0(R14)(R15*1)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
+	SHLQ CX, BX
+	ADDQ CX, SI
+	MOVQ SI, DX
+	SHRQ $6, DX
+	MOVW DX, 2(R14)(R15*1)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
+	SHLQ CX, BX
+	ADDQ CX, SI
+	MOVQ SI, DX
+	SHRQ $6, DX
+	MOVW DX, 4(R14)(R15*1)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
+	SHLQ CX, BX
+	ADDQ CX, SI
+	MOVQ SI, DX
+	SHRQ $6, DX
+	MOVW DX, 6(R14)(R15*1)
+	TESTL CX, CX
+	JZ fail2
+	MOVQ SI, CX
+	ANDQ $63, CX
+	ADDQ CX, R10
+	ANDQ $-64, SI
+	MOVQ R11, CX
+	MOVQ R11, DX
+	SHRQ $3, DX
+	MOVQ (DX), BX
+	BSWAPQ BX
+	ANDL $7, CX
+	SHLQ CX, BX
+	MOVQ out3-48(SP), R14
+	MOVQ DI, before-8(SP)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
+	SHLQ CX, BX
+	ADDQ CX, DI
+	MOVQ DI, DX
+	SHRQ $6, DX
+	MOVW DX, 0(R14)(R15*1)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
+	SHLQ CX, BX
+	ADDQ CX, DI
+	MOVQ DI, DX
+	SHRQ $6, DX
+	MOVW DX, 2(R14)(R15*1)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
+	SHLQ CX, BX
+	ADDQ CX, DI
+	MOVQ DI, DX
+	SHRQ $6, DX
+	MOVW DX, 4(R14)(R15*1)
+	MOVQ BX, DX
+	SHRQ $51, DX
+	MOVWLZX (AX)(DX*2), CX
+	SHLQ CX, BX
+	ADDQ CX, DI
+	MOVQ DI, DX
+	SHRQ $6, DX
+	MOVW DX, 6(R14)(R15*1)
+	TESTL CX, CX
+	JZ fail3
+	MOVQ DI, CX
+	ANDQ $63, CX
+	ADDQ CX, R11
+	ANDQ $-64, DI
+	ADDQ $8, R15
+	JMP loop
+fail0:
+	MOVQ before-8(SP), R12
+	MOVQ $1, AX
+	JMP back
+fail1:
+	MOVQ before-8(SP), R13
+	MOVQ $2, AX
+	JMP back
+fail2:
+	MOVQ before-8(SP), SI
+	MOVQ $3, AX
+	JMP back
+fail3:
+	MOVQ before-8(SP), DI
+	MOVQ $4, AX
+	JMP back
+done:
+	XORL AX, AX
+back:
+	MOVQ of+8(FP), BX
+	MOVQ (Gaps__size*0+Gaps_Bytes)(BX), DX
+	SHLQ $3, DX
+	SUBQ DX, R8
+	MOVQ R8, (Gaps__size*0+Gaps_Pos)(BX)
+	MOVQ R12, (Gaps__size*0+Gaps_Last)(BX)
+	MOVQ (Gaps__size*1+Gaps_Bytes)(BX), DX
+	SHLQ $3, DX
+	SUBQ DX, R9
+	MOVQ R9, (Gaps__size*1+Gaps_Pos)(BX)
+	MOVQ R13, (Gaps__size*1+Gaps_Last)(BX)
+	MOVQ (Gaps__size*2+Gaps_Bytes)(BX), DX
+	SHLQ $3, DX
+	SUBQ DX, R10
+	MOVQ R10, (Gaps__size*2+Gaps_Pos)(BX)
+	MOVQ SI, (Gaps__size*2+Gaps_Last)(BX)
+	MOVQ (Gaps__size*3+Gaps_Bytes)(BX), DX
+	SHLQ $3, DX
+	SUBQ DX, R11
+	MOVQ R11, (Gaps__size*3+Gaps_Pos)(BX)
+	MOVQ DI, (Gaps__size*3+Gaps_Last)(BX)
+	SHRQ $3, R15
+	MOVQ R15, turns+24(FP)
+	MOVQ AX, stopped+32(FP)
 	RET
 

@@ -1,8 +1,11 @@
 package kern
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math"
+)
 
-// GapBits is how many bits one look-up of GapPair decodes.
+// GapBits is how many bits one look-up decodes.
 const GapBits = 13
 
 // GapCodes has for every GapBits bits, first bit highest, the code that they begin with: its length in the lower 6 bits, and above them
@@ -17,31 +20,46 @@ type Gaps struct {
 	Out      []uint16 // where the next indices go
 }
 
-// GapPair decodes four codes of a and four of b by turns, while both have room for four and have not passed their ends: the core works
-// on both at once. If the next four of one are not all in codes it stops before them and returns 1 for a, 2 for b; else 0. Pos, Last and Out
-// move on.
-func (k *Kernels) GapPair(codes *GapCodes, a, b *Gaps) (stopped int) {
-	n := min(len(a.Out), len(b.Out)) / 4
-	if n == 0 {
+// GapLanes decodes four codes of each of g by turns, as long as all have room for four and none can pass its end: the core works on all
+// at once, two or four of them best. If the next four of one are not all in codes it stops before them and returns which of g it is,
+// counted from 1; else 0. Pos, Last and Out move on. No code in codes is longer than GapBits.
+func (k *Kernels) GapLanes(codes *GapCodes, g []Gaps) (stopped int) {
+	n := uint64(math.MaxInt)
+	for i := range g {
+		x := &g[i]
+		if x.Pos > x.End {
+			return 0
+		}
+		_ = x.Bytes[x.End>>3+7] // the assembly does not look
+		n = min(n, uint64(len(x.Out)/4), (x.End-x.Pos)/(4*GapBits)+1)
+	}
+	if n == 0 || len(g) == 0 {
 		return 0
 	}
-	_, _ = a.Bytes[a.End>>3+7], b.Bytes[b.End>>3+7] // the assembly does not look
-	if k.level != portable {
-		state := [6]uint64{a.Pos, b.Pos, a.Last, b.Last}
-		stopped = gapPairA(&codes[0], &a.Bytes[0], &b.Bytes[0], a.End, b.End, &a.Out[0], &b.Out[0], n, &state)
-		a.Pos, a.Last, a.Out = state[0], state[2], a.Out[state[4]:]
-		b.Pos, b.Last, b.Out = state[1], state[3], b.Out[state[5]:]
-		return stopped
-	}
-	for ; n > 0 && a.Pos <= a.End && b.Pos <= b.End; n-- {
-		if !a.Four(codes) {
-			return 1
+	turns := 0
+	switch {
+	case len(g) == 4 && k.level != portable:
+		turns, stopped = gapLanes4(&codes[0], (*[4]Gaps)(g), int(n))
+	case len(g) == 2 && k.level != portable:
+		turns, stopped = gapLanes2(&codes[0], (*[2]Gaps)(g), int(n))
+	default:
+		for ; n > 0; n-- {
+			for i := range g {
+				if !g[i].Four(codes) {
+					return i + 1
+				}
+			}
 		}
-		if !b.Four(codes) {
-			return 2
-		}
+		return 0
 	}
-	return 0
+	for i := range g {
+		read := turns
+		if i+1 < stopped {
+			read++
+		}
+		g[i].Out = g[i].Out[4*read:]
+	}
+	return stopped
 }
 
 // Four decodes four codes; false, and nothing is read, if they are not all in codes. There must be room for four, and Pos not beyond

@@ -1,8 +1,11 @@
 package main
 
+import "fmt"
+
 // codec writes the kernels of compression and of the outer step. They are protocol arithmetic: every product is rounded before it is
 // added, so nothing here is fused. VPANDD with the mask of magnitudes orders floats as integers.
 func codec() {
+	p("#include \"go_asm.h\"\n")
 	p("DATA ·magmask+0(SB)/4, $0x7fffffff\nGLOBL ·magmask(SB), RODATA|NOPTR, $4")
 	for i := range 16 {
 		p("DATA ·lanes+%d(SB)/4, $%d", 4*i, i)
@@ -10,33 +13,46 @@ func codec() {
 	p("GLOBL ·lanes(SB), RODATA|NOPTR, $64\n")
 	codec512()
 	codec2()
-	fn("prefetchLines", "v *float32, n int", 16)
-	p("\tMOVQ v+0(FP), SI\n\tMOVQ n+8(FP), CX")
-	loop(16, func() { p("\tPREFETCHT0 (SI)") }, "SI")
+	fn("prefetchLines", "v unsafe.Pointer, bytes int", 16)
+	p("\tMOVQ v+0(FP), SI\n\tMOVQ bytes+8(FP), CX\nloop:\n\tPREFETCHT0 (SI)\n\tADDQ $64, SI\n\tSUBQ $64, CX\n\tJG loop")
 	p("\tRET\n")
-	gapPair()
+	gapLanes(2)
+	gapLanes(4)
 }
 
-// gapPair reads four codes of each of two bit strings by turns. Registers: R8, R9 positions; R10, R11 last indices above 6 bits for the
-// lengths; R12, R13 where they go. A code that is not in the table is 0 and changes nothing, nor do those after it.
-func gapPair() {
-	fn("gapPairA", "codes *uint16, bitsA, bitsB *uint8, endA, endB uint64, outA, outB *uint16, n int, state *[6]uint64) (stopped int", 80)
-	p("\tMOVQ codes+0(FP), AX\n\tMOVQ bitsA+8(FP), SI\n\tMOVQ bitsB+16(FP), DI\n\tMOVQ outA+40(FP), R12\n\tMOVQ outB+48(FP), R13")
-	p("\tMOVQ n+56(FP), R15\n\tMOVQ state+64(FP), BX\n\tMOVQ 0(BX), R8\n\tMOVQ 8(BX), R9\n\tMOVQ 16(BX), R10\n\tMOVQ 24(BX), R11")
-	four := func(bits, pos, last, out, fail string) {
-		p("\tMOVQ %[2]s, CX\n\tMOVQ %[2]s, R14\n\tSHRQ $3, R14\n\tMOVQ (%[1]s)(R14*1), BX\n\tBSWAPQ BX\n\tANDL $7, CX\n\tSHLQ CX, BX\n\tMOVQ %[3]s, DX", bits, pos, last)
-		for i := range 4 {
-			p("\tMOVQ BX, R14\n\tSHRQ $51, R14\n\tMOVWLZX (AX)(R14*2), CX\n\tSHLQ CX, BX\n\tADDQ CX, %s", last)
-			p("\tMOVQ %s, R14\n\tSHRQ $6, R14\n\tMOVW R14, %d(%s)", last, 2*i, out)
-		}
-		p("\tTESTL CX, CX\n\tJZ %s\n\tMOVQ %[2]s, CX\n\tANDQ $63, CX\n\tADDQ CX, %[3]s\n\tANDQ $-64, %[2]s\n\tADDQ $8, %[4]s", fail, last, pos, out)
+// gapLanes reads four codes of each of some bit strings by turns. A code that is not in the table is 0 and changes nothing, nor do those
+// after it: so the last tells, and the lane goes back to where its turn began. A position is that of a bit in memory, so that a lane takes
+// two registers; where its indices go is on the stack. Offsets are those of Gaps.
+func gapLanes(lanes int) {
+	pos, last := []string{"R8", "R9", "R10", "R11"}, []string{"R12", "R13", "SI", "DI"}
+	const before, end = "before-8(SP)", "end-16(SP)"
+	out := func(i int) string { return fmt.Sprintf("out%d-%d(SP)", i, 24+8*i) }
+	p("// func gapLanes%d(codes *uint16, of *[%d]Gaps, n int) (turns, stopped int)\nTEXT ·gapLanes%d(SB), NOSPLIT, $%d-40", lanes, lanes, lanes, 16+8*lanes)
+	p("\tMOVQ codes+0(FP), AX\n\tMOVQ of+8(FP), BX\n\tMOVQ n+16(FP), R15\n\tSHLQ $3, R15\n\tMOVQ R15, %s\n\tXORL R15, R15", end)
+	for i := range lanes {
+		p("\tMOVQ (Gaps__size*%[1]d+Gaps_Bytes)(BX), %[2]s\n\tSHLQ $3, %[2]s\n\tADDQ (Gaps__size*%[1]d+Gaps_Pos)(BX), %[2]s", i, pos[i])
+		p("\tMOVQ (Gaps__size*%d+Gaps_Last)(BX), %s\n\tMOVQ (Gaps__size*%d+Gaps_Out)(BX), DX\n\tMOVQ DX, %s", i, last[i], i, out(i))
 	}
-	p("loop:\n\tSUBQ $1, R15\n\tJLT done\n\tCMPQ R8, endA+24(FP)\n\tJHI done\n\tCMPQ R9, endB+32(FP)\n\tJHI done")
-	four("SI", "R8", "R10", "R12", "failA")
-	four("DI", "R9", "R11", "R13", "failB")
-	p("\tJMP loop\nfailA:\n\tMOVQ DX, R10\n\tMOVQ $1, AX\n\tJMP out\nfailB:\n\tMOVQ DX, R11\n\tMOVQ $2, AX\n\tJMP out\ndone:\n\tXORL AX, AX")
-	p("out:\n\tMOVQ state+64(FP), BX\n\tMOVQ R8, 0(BX)\n\tMOVQ R9, 8(BX)\n\tMOVQ R10, 16(BX)\n\tMOVQ R11, 24(BX)")
-	p("\tSUBQ outA+40(FP), R12\n\tSHRQ $1, R12\n\tMOVQ R12, 32(BX)\n\tSUBQ outB+48(FP), R13\n\tSHRQ $1, R13\n\tMOVQ R13, 40(BX)\n\tMOVQ AX, stopped+72(FP)\n\tRET\n")
+	p("loop:\n\tCMPQ R15, %s\n\tJGE done", end)
+	for i := range lanes {
+		p("\tMOVQ %[1]s, CX\n\tMOVQ %[1]s, DX\n\tSHRQ $3, DX\n\tMOVQ (DX), BX\n\tBSWAPQ BX\n\tANDL $7, CX\n\tSHLQ CX, BX", pos[i])
+		p("\tMOVQ %s, R14\n\tMOVQ %s, %s", out(i), last[i], before)
+		for j := range 4 {
+			p("\tMOVQ BX, DX\n\tSHRQ $51, DX\n\tMOVWLZX (AX)(DX*2), CX\n\tSHLQ CX, BX\n\tADDQ CX, %s", last[i])
+			p("\tMOVQ %s, DX\n\tSHRQ $6, DX\n\tMOVW DX, %d(R14)(R15*1)", last[i], 2*j)
+		}
+		p("\tTESTL CX, CX\n\tJZ fail%[3]d\n\tMOVQ %[2]s, CX\n\tANDQ $63, CX\n\tADDQ CX, %[1]s\n\tANDQ $-64, %[2]s", pos[i], last[i], i)
+	}
+	p("\tADDQ $8, R15\n\tJMP loop")
+	for i := range lanes {
+		p("fail%d:\n\tMOVQ %s, %s\n\tMOVQ $%d, AX\n\tJMP back", i, before, last[i], i+1)
+	}
+	p("done:\n\tXORL AX, AX\nback:\n\tMOVQ of+8(FP), BX")
+	for i := range lanes {
+		p("\tMOVQ (Gaps__size*%[1]d+Gaps_Bytes)(BX), DX\n\tSHLQ $3, DX\n\tSUBQ DX, %[2]s", i, pos[i])
+		p("\tMOVQ %s, (Gaps__size*%d+Gaps_Pos)(BX)\n\tMOVQ %s, (Gaps__size*%d+Gaps_Last)(BX)", pos[i], i, last[i], i)
+	}
+	p("\tSHRQ $3, R15\n\tMOVQ R15, turns+24(FP)\n\tMOVQ AX, stopped+32(FP)\n\tRET\n")
 }
 
 // hmaxU reduces the 16 unsigned lanes of Z[z] into X[z]; with half only the 8 of Y[z]. Scratch is 13.
