@@ -7,6 +7,7 @@ package model
 import (
 	"fmt"
 	"math"
+	"strconv"
 )
 
 // Config is the shape of a Llama: RMSNorm, half-split RoPE, grouped-query attention, SwiGLU, no biases.
@@ -47,7 +48,13 @@ func (c Config) Validate() error {
 	case !(c.RopeTheta > 0) || math.IsInf(c.RopeTheta, 0) || !(c.NormEps > 0) || math.IsInf(c.NormEps, 0):
 		return fmt.Errorf("model: rope theta %v and norm eps %v must be positive", c.RopeTheta, c.NormEps)
 	}
-	return c.Rope.validate()
+	if err := c.Rope.validate(); err != nil {
+		return err
+	}
+	if n := c.count(); n > math.MaxInt {
+		return fmt.Errorf("model: %d parameters, beyond any use for a program of %d bits", n, strconv.IntSize)
+	}
+	return nil
 }
 
 func (s *RopeScaling) validate() error {
@@ -110,9 +117,16 @@ func (c Config) Tensors() []Tensor {
 }
 
 // Params is the number of parameters.
-func (c Config) Params() (n int) {
+func (c Config) Params() int { return int(c.count()) }
+
+// count is Params where an int is too small for it.
+func (c Config) count() (n int64) {
 	for _, t := range c.Tensors() {
-		n += t.Len()
+		size := int64(1)
+		for _, d := range t.Shape {
+			size *= int64(d)
+		}
+		n += size
 	}
 	return n
 }
