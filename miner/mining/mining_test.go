@@ -193,6 +193,8 @@ func TestDamagedMoments(t *testing.T) {
 		try("bit flipped", b)
 	}
 	try("longer", append(bytes.Clone(good), 0))
+	const label = len(innerMagic) + 8 + 1 + 32
+	try("a warm-up longer than any", append(innerHead(7, model.ColdSteps+1), good[label:]...))
 }
 
 // Small models are saved every window, large ones so that a GiB a window is written on average, at least every eighth.

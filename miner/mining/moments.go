@@ -40,7 +40,7 @@ func innerHead(w chain.Window, cold int) []byte {
 // saveMoments notes that the trainer's moments are those after w, and saves them when it is time.
 func (m *Miner) saveMoments(w chain.Window) error {
 	m.moments = w
-	if w != m.saved && w-m.saved < chain.Window(m.cfg.SaveEvery) { // chain.NoWindow is the one before 0
+	if w-m.saved < chain.Window(m.cfg.SaveEvery) { // chain.NoWindow is the one before 0
 		return nil
 	}
 	return m.writeMoments()
