@@ -71,6 +71,9 @@ func App(name, usage, description string, flags []cli.Flag, first, action cli.Ac
 			if n := c.Int("micro-batch"); n < 0 {
 				return proc.Usage(fmt.Errorf("--micro-batch %d: want at least 1, or 0 for whole batches", n))
 			}
+			if mib := c.Int64("data-cache"); mib < 1 || mib > 1<<30 {
+				return proc.Usage(fmt.Errorf("--data-cache %d: want 1 to %d (MiB)", mib, 1<<30))
+			}
 			if _, err := kern.Select(c.String("kernels")); err != nil {
 				return proc.Usage(fmt.Errorf("--kernels: %w", err))
 			}

@@ -68,10 +68,11 @@ func Open(ctx context.Context, c *cli.Context, validator bool, engine model.Engi
 	if n.Log, err = proc.Logger(c.String("log-format"), c.Bool("verbose")); err != nil {
 		return n, err
 	}
-	if mib := c.Int64("data-cache"); mib < 1 || mib > 1<<30 {
-		return n, proc.Usage(fmt.Errorf("--data-cache %d: at least 1 (MiB)", mib))
-	}
 	n.Failpoint = killAt(c.String("failpoint"))
+	locator, credential, err := ownBucket(c) // before anybody types a passphrase
+	if err != nil {
+		return n, err
+	}
 	key, err := Key(c.String("keystore"), c.String("passphrase-file"))
 	if err != nil {
 		return n, err
@@ -81,10 +82,6 @@ func Open(ctx context.Context, c *cli.Context, validator bool, engine model.Engi
 		n.Dir = defaultDir(c.App.Name, n.Hotkey)
 	}
 	if err := n.folder(); err != nil {
-		return n, err
-	}
-	locator, credential, err := ownBucket(c)
-	if err != nil {
 		return n, err
 	}
 	status, err := n.dial(ctx, c.String("chain"), key)
