@@ -56,8 +56,9 @@ func Peak(name string, threads int) (float64, error) {
 	return peakBest(l.work*float64(loops*threads), threads, func(int) { l.run(loops) }), nil
 }
 
-// peakMemory moves size bytes, each thread its part.
+// peakMemory moves size bytes, each thread its part, which is at least 64 KiB.
 func peakMemory(name string, threads, size int) float64 {
+	threads = min(threads, size>>16)
 	src, part := Alloc[byte](size), size/threads&^0xffff
 	for i := 0; i < len(src); i += 4096 {
 		src[i] = 1 // a page that was never written is the zero page

@@ -25,6 +25,11 @@ func TestPeak(t *testing.T) {
 			}
 		}
 	}
+	for _, name := range []string{"copy", "read"} { // more threads than pieces of memory
+		if slices.Contains(names, name) && !(peakMemory(name, 100, 3<<16) > 0) {
+			t.Errorf("%s on 100 threads", name)
+		}
+	}
 	if !slices.Contains(names, "copy") {
 		t.Errorf("%v lacks copy, which every platform has", names)
 	}
