@@ -62,6 +62,9 @@ func validate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := book.Damaged(); err != nil {
+		n.Log.Warn("starting without ratings: miners begin anew with this validator", "reason", err)
+	}
 	v := scoring.New(scoring.Config{Hotkey: n.Hotkey, Replica: n.Replica, Judge: judge, Data: n.Data, Book: book, Events: n.Events,
 		Log: n.Log, Compute: n.Compute, Failpoint: n.Failpoint})
 	n.Events(events.Event{Kind: events.Start, Role: "validator", Hotkey: &n.Hotkey, Engine: engine.Name(), Version: proc.Version})

@@ -44,9 +44,10 @@ type Book struct {
 	Weighed chain.Block                 `json:"weighed"`
 	Seen    map[chain.Hash]chain.Window `json:"seen"` // payloads of the newest windows, with the first window that sent them
 	path    string
+	damaged error
 }
 
-// OpenBook reads the book at path; a missing file is an empty book, a damaged one is set aside.
+// OpenBook reads the book at path; a missing file is an empty book, a damaged one is set aside (Damaged).
 func OpenBook(path string) (*Book, error) {
 	empty := &Book{Entries: map[chain.Hotkey]Entry{}, Window: chain.NoWindow, Seen: map[chain.Hash]chain.Window{}, path: path}
 	b, err := os.ReadFile(path)
@@ -57,7 +58,11 @@ func OpenBook(path string) (*Book, error) {
 		return nil, fmt.Errorf("read ratings: %w", err)
 	}
 	book := &Book{path: path}
-	if err := json.Unmarshal(b, book); err != nil || book.Entries == nil {
+	if err = json.Unmarshal(b, book); err == nil && book.Entries == nil {
+		err = errors.New("no entries in it")
+	}
+	if err != nil {
+		empty.damaged = fmt.Errorf("read ratings: %w; kept as %s.damaged", err, path)
 		return empty, os.Rename(path, path+".damaged")
 	}
 	if book.Seen == nil {
@@ -65,6 +70,9 @@ func OpenBook(path string) (*Book, error) {
 	}
 	return book, nil
 }
+
+// Damaged is why this book does not go on with the one on disk; nil if it does.
+func (b *Book) Damaged() error { return b.damaged }
 
 // Mark is what one window says about one miner.
 type Mark struct {

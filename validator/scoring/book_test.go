@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"syscall"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -228,11 +229,14 @@ func TestBookFile(t *testing.T) {
 		if kept, err := os.ReadFile(b.path + ".damaged"); err != nil || string(kept) != content {
 			t.Errorf("%s: not set aside: %q, %v", name, kept, err)
 		}
+		if err := got.Damaged(); err == nil || !strings.Contains(err.Error(), b.path+".damaged") {
+			t.Errorf("%s: nobody is told: %v", name, err)
+		}
 	}
 	if err := os.WriteFile(b.path, []byte(`{"entries":{},"window":3}`), 0o600); err != nil { // of the version before
 		t.Fatal(err)
 	}
-	if got, err := OpenBook(b.path); err != nil || got.Window != 3 || got.Seen == nil {
+	if got, err := OpenBook(b.path); err != nil || got.Window != 3 || got.Seen == nil || got.Damaged() != nil {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	if _, err := OpenBook(t.TempDir()); err == nil {
