@@ -126,7 +126,7 @@ func (s *step) chunk(w *sums, i int, to, from []float32) {
 	for r, p := range s.parts {
 		kern.Prefetch(s.kern, next[min(r*piece, len(next)):min((r+1)*piece, len(next))])
 		c := p.symbols(i)
-		end := int(p.start[i+1])
+		end := p.start[i+1]
 		ahead := min(end+len(c.idx), len(p.idx)) // the next chunk mostly sends as much
 		kern.Prefetch(s.kern, p.idx[end:ahead])
 		kern.Prefetch(s.kern, p.codes[end:ahead])

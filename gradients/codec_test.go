@@ -247,7 +247,7 @@ func TestSegmentsStandAlone(t *testing.T) {
 	foot := raw[len(raw)-8:]
 	first := int(foot[2])<<8 | int(foot[3])
 	second := append([]byte(nil), raw[payloadHead+first:len(raw)-8]...)
-	alone := &Payload{codec: p.codec, k: p.k, start: make([]int32, segmentChunks+1), scales: make([]byte, l.Chunks())}
+	alone := &Payload{codec: p.codec, k: p.k, start: make([]int, segmentChunks+1), scales: make([]byte, l.Chunks())}
 	if err := alone.segment(1, newBitReader(append(second, make([]byte, readPad)...), len(second))); err != nil {
 		t.Fatal(err)
 	}

@@ -34,9 +34,9 @@ func (f *Feedback) compress(start, end model.Weights, e []float32, k int) (*Payl
 	}
 	n := f.layout.Chunks()
 	c := &compression{f: f, start: newReader(start), end: newReader(end), e: e, count: make([]uint16, n),
-		p: &Payload{codec: f.codec, k: k, start: make([]int32, n+1), scales: make([]byte, n)}}
+		p: &Payload{codec: f.codec, k: k, start: make([]int, n+1), scales: make([]byte, n)}}
 	for i := range n {
-		c.p.start[i+1] = c.p.start[i] + int32(Keep(k, f.layout.Chunk(i).Len))
+		c.p.start[i+1] = c.p.start[i] + Keep(k, f.layout.Chunk(i).Len)
 	}
 	c.p.idx, c.p.codes = make([]uint16, c.p.start[n]), make([]byte, c.p.start[n])
 	err := each(f.compute, groups(f.layout, taskChunks), &f.workers, func(w *worker, i int) error {
@@ -76,7 +76,7 @@ func (c *compression) chunk(w *worker, i int) error {
 	v, kern := w.dense[:at.Len], w.kern
 	most := kern.Feedback(v, c.f.e[at.Start:at.Start+at.Len], start, end, c.f.beta, &w.top) // 1
 	from := c.p.start[i]
-	sym, err := w.pick(at.Len, int(c.p.start[i+1]-from), most) // 2
+	sym, err := w.pick(at.Len, c.p.start[i+1]-from, most) // 2
 	if err != nil {
 		return err
 	}
@@ -96,15 +96,15 @@ func (c *compression) chunk(w *worker, i int) error {
 
 // gather closes the gaps that chunks with fewer values than they may keep left.
 func (c *compression) gather() {
-	p, to := c.p, int32(0)
+	p, to := c.p, 0
 	for i, n := range c.count {
 		from := p.start[i]
 		if from != to {
-			copy(p.idx[to:], p.idx[from:from+int32(n)])
-			copy(p.codes[to:], p.codes[from:from+int32(n)])
+			copy(p.idx[to:], p.idx[from:from+int(n)])
+			copy(p.codes[to:], p.codes[from:from+int(n)])
 			p.start[i] = to
 		}
-		to += int32(n)
+		to += int(n)
 	}
 	p.start[len(c.count)] = to
 	p.idx, p.codes = p.idx[:to], p.codes[:to]

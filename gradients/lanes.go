@@ -25,7 +25,7 @@ func (p *Payload) part(r *bitReader, s, at int) *part {
 		room += Keep(p.k, p.codec.layout.Chunk(i).Len)
 	}
 	x := &part{r: r, from: c.From, to: c.To}
-	x.Payload = Payload{codec: p.codec, k: p.k, scales: p.scales, large: p.large, start: make([]int32, 0, c.To-c.From),
+	x.Payload = Payload{codec: p.codec, k: p.k, scales: p.scales, large: p.large, start: make([]int, 0, c.To-c.From),
 		idx: p.idx[at : at : at+room], codes: p.codes[at : at : at+room]}
 	return x
 }
@@ -35,7 +35,7 @@ func (a *part) most() int { return cap(a.idx) }
 
 // join puts what a has behind what p has; it is there already, or further up.
 func (p *Payload) join(a *part) {
-	n := int32(len(p.idx))
+	n := len(p.idx)
 	for _, end := range a.start {
 		p.start = append(p.start, n+end)
 	}

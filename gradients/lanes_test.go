@@ -80,7 +80,7 @@ func checkLanes(t *testing.T, l *model.Layout, k int, b []byte) {
 			c.Use(Compute{Kernels: fast})
 		}
 		most, _ := c.most(k, 1<<40)
-		read[i] = &Payload{codec: c, k: k, start: make([]int32, 1, l.Chunks()+1), scales: make([]byte, l.Chunks()),
+		read[i] = &Payload{codec: c, k: k, start: make([]int, 1, l.Chunks()+1), scales: make([]byte, l.Chunks()),
 			idx: make([]uint16, 0, most), codes: make([]byte, 0, most)}
 		errs[i] = read[i].read(segments, i < 2)
 	}

@@ -25,7 +25,7 @@ type Payload struct {
 	codec  *Codec
 	k      int
 	size   int64
-	start  []int32 // first entry of chunk i; len = chunks + 1
+	start  []int // first entry of chunk i; len = chunks + 1
 	idx    []uint16
 	codes  []byte
 	scales []byte // of chunk i
@@ -63,7 +63,7 @@ func (c *Codec) Open(r io.ReaderAt, size int64) (*Payload, error) {
 		return nil, err
 	}
 	most, full := c.most(k, size)
-	p := &Payload{codec: c, k: k, size: size, large: make([]uint16, c.layout.Chunks()), start: make([]int32, 1, c.layout.Chunks()+1), scales: make([]byte, c.layout.Chunks()),
+	p := &Payload{codec: c, k: k, size: size, large: make([]uint16, c.layout.Chunks()), start: make([]int, 1, c.layout.Chunks()+1), scales: make([]byte, c.layout.Chunks()),
 		idx: make([]uint16, 0, most), codes: make([]byte, 0, most)}
 	segments, err := readSegments(r, table, size-foot)
 	if err != nil {
@@ -184,7 +184,7 @@ func (p *Payload) chunk(r *bitReader, i int, t *table) error {
 
 // values reads scale and codes of the n values of chunk i.
 func (p *Payload) values(r *bitReader, i, n int) error {
-	p.start = append(p.start, int32(len(p.idx)))
+	p.start = append(p.start, len(p.idx))
 	if n == 0 {
 		return nil
 	}
@@ -254,7 +254,7 @@ func (p *Payload) Chunk(i int, idx []uint16, val []float32) int {
 	for j, code := range p.codes[from:to] {
 		val[j] = value(p.scales[i], code)
 	}
-	return int(to - from)
+	return to - from
 }
 
 // K is the run's k that the payload was made with.
@@ -276,7 +276,7 @@ func (p *Payload) Norm() float64 { return p.norm }
 func (p *Payload) measure() float64 {
 	sum := 0.0
 	for i := range p.scales {
-		n := int(p.start[i+1] - p.start[i])
+		n := p.start[i+1] - p.start[i]
 		var large int
 		if p.large != nil {
 			large = int(p.large[i])

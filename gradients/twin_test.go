@@ -216,7 +216,7 @@ func TestGoldenPayloads(t *testing.T) {
 func fixed(l *model.Layout, k int, seed uint64) *Payload {
 	r := rand.New(rand.NewPCG(seed, uint64(k)))
 	c := NewCodec(l)
-	p := &Payload{codec: c, k: k, start: []int32{0}}
+	p := &Payload{codec: c, k: k, start: []int{0}}
 	for i := range l.Chunks() {
 		s := c.shape(i, k)
 		n, left := r.IntN(s.keep+1), s.real
@@ -231,10 +231,10 @@ func fixed(l *model.Layout, k int, seed uint64) *Payload {
 			}
 			left--
 		}
-		if from := p.start[i]; int(from) < len(p.codes) {
+		if from := p.start[i]; from < len(p.codes) {
 			p.codes[from] &^= 1
 		}
-		p.start = append(p.start, int32(len(p.idx)))
+		p.start = append(p.start, len(p.idx))
 	}
 	p.norm = p.measure()
 	return p
