@@ -6,8 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"syscall"
 	"strings"
+	"syscall"
 	"testing"
 
 	"pgregory.net/rapid"
