@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sn3/chain"
+	"sn3/internal/events"
 	"sn3/internal/replica"
 	"sn3/model"
 )
@@ -118,7 +119,7 @@ func (m *Miner) base(ctx context.Context, w chain.Window) (replica.Snapshot, err
 }
 
 // steps makes up to n inner steps, one at a time so that the machine's cores can be shared between them. A batch whose loss or
-// gradient is not finite is left out.
+// gradient is not finite is left out; where a batch cannot be read the steps before it count.
 func (m *Miner) steps(ctx context.Context, w chain.Window, batches *watched, n int, rep *report) error {
 	first := uint64(w) * uint64(m.run.Train.InnerSteps)
 	for made := 0; made < n && ctx.Err() == nil; {
@@ -132,7 +133,7 @@ func (m *Miner) steps(ctx context.Context, w chain.Window, batches *watched, n i
 		switch {
 		case ctx.Err() != nil: // a step that was made counts
 		case err != nil && batches.err != nil:
-			return fmt.Errorf("%w: the data bucket does not answer: %v", errSkip, batches.err)
+			return m.noData(w, batches, rep)
 		case errors.Is(err, model.ErrDiverged):
 			if err := m.leaveOut(w, err, rep); err != nil {
 				return err
@@ -152,6 +153,19 @@ func (m *Miner) steps(ctx context.Context, w chain.Window, batches *watched, n i
 		rep.row = 0
 		made++
 	}
+	return nil
+}
+
+// noData ends the steps because the next batch cannot be read, although every mirror was asked. The same batch is asked for again
+// if there is another occasion in this window.
+func (m *Miner) noData(w chain.Window, batches *watched, rep *report) error {
+	why := batches.err
+	batches.err = nil
+	if rep.Steps == 0 {
+		return fmt.Errorf("%w: the data bucket does not answer: %v", errSkip, why)
+	}
+	m.cfg.Log.Warn("the data bucket does not answer; going on with the steps made", "window", w, "steps", rep.Steps, "reason", why)
+	m.cfg.Events(events.Event{Kind: events.Waiting, Window: w, Steps: rep.Steps, Reason: "data: " + why.Error()})
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"sn3/internal/simnet"
 	"sn3/miner/mining"
 	"sn3/model"
+	"sn3/model/data"
 )
 
 // diverging is a trainer's hook that finds batches bad: it uses the batch up and makes no step, as an engine does.
@@ -103,6 +104,52 @@ func TestUnstableMinerEnds(t *testing.T) {
 			}
 			n.To(7)
 		})
+	}
+}
+
+// runsDry is a reader that fails at its fifth batch, and at every try of it.
+type runsDry struct {
+	model.Batches
+	read int
+}
+
+func (r *runsDry) Next(ctx context.Context) (model.Batch, error) {
+	if r.read++; r.read > 4 {
+		return model.Batch{}, errors.New("page 7 of shard abc is wrong on all mirrors")
+	}
+	return r.Batches.Next(ctx)
+}
+
+// A page that nobody has costs the steps after it, not the window: what was learned before is submitted and selected, and the
+// next window needs no warm-up.
+func TestStepsBeforeAMissingPageCount(t *testing.T) {
+	for _, gap := range []mining.Gap{mining.Wait, mining.Train} {
+		window := -1
+		n, x := network(t, simnet.NodeOptions{Gap: gap, Batches: func(d *data.Dataset, a data.Assignment) model.Batches {
+			if window++; window == 1 {
+				return &runsDry{Batches: d.Batches(a, 2)}
+			}
+			return d.Batches(a, 2)
+		}})
+		n.To(3)
+		for w := range chain.Window(4) {
+			if digests(x)[w] == "" {
+				t.Errorf("gap %s: nothing submitted in window %d, skipped %v", gap, w, x.Events(events.Skipped))
+			}
+		}
+		for _, e := range x.Events(events.Train) {
+			if want := map[chain.Window]int{1: 4}[e.Window]; want != 0 && e.Steps != want {
+				t.Errorf("gap %s: %d steps in window %d", gap, e.Steps, e.Window)
+			}
+		}
+		for _, e := range x.Events(events.Applied) {
+			if !slices.Contains(e.Winners, x.Hotkey) {
+				t.Errorf("gap %s: not selected in window %d", gap, e.Window)
+			}
+		}
+		if told := x.Events(events.Waiting); len(told) == 0 || !strings.Contains(told[0].Reason, "page 7 of shard abc") || told[0].Window != 1 {
+			t.Errorf("gap %s: told %+v", gap, told)
+		}
 	}
 }
 
