@@ -80,7 +80,10 @@ func (m *matcher) cut(dst []int32, text []byte, e *encoder, between func(*encode
 			break
 		}
 		t := &m.tokens[k]
-		if at = end; t.lstrip && start > done {
+		if at = end; e.spelled && e.control(t.id) {
+			continue
+		}
+		if t.lstrip && start > done {
 			start = done + len(trimRight(text[done:start]))
 		}
 		if t.rstrip {

@@ -21,6 +21,8 @@ func (bytesTokenizer) Encode(dst []int32, text []byte) []int32 {
 	return dst
 }
 
+func (t bytesTokenizer) EncodeText(dst []int32, text []byte) []int32 { return t.Encode(dst, text) }
+
 func (bytesTokenizer) Decode(dst []byte, ids []int32) []byte {
 	for _, id := range ids {
 		if id >= 0 && id < 256 {

@@ -56,11 +56,17 @@ func (t *bpe) Decode(dst []byte, ids []int32) []byte {
 }
 
 // Encode implements Coder.
-func (t *bpe) Encode(dst []int32, text []byte) []int32 {
+func (t *bpe) Encode(dst []int32, text []byte) []int32 { return t.encode(dst, text, false) }
+
+// EncodeText implements Coder.
+func (t *bpe) EncodeText(dst []int32, text []byte) []int32 { return t.encode(dst, text, true) }
+
+func (t *bpe) encode(dst []int32, text []byte, spelled bool) []int32 {
 	e, _ := t.encoders.Get().(*encoder)
 	if e == nil {
 		e = &encoder{bpe: t, cache: make([]entry, cacheSize)}
 	}
+	e.spelled = spelled
 	dst = t.raw.cut(dst, text, e, (*encoder).segment)
 	e.trim()
 	t.encoders.Put(e)
@@ -73,7 +79,11 @@ type encoder struct {
 	scratch
 	cache      []entry
 	normalised []byte
+	spelled    bool // control tokens written out in the text stay text
 }
+
+// control reports whether an id steers a model: a special token or an end of a text, which need not be marked as special.
+func (t *bpe) control(id int32) bool { return t.special[id] || id == t.bos || id == t.eos }
 
 const (
 	cacheSize = 1 << 14 // entries, a power of two: 768 KB an encoder

@@ -17,6 +17,7 @@ import (
 type vector struct {
 	Text       string  `json:"text"`
 	IDs        []int32 `json:"ids"`
+	AsText     []int32 `json:"as_text"` // by EncodeText, where it differs
 	Decoded    *string `json:"decoded"`
 	Plain      *string `json:"decoded_skip_special"`
 	Unassigned bool    `json:"unassigned"`

@@ -239,7 +239,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// Text comes back, whatever bytes it is; with NFC, in that form.
+// Text comes back, whatever bytes it is, and as text without special tokens; with NFC, in that form.
 func FuzzRoundTrip(f *testing.F) {
 	for _, s := range []string{"", "Hello, world!", "it'ſ\u0085 x\n\n y", "<|begin_of_text|><|eot_id|", "\xff\xe5\xad \xf0\x9f", "字é字 12345", strings.Repeat("a", 300), "e\u0301\u0323", "ªAb'S ǅ"} {
 		f.Add([]byte(s))
@@ -258,6 +258,10 @@ func FuzzRoundTrip(f *testing.F) {
 			}
 			if twice := tok.Encode(tok.Encode(nil, text), text); !slices.Equal(twice, append(slices.Clone(ids), ids...)) {
 				t.Fatalf("%s: %q: other ids the second time", name, text)
+			}
+			asText := tok.EncodeText(nil, text)
+			if got := tok.Decode(nil, asText); !bytes.Equal(got, text) || slices.ContainsFunc(asText, tok.Special) {
+				t.Fatalf("%s: %q as text is %v: %q", name, text, asText, got)
 			}
 			if got := Text(text); !utf8.ValidString(got) || utf8.Valid(text) && got != string(text) {
 				t.Fatalf("%q as text is %q", text, got)

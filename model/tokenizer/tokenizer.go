@@ -21,6 +21,9 @@ type Coder interface {
 	// Encode appends the ids of text to dst. Special tokens written out in text become their ids, as in the reference;
 	// what a template adds (BOS) is not added. Bytes that are not UTF-8 are encoded as they are.
 	Encode(dst []int32, text []byte) []int32
+	// EncodeText is Encode for a text that nobody vouches for: special tokens, BOS and EOS written out in it stay text. It is
+	// encode_special_tokens of the reference, which looks for them all the same, so that no other added token begins in one.
+	EncodeText(dst []int32, text []byte) []int32
 	// Decode appends the bytes of ids to dst, special tokens as their text; an id outside the vocabulary is left out.
 	Decode(dst []byte, ids []int32) []byte
 }

@@ -171,7 +171,7 @@ func TestAddedHostile(t *testing.T) {
 	for shape, text := range hostile(1 << 19) {
 		for name, m := range map[string]*matcher{"strip": &strip, "long": &long} {
 			seen := 0
-			ids := m.cut(nil, text, nil, func(_ *encoder, dst []int32, part []byte) []int32 {
+			ids := m.cut(nil, text, &encoder{}, func(_ *encoder, dst []int32, part []byte) []int32 {
 				seen += len(part)
 				return dst
 			})

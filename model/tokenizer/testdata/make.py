@@ -91,6 +91,10 @@ def main():
                 continue
             ids = tok.encode(text, add_special_tokens=False).ids
             case = {"text": text, "ids": ids}
+            tok.encode_special_tokens = True
+            if (got := tok.encode(text, add_special_tokens=False).ids) != ids:
+                case["as_text"] = got
+            tok.encode_special_tokens = False
             for key, skip in ("decoded", False), ("decoded_skip_special", True):
                 if (got := tok.decode(ids, skip_special_tokens=skip)) != text:
                     case[key] = got
