@@ -184,3 +184,16 @@ func TestValidate(t *testing.T) {
 		}
 	}
 }
+
+// Sizes whose product wraps around in 32 bits are refused there too: every later index trusts B·T.
+func TestBatchSizes(t *testing.T) {
+	x := make([]int32, 1<<17)
+	for _, c := range []struct {
+		b, t int
+		ok   bool
+	}{{1 << 17, 1, true}, {1 << 10, 1 << 7, true}, {1 << 17, 1<<15 + 1, false}, {1 << 16, 1, false}, {0, 1 << 17, false}} {
+		if _, err := (model.Batch{B: c.b, T: c.t, X: x, Y: x}).Check(preset()); (err == nil) != c.ok {
+			t.Errorf("%d×%d: %v", c.b, c.t, err)
+		}
+	}
+}

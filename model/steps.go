@@ -34,7 +34,7 @@ func MakeSteps(ctx context.Context, b Batches, budget Budget, o Optimizer, step 
 // vocabulary. It returns the number of targets that count.
 func (b Batch) Check(c Config) (counted int, err error) {
 	const most = 1 << 24 // tokens: beyond any memory, and by mistake
-	if b.B < 1 || b.T < 1 || b.B > len(b.X) || b.T > len(b.X) || len(b.X) != b.B*b.T || len(b.Y) != len(b.X) || len(b.X) > most {
+	if b.B < 1 || b.T < 1 || b.B > len(b.X) || b.T > len(b.X) || int64(len(b.X)) != int64(b.B)*int64(b.T) || len(b.Y) != len(b.X) || len(b.X) > most {
 		return 0, fmt.Errorf("batch of %d×%d tokens has %d inputs and %d targets", b.B, b.T, len(b.X), len(b.Y))
 	}
 	for i, x := range b.X {
