@@ -1,6 +1,7 @@
 package hf
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -30,9 +31,12 @@ func check(c model.Config, files []*File, where func(name string) *File) error {
 		}
 	}
 	for _, f := range files {
-		for name, e := range f.Entries {
+		for _, name := range slices.Sorted(maps.Keys(f.Entries)) { // the same file, the same message
+			e := f.Entries[name]
 			switch {
 			case known[name] || redundant(name):
+			case strings.HasSuffix(name, ".bias"):
+				return invalid("tensor %q %v: this engine computes a Llama without biases", name, e.Shape)
 			case name == headName: // some exports of tied models carry the matrix twice; sameHead compares them
 				if err := checkTensor(model.Tensor{Name: name, Shape: []int{c.Vocab, c.Width}}, f); err != nil {
 					return err

@@ -1,10 +1,10 @@
 package hf
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -26,7 +26,6 @@ type rope struct {
 // fields are the keys of config.json that matter, of transformers 4 and 5 (golden/llama/README.md, "Config keys").
 type fields struct {
 	ModelType string   `json:"model_type"`
-	Classes   []string `json:"architectures"`
 	Vocab     int      `json:"vocab_size"`
 	Width     int      `json:"hidden_size"`
 	Layers    int      `json:"num_hidden_layers"`
@@ -107,12 +106,9 @@ func (f *fields) check() error {
 			return invalid("config.json: %s is missing or not positive (%d)", x.name, x.n)
 		}
 	}
-	isLlama := func(class string) bool { return strings.EqualFold(class, "LlamaForCausalLM") } // LLaMAForCausalLM at first
 	switch {
-	case f.ModelType != "llama":
-		return invalid("config.json: model_type is %q, only llama can be read", f.ModelType)
-	case len(f.Classes) > 0 && !slices.ContainsFunc(f.Classes, isLlama):
-		return invalid("config.json: architectures are %q, only LlamaForCausalLM can be read", f.Classes)
+	case f.ModelType == "": // another one: checkFamily
+		return invalid("config.json: model_type is missing, only llama can be read")
 	case f.Act != "" && f.Act != "silu" && f.Act != "swish":
 		return invalid("config.json: hidden_act is %q, only silu can be computed", f.Act)
 	case f.HeadDim == nil && f.Width%f.Heads != 0:
@@ -159,18 +155,27 @@ func (f *fields) rope(c *model.Config) error {
 	return nil
 }
 
-// scaling is what a scaling object says, nil for none.
-func (r *rope) scaling() (*model.RopeScaling, error) {
-	kind := r.RopeType
-	if kind == "" {
-		kind = r.Type
-	}
+// kind is the rope type in either spelling: "default", "linear" or "llama3".
+func (r *rope) kind() (string, error) {
+	kind := cmp.Or(r.RopeType, r.Type, "default")
 	switch {
 	case r.Type != "" && r.Type != kind:
-		return nil, invalid("config.json: rope_type is %q, type is %q", r.RopeType, r.Type)
+		return "", invalid("config.json: rope_type is %q, type is %q", r.RopeType, r.Type)
+	case kind != "default" && kind != "linear" && kind != "llama3":
+		return "", invalid("config.json: unknown rope_type %q; default, linear and llama3 can be computed", kind)
+	}
+	return kind, nil
+}
+
+// scaling is what a scaling object says, nil for none.
+func (r *rope) scaling() (*model.RopeScaling, error) {
+	kind, err := r.kind()
+	switch {
+	case err != nil:
+		return nil, err
 	case r.Partial != nil && *r.Partial != 1:
 		return nil, invalid("config.json: partial_rotary_factor is %v; this engine rotates whole heads", *r.Partial)
-	case kind == "" || kind == "default":
+	case kind == "default":
 		if r.Factor != 0 && r.Factor != 1 || r.Low != 0 || r.High != 0 {
 			return nil, invalid("config.json: rope_type is %q, but there are the factors %v, %v and %v", kind, r.Factor, r.Low, r.High)
 		}
@@ -180,14 +185,12 @@ func (r *rope) scaling() (*model.RopeScaling, error) {
 			return nil, invalid("config.json: rope_type is linear with factor %v, low_freq_factor %v, high_freq_factor %v", r.Factor, r.Low, r.High)
 		}
 		return &model.RopeScaling{Type: kind, Factor: r.Factor}, nil
-	case kind == "llama3":
-		if !(r.Factor > 0) || !(r.Low > 0) || !(r.High > r.Low) || r.Original < 1 {
-			return nil, invalid("config.json: rope_type is llama3 with factor %v, low_freq_factor %v, high_freq_factor %v, original_max_position_embeddings %d",
-				r.Factor, r.Low, r.High, r.Original)
-		}
-		return &model.RopeScaling{Type: kind, Factor: r.Factor, LowFreq: r.Low, HighFreq: r.High, Original: r.Original}, nil
 	}
-	return nil, invalid("config.json: unknown rope_type %q", kind)
+	if !(r.Factor > 0) || !(r.Low > 0) || !(r.High > r.Low) || r.Original < 1 {
+		return nil, invalid("config.json: rope_type is llama3 with factor %v, low_freq_factor %v, high_freq_factor %v, original_max_position_embeddings %d",
+			r.Factor, r.Low, r.High, r.Original)
+	}
+	return &model.RopeScaling{Type: kind, Factor: r.Factor, LowFreq: r.Low, HighFreq: r.High, Original: r.Original}, nil
 }
 
 // float is written with a point: transformers tells 8 from 8.0 and complains about the former.

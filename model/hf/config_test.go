@@ -104,7 +104,7 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"groups do not divide", "num_key_value_heads", keys{"num_key_value_heads": 2}},
 		{"no groups", "num_key_value_heads", keys{"num_key_value_heads": 0}},
 		{"unknown rope", "rope_type", keys{"rope_parameters": nil, "rope_scaling": keys{"rope_type": "yarn", "factor": 4}}},
-		{"unknown rope field", "rope_scaling: hf: invalid file: unknown or repeated field mscale", llama3(keys{"mscale": 1})},
+		{"unknown rope field", "rope_scaling: unknown or repeated field mscale", llama3(keys{"mscale": 1})},
 		{"unknown new rope", "rope_type", keys{"rope_scaling": nil, "rope_parameters": keys{"rope_type": "longrope"}}},
 		{"rope without factor", "factor", keys{"rope_parameters": nil, "rope_scaling": keys{"type": "linear"}}},
 		{"factor without rope", "factor", keys{"rope_parameters": keys{"rope_type": "default", "rope_theta": 5e5, "factor": 8}}},

@@ -55,6 +55,9 @@ func OpenFolder(dir string) (*Folder, error) {
 	if err := f.generation(); err != nil {
 		return nil, err
 	}
+	if err := regular(dir); err != nil {
+		return nil, err
+	}
 	if err := f.openFiles(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -290,9 +293,21 @@ func weightMap(raw []byte) (map[string]string, error) {
 	return where, err
 }
 
+// openRegular opens a file, or what a link leads to. A pipe, which a stranger's archive may hold, would make us wait forever.
+func openRegular(path string) (*os.File, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, invalid("%s is not a regular file", filepath.Base(path))
+	}
+	return os.Open(path)
+}
+
 // readSmall reads a file of at most limit bytes.
 func readSmall(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := openRegular(path)
 	if err != nil {
 		return nil, err
 	}

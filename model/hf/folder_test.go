@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -194,7 +195,7 @@ func TestOpenFolderRefuses(t *testing.T) {
 		{"a layer more", "num_hidden_layers", keys{"num_hidden_layers": 3}},
 		{"a layer less", "num_hidden_layers", keys{"num_hidden_layers": 1}},
 		{"untied", "tie_word_embeddings", keys{"tie_word_embeddings": false}},
-		{"a terabyte", "vocab_size", keys{"vocab_size": 1 << 20, "hidden_size": 1 << 17, "intermediate_size": 1 << 20}},
+		{"a terabyte", map[int]string{32: "beyond any use", 64: "vocab_size"}[strconv.IntSize], keys{"vocab_size": 1 << 20, "hidden_size": 1 << 17, "intermediate_size": 1 << 20}},
 		{"end of text", "eos_token_id", keys{"eos_token_id": 70}},
 	} {
 		dir := folder(t, w, SaveOptions{})

@@ -2,7 +2,6 @@ package hf
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 )
@@ -58,6 +57,9 @@ func checkKeys(b []byte) error {
 	if !json.Valid(b) {
 		return invalid("config.json is not JSON")
 	}
+	if err := checkFamily(b); err != nil {
+		return err
+	}
 	seen := map[string]bool{}
 	return eachField(b, func(key string, raw []byte) error {
 		if seen[key] {
@@ -78,22 +80,40 @@ func checkKeys(b []byte) error {
 	})
 }
 
+// checkFamily names another architecture, whose first key that a Llama has not would else be called unknown.
+func checkFamily(b []byte) error {
+	var f struct {
+		ModelType string   `json:"model_type"`
+		Classes   []string `json:"architectures"`
+	}
+	if json.Unmarshal(b, &f) != nil {
+		return nil // parseConfig says what is wrong
+	}
+	isLlama := func(class string) bool { return strings.EqualFold(class, "LlamaForCausalLM") } // LLaMAForCausalLM at first
+	if f.ModelType != "" && f.ModelType != "llama" || len(f.Classes) > 0 && !slices.ContainsFunc(f.Classes, isLlama) {
+		return invalid("config.json: model_type is %q, architectures are %q: only a Llama (llama, LlamaForCausalLM) can be read", f.ModelType, f.Classes)
+	}
+	return nil
+}
+
 func checkRopeKeys(object string, raw []byte) error {
 	if string(raw) == "null" {
 		return nil
 	}
+	var r rope
+	if json.Unmarshal(raw, &r) == nil { // else parseConfig says what is wrong
+		if _, err := r.kind(); err != nil {
+			return err // an unknown type has fields of its own
+		}
+	}
 	seen := map[string]bool{}
-	err := eachField(raw, func(key string, _ []byte) error {
+	return eachField(raw, func(key string, _ []byte) error {
 		if seen[key] || !ropeKeys[key] {
-			return invalid("unknown or repeated field %s", key)
+			return invalid("config.json: %s: unknown or repeated field %s", object, key)
 		}
 		seen[key] = true
 		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("config.json: %s: %w", object, err)
-	}
-	return nil
 }
 
 // agree compares two spellings of one setting; either may be missing.

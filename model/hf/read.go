@@ -7,15 +7,16 @@ import (
 	"math"
 	"os"
 	"runtime/debug"
-	"sn3/model/kern"
 	"sync"
 	"unsafe"
+
+	"sn3/model/kern"
 )
 
 // OpenFile opens a safetensors file and maps it into memory where the system can; elsewhere it is read piece by piece. Close
 // it when done.
 func OpenFile(path string) (*File, error) {
-	file, err := os.Open(path)
+	file, err := openRegular(path)
 	if err != nil {
 		return nil, fmt.Errorf("open safetensors: %w", err)
 	}
@@ -31,9 +32,6 @@ func openFile(file *os.File) (*File, error) {
 	st, err := file.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("open safetensors: %w", err)
-	}
-	if !st.Mode().IsRegular() {
-		return nil, invalid("not a regular file")
 	}
 	f, err := Open(file, st.Size())
 	if err != nil {
@@ -107,6 +105,9 @@ func (f *File) readRows(name string, at, rows, cols, stride int, dst []float32) 
 				widen(dst[r*cols:(r+1)*cols], b, e.DType)
 			}
 		})
+		if err == nil && from+width*int64(end) > lastPage(int64(len(f.mapped))) {
+			err = f.whole()
+		}
 	} else {
 		for r := 0; r < rows && err == nil; r++ {
 			err = f.readRun(from+width*int64(at+r*stride), dst[r*cols:(r+1)*cols], e.DType)
@@ -137,16 +138,37 @@ func (f *File) readRun(off int64, dst []float32, dtype string) error {
 
 var pieces = sync.Pool{New: func() any { return new([1 << 16]byte) }}
 
+// errCut: a file is shorter than it was when it was opened.
+var errCut = fmt.Errorf("%w: the file was cut while it was read", io.ErrUnexpectedEOF)
+
 // guard turns a fault, which the end of a mapped file is if somebody has cut it, into an error.
 func guard(read func()) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: the file was changed while it was read: %v", io.ErrUnexpectedEOF, r)
+		r := recover()
+		if _, fault := r.(interface{ Addr() uintptr }); fault { // as package debug has it
+			err = errCut
+		} else if r != nil {
+			panic(r)
 		}
 	}()
 	read()
 	return nil
+}
+
+// lastPage is where the last page of a file of that many bytes begins.
+func lastPage(size int64) int64 {
+	return (size - 1) / int64(os.Getpagesize()) * int64(os.Getpagesize())
+}
+
+// whole finds a cut that leaves no fault: in the page that a file ends in zeros stand behind its end. A cut before the last
+// page is a fault there, so that whoever reads a file to its end has seen every one.
+func (f *File) whole() error {
+	st, err := f.file.Stat()
+	if err == nil && st.Size() < int64(len(f.mapped)) {
+		err = errCut
+	}
+	return err
 }
 
 // raw is the memory of v, which is not empty.

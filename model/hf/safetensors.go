@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
+	"os"
 	"sort"
 	"strconv"
 	"strings"
@@ -46,7 +47,7 @@ type File struct {
 	data     io.ReaderAt
 	start    int64
 	mapped   []byte // the whole file, or nil: then data is read
-	file     io.Closer
+	file     *os.File
 }
 
 // Open reads and checks a header. The tensors must cover the data without hole or overlap to its last byte.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sort"
+	"strings"
 
 	"sn3/model"
 )
@@ -36,10 +38,12 @@ type SaveOptions struct {
 }
 
 // Save writes a model folder that transformers opens: config.json, the weights in one file or in shards with an index, and
-// o.Files. The folder appears whole or not at all: it is written beside and renamed. dir must be empty or not exist. In memory
-// is at most one band of 64 rows, beside what w holds.
+// o.Files. The folder appears whole or not at all: it is written beside and renamed. One that is there and empty (it may be a
+// mount) is filled at the end, config.json last: nobody opens it before. In memory is at most one band of 64 rows, beside what
+// w holds.
 func Save(ctx context.Context, dir string, w model.Weights, o SaveOptions) error {
-	if err := vacant(dir); err != nil {
+	there, err := vacant(dir)
+	if err != nil {
 		return err
 	}
 	if o.MaxShard == 0 {
@@ -48,14 +52,16 @@ func Save(ctx context.Context, dir string, w model.Weights, o SaveOptions) error
 	if o.MaxShard < 0 {
 		return fmt.Errorf("save model: shards of %d bytes", o.MaxShard)
 	}
-	dir, err := filepath.Abs(dir)
-	if err != nil {
+	if dir, err = filepath.Abs(dir); err != nil {
 		return fmt.Errorf("save model: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+	parent, name, commit := filepath.Dir(dir), filepath.Base(dir)+".partial-", moveTo
+	if there {
+		parent, name, commit = dir, ".partial-", moveInto
+	} else if err := os.MkdirAll(parent, 0o755); err != nil {
 		return fmt.Errorf("save model: %w", err)
 	}
-	tmp, err := os.MkdirTemp(filepath.Dir(dir), filepath.Base(dir)+".partial-")
+	tmp, err := os.MkdirTemp(parent, name)
 	if err != nil {
 		return fmt.Errorf("save model: %w", err)
 	}
@@ -68,37 +74,68 @@ func Save(ctx context.Context, dir string, w model.Weights, o SaveOptions) error
 	return nil
 }
 
-// vacant refuses a folder with something in it, before anything long begins.
-func vacant(dir string) error {
+// Vacant refuses a folder that Save would: do so before anything long begins.
+func Vacant(dir string) error {
+	_, err := vacant(dir)
+	return err
+}
+
+// vacant refuses a folder with something in it, and says whether there is an empty one.
+func vacant(dir string) (there bool, err error) {
+	if dir == "" {
+		return false, errors.New("save model: the output folder has no name")
+	}
 	entries, err := os.ReadDir(dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return nil
+		if to, err := os.Readlink(dir); err == nil {
+			return false, fmt.Errorf("save model: %s is a link to %s, which is not there", dir, to)
+		}
+		return false, nil
 	case err != nil:
-		return fmt.Errorf("save model: %w", err)
+		return false, fmt.Errorf("save model: %w", err)
 	case len(entries) > 0:
-		return fmt.Errorf("%w: %s; choose another", ErrNotEmpty, dir)
+		return false, fmt.Errorf("%w: %s has %s; choose another", ErrNotEmpty, dir, entries[0].Name())
 	}
-	return nil
+	return true, nil
 }
 
-// commit gives a whole folder its name. A name that was taken meanwhile by anything but an empty folder stays as it is.
-func commit(tmp, dir string) error {
+// moveTo gives a whole folder its name. A name that was taken meanwhile stays as it is.
+func moveTo(tmp, dir string) error {
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		return err
 	}
 	if err := syncFile(tmp); err != nil {
 		return err
 	}
-	if st, err := os.Lstat(dir); err == nil && st.IsDir() {
-		if err := os.Remove(dir); err != nil { // fails unless it is empty
-			return err
-		}
-	}
-	if err := os.Rename(tmp, dir); err != nil { // fails over a file
+	if err := os.Rename(tmp, dir); err != nil { // fails over a file and over a folder
 		return err
 	}
 	return syncFile(filepath.Dir(dir))
+}
+
+// moveInto moves the files of a whole folder to the one above, unless something has come there meanwhile.
+func moveInto(tmp, dir string) (err error) {
+	if now, err := os.ReadDir(dir); err != nil || len(now) != 1 {
+		return errors.Join(fmt.Errorf("%w: %s was empty at first", ErrNotEmpty, dir), err)
+	}
+	entries, err := os.ReadDir(tmp)
+	if err != nil {
+		return err
+	}
+	sort.SliceStable(entries, func(i, j int) bool { return entries[j].Name() == "config.json" && entries[i].Name() != "config.json" })
+	for _, e := range entries {
+		to := filepath.Join(dir, e.Name())
+		if err := os.Rename(filepath.Join(tmp, e.Name()), to); err != nil {
+			return err
+		}
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, os.Remove(to))
+			}
+		}()
+	}
+	return errors.Join(os.Remove(tmp), syncFile(dir))
 }
 
 func syncFile(path string) error {
@@ -203,13 +240,22 @@ func writeFile(path string, write func(*os.File) error) error {
 	return errors.Join(err, f.Close())
 }
 
-// ReadCompanions reads those of Companions that a folder has.
+// ReadCompanions reads those of Companions that a folder has. One that is a link must lead to a file of the folder, or of the
+// blobs beside it, which the Hub's cache links to: else a stranger's folder could carry off whatever its reader may read.
 func ReadCompanions(dir string) (map[string][]byte, error) {
 	out := map[string][]byte{}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read companions: %w", err)
+	}
 	for _, name := range Companions {
-		b, err := readSmall(filepath.Join(dir, name), maxCompanion)
+		path := filepath.Join(dir, name)
+		b, err := readSmall(path, maxCompanion)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
+		}
+		if err == nil {
+			err = within(dir, path)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", name, err)
@@ -217,4 +263,31 @@ func ReadCompanions(dir string) (map[string][]byte, error) {
 		out[name] = b
 	}
 	return out, nil
+}
+
+// within refuses a path that leads out of a folder and its blobs.
+func within(dir, path string) error {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return err
+	}
+	for _, home := range []string{dir, filepath.Join(dir, "..", "..", "blobs")} {
+		if strings.HasPrefix(real, home+string(filepath.Separator)) {
+			return nil
+		}
+	}
+	return invalid("%s is a link to %s, out of the folder: put the file itself there if it belongs to the model", filepath.Base(path), real)
+}
+
+// regular refuses companions that nobody could read to their end.
+func regular(dir string) error {
+	for _, name := range Companions {
+		if st, err := os.Stat(filepath.Join(dir, name)); err == nil && !st.Mode().IsRegular() {
+			return invalid("%s is not a regular file", name)
+		}
+	}
+	return nil
 }

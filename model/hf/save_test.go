@@ -53,11 +53,11 @@ func TestShardsGolden(t *testing.T) {
 	}
 	for name, x := range a.files {
 		y := b.files[name]
-		p, err := os.ReadFile(x.file.(*os.File).Name())
+		p, err := os.ReadFile(x.file.Name())
 		if err != nil {
 			t.Fatal(err)
 		}
-		q, err := os.ReadFile(y.file.(*os.File).Name())
+		q, err := os.ReadFile(y.file.Name())
 		if err != nil {
 			t.Fatal(err)
 		}
