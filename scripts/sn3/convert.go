@@ -30,12 +30,12 @@ func importCommand() *cli.Command {
 
 // importFolder converts src to out without having the model in memory, and compares what was written by its root.
 func importFolder(ctx context.Context, src, out string) (err error) {
-	s, err := openModel(src, src)
+	s, err := openConversion(src, out)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	w := finite{s.Folder, ctx}
+	w := finite{s.Folder, ctx, hf.F32}
 	root, err := gradients.Root(w)
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ func sameRoot(ctx context.Context, dir string, want chain.Hash) error {
 	if err != nil {
 		return err
 	}
-	root, err := gradients.Root(finite{f, ctx})
+	root, err := gradients.Root(finite{f, ctx, hf.F32})
 	if err == nil && root != want {
 		err = fmt.Errorf("%s reads back with root %s, %s was written: the disk or the memory of this machine is not sound", dir, root.Short(), want.Short())
 	}
@@ -86,28 +86,47 @@ func exportCommand() *cli.Command {
 }
 
 func exportFolder(ctx context.Context, src, out string, o hf.SaveOptions) (err error) {
-	s, err := openModel(src, src)
+	s, err := openConversion(src, out)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	if err := save(ctx, out, s, finite{s.Folder, ctx}, o); err != nil {
+	if err := save(ctx, out, s, finite{s.Folder, ctx, o.DType}, o); err != nil {
 		return err
 	}
 	fmt.Printf("%d parameters in %s\n%s opens with transformers: AutoModelForCausalLM.from_pretrained(%q)\n", s.Layout().Params(), o.DType, out, out)
 	return nil
 }
 
-// save writes a folder with everything that belongs to the model.
-func save(ctx context.Context, out string, s *source, w model.Weights, o hf.SaveOptions) (err error) {
-	if o.Files, err = hf.ReadCompanions(s.Dir()); err != nil {
-		return err
+// openConversion opens what is converted, with the files beside it, and refuses an output folder that could not be written,
+// before anything long begins.
+func openConversion(src, out string) (*source, error) {
+	switch err := hf.Vacant(out); {
+	case errors.Is(err, hf.ErrNotEmpty):
+		return nil, proc.Refused(err)
+	case err != nil:
+		return nil, proc.Usage(err)
 	}
+	s, err := openModel(src, src)
+	if err != nil {
+		return nil, err
+	}
+	if s.files, err = hf.ReadCompanions(s.Dir()); errors.Is(err, hf.ErrFormat) {
+		err = proc.Refused(err)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// save writes a folder with everything that belongs to the model.
+func save(ctx context.Context, out string, s *source, w model.Weights, o hf.SaveOptions) error {
 	if s.noTok != nil {
 		proc.Note(fmt.Sprintf("the weights are converted, but this model's text cannot be read here: %v", s.noTok))
 	}
-	o.Special, o.Progress = s.Special, progress()
-	err = hf.Save(ctx, out, w, o)
+	o.Files, o.Special, o.Progress = s.files, s.Special, progress()
+	err := hf.Save(ctx, out, w, o)
 	if errors.Is(err, hf.ErrNotEmpty) {
 		return proc.Refused(err)
 	}
@@ -134,11 +153,16 @@ func progress() func(done, all int) {
 	}
 }
 
-// finite refuses weights that no run can start from, and ends with its context: hashing a large model takes minutes.
+// finite refuses weights that no run can start from, or could not once they are written as dtype, and ends with its context:
+// hashing a large model takes minutes.
 type finite struct {
 	model.Weights
-	ctx context.Context
+	ctx   context.Context
+	dtype hf.DType
 }
+
+// maxBF16 is the least float32 that rounds to infinity in bfloat16.
+const maxBF16 = 0x1.ffp127
 
 // Read implements model.Weights.
 func (f finite) Read(dst []float32, c model.ChunkRange) error {
@@ -149,9 +173,9 @@ func (f finite) Read(dst []float32, c model.ChunkRange) error {
 		return err
 	}
 	for i, x := range dst {
-		if x-x != 0 { // NaN or infinite
+		if x-x != 0 || f.dtype == hf.BF16 && (x >= maxBF16 || x <= -maxBF16) { // NaN or infinite
 			from, _ := f.Layout().Span(c)
-			return proc.Refused(fmt.Errorf("%w: %s holds %v", hf.ErrFormat, tensorAt(f.Layout(), from+i), x))
+			return proc.Refused(fmt.Errorf("%w: %s holds %v, which is not finite in %s", hf.ErrFormat, tensorAt(f.Layout(), from+i), x, f.dtype))
 		}
 	}
 	return nil

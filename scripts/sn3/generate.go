@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"slices"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -57,9 +59,18 @@ func generation(c *cli.Context) (g generator, err error) {
 		return g, err
 	}
 	o := sample.Options{Tokens: c.Int("tokens"), Temperature: c.Float64("temperature"), TopK: c.Int("top-k"), TopP: c.Float64("top-p"), Seed: c.Uint64("seed")}
-	if o.Tokens < 1 || !(o.Temperature >= 0) || o.TopK < 0 || !(o.TopP > 0 && o.TopP <= 1) {
-		return g, proc.Usage(fmt.Errorf("--tokens %d --temperature %v --top-k %d --top-p %v: at least 1, at least 0, at least 0, above 0 to 1",
-			o.Tokens, o.Temperature, o.TopK, o.TopP))
+	switch {
+	case o.Tokens < 1:
+		err = fmt.Errorf("--tokens %d: at least 1", o.Tokens)
+	case !(o.Temperature >= 0) || math.IsInf(o.Temperature, 0):
+		err = fmt.Errorf("--temperature %v: a number of at least 0", o.Temperature)
+	case o.TopK < 0:
+		err = fmt.Errorf("--top-k %d: at least 0", o.TopK)
+	case !(o.TopP > 0 && o.TopP <= 1):
+		err = fmt.Errorf("--top-p %v: above 0, at most 1", o.TopP)
+	}
+	if err != nil {
+		return g, proc.Usage(err)
 	}
 	g.sample = o
 	return g, nil
@@ -84,7 +95,7 @@ func (g generator) run(ctx context.Context, c *cli.Context, n *network) (err err
 	case len(ids) > s.Config.Seq:
 		return proc.Refused(fmt.Errorf("the prompt has %d tokens, the model sees %d (max_position_embeddings); shorten it", len(ids), s.Config.Seq))
 	}
-	seq := min(s.Config.Seq, len(ids)+g.sample.Tokens)
+	seq := min(s.Config.Seq, len(ids)+min(g.sample.Tokens, s.Config.Seq)) // --tokens may be any number
 	if err := roomFor(s.Config, decodeNeed(s.Config, seq), freeMemory()); err != nil {
 		return proc.Refused(err)
 	}
@@ -118,16 +129,19 @@ func (s *source) ends() []int32 {
 	return out
 }
 
-// write prints a prompt and what follows it, character by character as they are complete.
+// write prints a prompt and what follows it, character by character as they are complete, until its reader has enough (| head).
 func write(ctx context.Context, m *sample.Sampler, tok tokenizer.Tokenizer, prompt []byte, ids []int32, o sample.Options) error {
 	show := func(text string) error {
 		_, err := os.Stdout.WriteString(proc.Printable(text))
 		return err
 	}
-	if err := show(tokenizer.Text(prompt)); err != nil {
-		return err
-	}
 	stream := tokenizer.NewStream(tok)
-	err := m.Stream(ctx, ids, o, func(id int32) error { return show(stream.Next(id)) })
+	err := show(tokenizer.Text(prompt))
+	if err == nil {
+		err = m.Stream(ctx, ids, o, func(id int32) error { return show(stream.Next(id)) })
+	}
+	if errors.Is(err, syscall.EPIPE) {
+		return nil
+	}
 	return errors.Join(err, show(stream.Flush()+"\n"))
 }

@@ -227,6 +227,6 @@ func show(what string, v any) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%s\n%s\n", what, raw)
-	return nil
+	_, err = fmt.Printf("%s\n%s\n", what, raw)
+	return err
 }

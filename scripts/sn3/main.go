@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -122,6 +124,7 @@ func attach(ctx context.Context, dir string, write bool) (*netdir.Attached, erro
 func with(c *cli.Context, key keySource, f func(ctx context.Context, n *network) error) error {
 	ctx, cancel := proc.Context(0)
 	defer cancel(nil)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a reader that leaves (| head) must not end us before we have cleared up
 	n, err := open(ctx, c, key)
 	if err != nil {
 		return proc.Ended(ctx, err)

@@ -156,6 +156,18 @@ func TestImportRefusesNaN(t *testing.T) {
 			t.Errorf("%s: something was written: %v", name, err)
 		}
 	}
+	w, src := model.NewFlat(l), filepath.Join(dir, "large") // finite, but not in bfloat16
+	w.Data[l.Tensors()[2].Off+5] = -math.MaxFloat32
+	if err := hf.Save(t.Context(), src, w, hf.SaveOptions{DType: hf.F32}); err != nil {
+		t.Fatal(err)
+	}
+	if err := importFolder(t.Context(), src, filepath.Join(dir, "large-f32")); err != nil {
+		t.Error(err)
+	}
+	if err := exportFolder(t.Context(), src, filepath.Join(dir, "large-bf16"), hf.SaveOptions{DType: hf.BF16}); !errors.Is(err, hf.ErrFormat) ||
+		!strings.Contains(err.Error(), l.Tensors()[2].Name+" holds -3.4028235e+38, which is not finite in BF16") {
+		t.Errorf("export of a value that bfloat16 does not have: %v", err)
+	}
 	ended, cancel := context.WithCancelCause(t.Context())
 	cancel(proc.ErrInterrupted)
 	if err := importFolder(ended, filepath.Join(dir, "nan"), filepath.Join(dir, "x")); !errors.Is(err, proc.ErrInterrupted) {

@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -260,6 +262,7 @@ func TestAgainstNetwork(t *testing.T) {
 	w.says("signed by 100% of the permitted stake", "pull", "--out", dir)
 	w.says("ok: window 8", "verify", dir)
 	w.says("func", "generate", "--tokens", "3", "--prompt", "func")
+	w.leaves()
 	if _, _, err := hf.OpenDir(dir); err != nil {
 		t.Error(err)
 	}
@@ -295,6 +298,27 @@ func TestAgainstNetwork(t *testing.T) {
 		t.Errorf("pull into a folder of something else: %v", err)
 	}
 	w.datasets()
+}
+
+// leaves reads the beginning of a text and goes, as head does: the checkpoint that was fetched for it is deleted all the same.
+func (w *town) leaves() {
+	w.t.Helper()
+	cmd := exec.CommandContext(w.t.Context(), program(w.t), "--chain", w.addr, "generate", "--tokens", fmt.Sprint(math.MaxInt), "--prompt", "func", "--threads", "1")
+	temp := w.t.TempDir()
+	cmd.Env = append(os.Environ(), "TMPDIR="+temp)
+	out, err := cmd.StdoutPipe()
+	w.ok(err)
+	var problem strings.Builder
+	cmd.Stderr = &problem
+	w.ok(cmd.Start())
+	_, err = io.ReadFull(out, make([]byte, 10))
+	w.ok(errors.Join(err, out.Close()))
+	if err := cmd.Wait(); err != nil || problem.Len() > 0 {
+		w.t.Errorf("its reader left: %v, %q", err, problem.String())
+	}
+	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
+		w.t.Errorf("left behind: %v, %v", left, err)
+	}
 }
 
 // evaluates measures a folder on the network's text: the newest checkpoint, which the folder is, gives the same figure; a

@@ -5,7 +5,10 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -83,21 +86,24 @@ func writeModel(dir string, c model.Config, o hf.SaveOptions) error {
 	return hf.Save(context.Background(), dir, w, o)
 }
 
+// program is this test as the tool: testscript.Main looks at the name.
+func program(t *testing.T) string {
+	t.Helper()
+	self, err := os.Executable()
+	path := filepath.Join(t.TempDir(), "sn3")
+	if err = errors.Join(err, os.Symlink(self, path)); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // Ctrl-C ends a text after what was written of it, with a newline and the exit code of an interrupt.
 func TestGenerateInterrupted(t *testing.T) {
 	dir := t.TempDir()
 	if err := writeModels(dir); err != nil {
 		t.Fatal(err)
 	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	program := filepath.Join(dir, "sn3") // testscript.Main looks at the name
-	if err := os.Symlink(self, program); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), program, "generate", filepath.Join(dir, "tiny"), "--prompt", "0123456789", "--tokens", "1000000000", "--threads", "1")
+	cmd := exec.CommandContext(t.Context(), program(t), "generate", filepath.Join(dir, "tiny"), "--prompt", "0123456789", "--tokens", fmt.Sprint(math.MaxInt), "--threads", "1")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -23,6 +23,7 @@ type source struct {
 	what  string
 	tok   tokenizer.Tokenizer // nil: noTok says why
 	noTok error
+	files map[string][]byte // hf.Companions, of what is converted
 	clean func() error
 }
 
@@ -133,23 +134,16 @@ func engineOptions(c *cli.Context) (model.Options, error) {
 	return o, nil
 }
 
-// readInput reads a text from a file, or from stdin if it is "-". A closed context ends the wait for somebody's typing.
+// readInput reads a text from a file, or from stdin if it is "-". A closed context ends the wait for somebody's typing, or for
+// whoever writes to a pipe.
 func readInput(ctx context.Context, path string, limit int64) ([]byte, error) {
-	if path != "-" {
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, proc.Usage(err)
-		}
-		defer f.Close()
-		return readAtMost(f, path, limit)
-	}
 	type read struct {
 		b   []byte
 		err error
 	}
 	done := make(chan read, 1)
 	go func() {
-		b, err := readAtMost(os.Stdin, "stdin", limit)
+		b, err := readFile(path, limit)
 		done <- read{b, err}
 	}()
 	select {
@@ -158,6 +152,18 @@ func readInput(ctx context.Context, path string, limit int64) ([]byte, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+}
+
+func readFile(path string, limit int64) ([]byte, error) {
+	if path == "-" {
+		return readAtMost(os.Stdin, "stdin", limit)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, proc.Usage(err)
+	}
+	defer f.Close()
+	return readAtMost(f, path, limit)
 }
 
 func readAtMost(r io.Reader, name string, limit int64) ([]byte, error) {

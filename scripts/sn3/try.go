@@ -75,9 +75,13 @@ func eval(ctx context.Context, c *cli.Context, n *network, dir string, o model.O
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%s on %s: loss %.4f nats per token (perplexity %.3f), %.4f nats per byte, over %d tokens and %d bytes in sequences of %d\n",
-		s.what, what, m.perToken(), math.Exp(m.perToken()), m.nats/float64(m.bytes), m.tokens, m.bytes, set[0].T)
-	return nil
+	perByte := "no bytes to count by"
+	if m.bytes > 0 {
+		perByte = fmt.Sprintf("%.4f nats per byte", m.nats/float64(m.bytes))
+	}
+	_, err = fmt.Printf("%s on %s: loss %.4f nats per token (perplexity %.3f), %s, over %d tokens and %d bytes in sequences of %d\n",
+		s.what, what, m.perToken(), math.Exp(m.perToken()), perByte, m.tokens, m.bytes, set[0].T)
+	return err
 }
 
 // text cuts a file into sequences that overlap by one token, so that every token but the first is predicted once.
