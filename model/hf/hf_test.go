@@ -177,6 +177,10 @@ func TestStrictHeader(t *testing.T) {
 		{"metadata null twice", `{"__metadata__":null,"__metadata__":null}`, 0, false},
 		{"name escaped twice", `{"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]},"\u0061":{"dtype":"U8","shape":[],"data_offsets":[0,1]}}`, 1, false},
 		{"lone surrogate", `{"\ud800":{"dtype":"U8","shape":[],"data_offsets":[0,1]}}`, 1, false},
+		{"as many dimensions as torch has", `{"a":{"dtype":"U8","shape":[` + strings.Repeat("1, ", 63) + `1],"data_offsets":[0,1]}}`, 1, true},
+		{"a thousand dimensions", `{"a":{"dtype":"U8","shape":[` + strings.Repeat("1,", 1023) + `1],"data_offsets":[0,1]}}`, 1, false},
+		{"the longest header", `{}` + strings.Repeat(" ", maxHeader-2), 0, true},
+		{"a longer header", `{}` + strings.Repeat(" ", maxHeader-1), 0, false},
 		{"broken UTF-8", "{\"a\xff\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]}}", 1, false},
 	} {
 		b := file(c.head, c.data)

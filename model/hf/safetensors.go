@@ -16,8 +16,13 @@ import (
 	"unicode/utf8"
 )
 
-// maxHeader is safetensors' own limit on a header.
-const maxHeader = 100_000_000
+const (
+	// maxHeader is the longest header in bytes. That of the deepest Llama that a model.Config can describe has 6 million; the
+	// reference allows 100 million, which in the hands of a stranger are gigabytes of memory and a minute of parsing.
+	maxHeader = 16 << 20
+	// maxList is the longest shape in bytes: torch has at most 64 dimensions.
+	maxList = 1 << 11
+)
 
 // ErrFormat: the bytes are not a valid safetensors file or model folder.
 var ErrFormat = errors.New("hf: invalid file")
@@ -50,7 +55,8 @@ type File struct {
 	file     *os.File
 }
 
-// Open reads and checks a header. The tensors must cover the data without hole or overlap to its last byte.
+// Open reads and checks a header. The tensors must cover the data without hole or overlap to its last byte. A header longer
+// than any Llama's is refused too (maxHeader).
 //
 // Some files that the reference (safetensors 0.8.0) reads by accident are refused here too. A tensor's name twice, or a key of
 // the metadata twice: the reference lets the last one win, other readers the first, so one file would be two models. A space
@@ -185,8 +191,8 @@ func entry(name string, raw []byte) (Entry, error) {
 
 // integers reads a JSON array of plain unsigned integers; 4.0, 4e0, -4, "4" and null are errors.
 func integers(raw []byte) ([]uint64, error) {
-	if len(raw) == 0 || raw[0] != '[' {
-		return nil, errors.New("not an array")
+	if len(raw) == 0 || raw[0] != '[' || len(raw) > maxList {
+		return nil, errors.New("not an array, or a very long one")
 	}
 	var list []json.RawMessage
 	if err := json.Unmarshal(raw, &list); err != nil {
