@@ -96,10 +96,11 @@ func (g generator) run(ctx context.Context, c *cli.Context, n *network) (err err
 		return proc.Refused(fmt.Errorf("the prompt has %d tokens, the model sees %d (max_position_embeddings); shorten it", len(ids), s.Config.Seq))
 	}
 	seq := min(s.Config.Seq, len(ids)+min(g.sample.Tokens, s.Config.Seq)) // --tokens may be any number
-	if err := roomFor(s.Config, decodeNeed(s.Config, seq), freeMemory()); err != nil {
+	e := cpu.New("")
+	if err := roomFor(s.Config, decodeNeed(e, s.Config, g.engine, seq), freeMemory()); err != nil {
 		return proc.Refused(err)
 	}
-	m, err := sample.Open(ctx, cpu.New(""), s.Config, s.Folder, seq, g.engine)
+	m, err := sample.Open(ctx, e, s.Config, s.Folder, seq, g.engine)
 	if err != nil {
 		return err
 	}
@@ -143,5 +144,8 @@ func write(ctx context.Context, m *sample.Sampler, tok tokenizer.Tokenizer, prom
 	if errors.Is(err, syscall.EPIPE) {
 		return nil
 	}
-	return errors.Join(err, show(stream.Flush()+"\n"))
+	if last := show(stream.Flush() + "\n"); err == nil {
+		err = last
+	}
+	return err
 }

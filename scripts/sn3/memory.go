@@ -41,18 +41,17 @@ func roomFor(c model.Config, beyond, free int64) error {
 	return fmt.Errorf("the model needs %.2f GiB of memory, %.2f GiB are free; most of it is for %s", gib(params+beyond), gib(free), field)
 }
 
-// decodeNeed is the memory in bytes that decoding takes beside the weights: keys and values of seq tokens in float32, and one
-// row of everything.
-func decodeNeed(c model.Config, seq int) int64 {
-	return 8*int64(c.Layers)*int64(seq)*int64(c.KVHeads*c.HeadDim) + 8*int64(c.Vocab) + 64*int64(c.Width+c.FFN)
+// promptRows is how many tokens of a prompt go through the CPU engine at once.
+const promptRows = 128
+
+// decodeNeed is the memory in bytes that decoding takes beside the weights: keys and values of seq tokens in float32, and what
+// the forward pass of a part of the prompt takes.
+func decodeNeed(e model.Sizer, c model.Config, o model.Options, seq int) int64 {
+	return 8*int64(c.Layers)*int64(seq)*int64(c.KVHeads*c.HeadDim) + judgeNeed(e, c, o, 1, min(seq, promptRows))
 }
 
-// judgeNeed is the memory in bytes that measuring losses takes beside the weights, as the engine says or by its largest parts.
-func judgeNeed(e model.Engine, c model.Config, o model.Options, batch, seq int) int64 {
+// judgeNeed is the memory in bytes that an engine takes to measure losses, beside the weights.
+func judgeNeed(e model.Sizer, c model.Config, o model.Options, batch, seq int) int64 {
 	c.Seq = seq
-	if s, ok := e.(model.Sizer); ok {
-		return s.Need(c, o, batch, false).Total() - 4*int64(c.Params())
-	}
-	rows := int64(batch) * int64(seq)
-	return 4 * rows * int64(4*c.Width+3*c.FFN+3*c.Heads*c.HeadDim)
+	return e.Need(c, o, batch, false).Total() - 4*int64(c.Params())
 }

@@ -110,6 +110,26 @@ func TestRoomFor(t *testing.T) {
 	}
 }
 
+// sized is an engine of which only the size is known.
+type sized func(c model.Config, batch int) model.Need
+
+func (s sized) Need(c model.Config, _ model.Options, batch int, train bool) model.Need { return s(c, batch) }
+
+// Decoding takes keys and values of the whole text, and the engine's room for a part of a prompt; a second copy of the
+// parameters, as engines that compute in bfloat16 have, counts.
+func TestDecodeNeed(t *testing.T) {
+	c := model.Config{Vocab: 100, Width: 10, Layers: 3, Heads: 4, KVHeads: 2, HeadDim: 6, FFN: 40, Seq: 8192, Tied: true, RopeTheta: 1e4, NormEps: 1e-5}
+	p := int64(c.Params())
+	for seq, rows := range map[int]int64{5: 5, 128: 128, 4096: 128} {
+		e := sized(func(c model.Config, batch int) model.Need {
+			return model.Need{Params: 6 * p, Acts: int64(1000 * c.Seq * batch)}
+		})
+		if got, want := decodeNeed(e, c, model.Options{}, seq), 2*p+1000*rows+int64(2*4*3*seq*12); got != want {
+			t.Errorf("%d tokens: %d bytes, want %d", seq, got, want)
+		}
+	}
+}
+
 func TestParseSize(t *testing.T) {
 	for s, want := range map[string]int64{"5GB": 5e9, "500 mb": 5e8, "2GiB": 2 << 30, "1.5KB": 1500, "17": 17, "17B": 17, "": 0, "GB": 0, "-1GB": 0, "0": 0, "NaN": 0, "1e30GB": 0, "5TB": 0} {
 		got, err := parseSize(s)
