@@ -14,17 +14,26 @@ import (
 // ByteTokenizer is the name of the tokenizer whose tokens are bytes.
 const ByteTokenizer = "bytes"
 
+// What became of control tokens that stand in the text.
+const (
+	SpecialAsText   = "text"   // they are text: a document cannot spell its own end
+	SpecialAsTokens = "tokens" // they are those tokens
+)
+
 // None stands for a mark that a tokenizer does not have.
 const None = -1
 
 // Provenance says where the tokens of a dataset come from. Its canonical bytes are Go's encoding/json of this struct.
 type Provenance struct {
-	Tokenizer string   `json:"tokenizer"`      // "bytes", or the SHA-256 in hex of tokenizer.json, the object data/<it>
-	BOS       int      `json:"bos"`            // id before every document; -1: none
-	EOS       int      `json:"eos"`            // id after every document; -1: none
-	HeldOut   uint64   `json:"held_out"`       // N: a document is held out if its hash is a multiple of N; 0: chosen otherwise
-	Part      string   `json:"part,omitempty"` // "i/n by file of W" or "i/n by document of W", W names the whole: to be merged
-	Sources   []Source `json:"sources"`        // at least one, no two with the same name and licence
+	Tokenizer string `json:"tokenizer"` // "bytes", or the SHA-256 in hex of tokenizer.json, the object data/<it>
+	BOS       int    `json:"bos"`       // id before every document; -1: none
+	EOS       int    `json:"eos"`       // id after every document; -1: none
+	// Special says what became of control tokens (special ones, BOS, EOS) that a text spells out: SpecialAsText or SpecialAsTokens.
+	// "" for bytes, which spell none, and for datasets of before there was a choice: tokens.
+	Special string   `json:"special_tokens,omitempty"`
+	HeldOut uint64   `json:"held_out"`       // N: a document is held out if its hash is a multiple of N; 0: chosen otherwise
+	Part    string   `json:"part,omitempty"` // "i/n by file of W" or "i/n by document of W", W names the whole: to be merged
+	Sources []Source `json:"sources"`        // at least one, no two with the same name and licence
 }
 
 // Source is what came from one place under one licence. Counts are of train and held-out.
@@ -93,6 +102,9 @@ func (p *Provenance) check(m *Manifest) error {
 		if id < None || id >= m.Vocab {
 			return fmt.Errorf("%w: a document's mark is token %d of %d", ErrManifest, id, m.Vocab)
 		}
+	}
+	if s := p.Special; s != "" && (p.Tokenizer == ByteTokenizer || s != SpecialAsText && s != SpecialAsTokens) {
+		return fmt.Errorf("%w: control tokens spelled out in %.80q became %.80q", ErrManifest, p.Tokenizer, p.Special)
 	}
 	if len(p.Sources) == 0 || CheckWord(p.Part) != nil {
 		return fmt.Errorf("%w: %d sources, part %.80q", ErrManifest, len(p.Sources), p.Part)

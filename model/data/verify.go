@@ -25,7 +25,7 @@ var ErrUnsound = errors.New("data: the dataset is not sound")
 
 // Verify reads every object of a dataset and checks its hash, that every page and proof is as written by Builder, and that
 // every id is below the vocabulary. Each problem is told with the object's key; afterwards there is one error for all
-// (ErrUnsound). workers objects are read at once, 17 MiB each.
+// (ErrUnsound). workers objects are checked at once, in 50 MiB each.
 func Verify(ctx context.Context, g Getter, m *Manifest, workers int, tell func(key string, err error)) (v Verified, err error) {
 	var mu sync.Mutex
 	done := func(key string, tokens uint32, err error) {

@@ -3,7 +3,6 @@ package pack
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"unicode/utf8"
@@ -47,14 +46,15 @@ type document struct {
 
 // encoder turns items into documents. Each worker has its own.
 type encoder struct {
-	tok   tokenizer.Coder
-	field string
-	bos   int // data.None: no mark
-	eos   int
-	vocab int
-	width int
-	files []input
-	ids   []int32
+	tok     tokenizer.Tokenizer
+	special string // what becomes of control tokens in the text
+	field   string
+	bos     int // data.None: no mark
+	eos     int
+	vocab   int
+	width   int
+	files   []input
+	ids     []int32
 }
 
 // marks are the ids around a document: those of the tokenizer; bytes end with a 0.
@@ -81,7 +81,7 @@ func (e *encoder) run(b *batch) error {
 		x := &b.items[i]
 		text, err := e.text(x.item)
 		if err != nil {
-			b.out = append(b.out, document{bad: fmt.Sprintf("%s:%d: %v", e.files[x.file].path, x.at, err)})
+			b.out = append(b.out, document{bad: fmt.Sprintf("%s: %v", e.place(x), err)})
 			continue
 		}
 		if len(text) == 0 {
@@ -92,8 +92,11 @@ func (e *encoder) run(b *batch) error {
 			if n > MaxDocument {
 				n = cutAt(text[:MaxDocument])
 			}
-			if err := e.document(b, text[:n]); err != nil {
-				return fmt.Errorf("tokenise %s:%d: %w", e.files[x.file].path, x.at, err)
+			err := e.document(b, text[:n])
+			if errors.Is(err, errSpelled) {
+				b.out = append(b.out, document{bad: fmt.Sprintf("%s: %v", e.place(x), err)})
+			} else if err != nil {
+				return fmt.Errorf("tokenise %s: %w", e.place(x), err)
 			}
 			text = text[n:]
 		}
@@ -101,6 +104,14 @@ func (e *encoder) run(b *batch) error {
 	}
 	b.items = nil
 	return nil
+}
+
+// place is where an item is from, for people.
+func (e *encoder) place(x *placed) string {
+	if x.at == 0 {
+		return e.files[x.file].path
+	}
+	return fmt.Sprintf("%s:%d", e.files[x.file].path, x.at)
 }
 
 // text is an item's text, or why it is none.
@@ -118,31 +129,14 @@ func (e *encoder) text(x item) ([]byte, error) {
 			return nil, err
 		}
 	}
-	if e.bos == data.None && e.eos == 0 && bytes.IndexByte(text, 0) >= 0 {
+	if e.tok.Name() == data.ByteTokenizer && bytes.IndexByte(text, 0) >= 0 {
 		return nil, errors.New("the text holds a 0 byte, which ends a document")
 	}
 	return text, nil
 }
 
-// fieldOf is a string of a JSON object.
-func fieldOf(line []byte, field string) ([]byte, error) {
-	var o map[string]json.RawMessage
-	if err := json.Unmarshal(line, &o); err != nil {
-		return nil, fmt.Errorf("not a JSON object: %w", err)
-	}
-	raw, ok := o[field]
-	if !ok {
-		return nil, fmt.Errorf("no field %q (--field)", field)
-	}
-	var s *string
-	if err := json.Unmarshal(raw, &s); err != nil {
-		return nil, fmt.Errorf("field %q is not a string", field)
-	}
-	if s == nil { // null
-		return nil, nil
-	}
-	return []byte(*s), nil
-}
+// errSpelled: the plain vocabulary makes a control token of a text, by its merges or as a whole word (ignore_merges).
+var errSpelled = errors.New("the text spells a control token")
 
 // document encodes a text with its marks at the end of b.
 func (e *encoder) document(b *batch, text []byte) error {
@@ -151,7 +145,17 @@ func (e *encoder) document(b *batch, text []byte) error {
 	if e.bos != data.None {
 		e.ids = append(e.ids, int32(e.bos))
 	}
-	e.ids = e.tok.Encode(e.ids, text)
+	from := len(e.ids)
+	if e.special == data.SpecialAsText {
+		e.ids = e.tok.EncodeText(e.ids, text)
+		for _, id := range e.ids[from:] {
+			if int(id) == e.bos || int(id) == e.eos || e.tok.Special(id) {
+				return fmt.Errorf("%w: token %d", errSpelled, id)
+			}
+		}
+	} else {
+		e.ids = e.tok.Encode(e.ids, text)
+	}
 	if e.eos != data.None {
 		e.ids = append(e.ids, int32(e.eos))
 	}

@@ -62,6 +62,9 @@ func list(args, asText []string) (files []input, skipped Skipped, err error) {
 			return nil, skipped, fmt.Errorf("find input: %w", err)
 		}
 		if !info.IsDir() {
+			if !info.Mode().IsRegular() {
+				return nil, skipped, fmt.Errorf("find input: %s is no file that can be read again after an interruption; write it to one", arg)
+			}
 			k, packed, ok := kindOf(arg, asText)
 			if !ok {
 				return nil, skipped, fmt.Errorf("find input: %s is none of .txt, .jsonl, .ndjson, .parquet, alone or with .gz or .zst; --as-text %s reads it as text",

@@ -17,8 +17,8 @@ import (
 	"sn3/model/data"
 )
 
-// ErrMerge: the parts do not belong together.
-var ErrMerge = errors.New("pack: the parts do not belong together")
+// ErrMerge: the parts do not belong together, or make no dataset that can be trained on.
+var ErrMerge = errors.New("pack: the parts make no dataset")
 
 // Merged says what Merge made.
 type Merged struct {
@@ -26,6 +26,8 @@ type Merged struct {
 	Manifest  *data.Manifest
 	Objects   int // linked or copied into the folder
 	Elsewhere int // not in the folders of the parts: they must be in the bucket
+
+	elsewhere map[chain.Hash]bool
 }
 
 // opened is a part.
@@ -53,18 +55,21 @@ func Merge(ctx context.Context, out string, dirs []string) (Merged, error) {
 	if err != nil {
 		return Merged{}, err
 	}
-	if _, err := os.Stat(filepath.Join(out, data.PinFile)); !errors.Is(err, fs.ErrNotExist) {
-		return Merged{}, fmt.Errorf("merge into %s: %w; give another folder (%w)", out, ErrDone, err)
+	for name, what := range map[string]error{data.PinFile: ErrDone, workFolder: ErrOtherJob} {
+		if exists(filepath.Join(out, name)) {
+			return Merged{}, fmt.Errorf("merge into %s: %w; give another folder", out, what)
+		}
 	}
 	if err := os.MkdirAll(filepath.Join(out, "data"), 0o755); err != nil {
 		return Merged{}, fmt.Errorf("make output folder: %w", err)
 	}
-	res := Merged{Manifest: m}
+	res := Merged{Manifest: m, elsewhere: map[chain.Hash]bool{}}
 	for _, p := range parts {
 		if err := p.bring(ctx, out, &res); err != nil {
 			return res, fmt.Errorf("merge %s: %w", p.dir, err)
 		}
 	}
+	res.Elsewhere = len(res.elsewhere)
 	s := &store{dir: out, fault: func(string) error { return nil }}
 	if res.Spec, err = m.Put(s.put); err != nil {
 		return res, err
@@ -146,6 +151,8 @@ func join(parts []opened) (*data.Manifest, error) {
 		switch {
 		case b.Tokenizer != a.Tokenizer || p.m.Vocab != first.Vocab || b.BOS != a.BOS || b.EOS != a.EOS:
 			return nil, fmt.Errorf("%w: %s and %s have other tokenizers, marks or vocabularies", ErrMerge, parts[0].dir, p.dir)
+		case b.Special != a.Special:
+			return nil, fmt.Errorf("%w: %s and %s made other tokens of control tokens in the text (--special-tokens)", ErrMerge, parts[0].dir, p.dir)
 		case b.HeldOut != a.HeldOut || b.HeldOut == 0 && len(parts) > 1:
 			return nil, fmt.Errorf("%w: %s holds out one document in %d, %s one in %d: a document could be in both splits", ErrMerge, parts[0].dir, a.HeldOut, p.dir, b.HeldOut)
 		}
@@ -167,6 +174,10 @@ func join(parts []opened) (*data.Manifest, error) {
 			m.Provenance.Sources[at].Add(x)
 		}
 	}
+	if train, held := m.Tokens(data.Train), m.Tokens(data.HeldOut); train == 0 || held == 0 {
+		return nil, fmt.Errorf("%w: together they hold %d tokens to train on and %d held out; both splits must hold text: pack them again with a larger part held out (--held-out)",
+			ErrMerge, train, held)
+	}
 	return m, nil
 }
 
@@ -179,7 +190,7 @@ func (p opened) bring(ctx context.Context, out string, res *Merged) error {
 		}
 	}
 	if sum, ok := p.m.Provenance.TokenizerSum(); ok {
-		sums = append(sums, sum)
+		sums = append(sums, sum) // the same of all parts
 	}
 	for _, sum := range sums {
 		if err := ctx.Err(); err != nil {
@@ -190,11 +201,16 @@ func (p opened) bring(ctx context.Context, out string, res *Merged) error {
 		if _, err := os.Stat(to); err == nil {
 			continue
 		}
-		if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) {
-			res.Elsewhere++
+		info, err := os.Lstat(from)
+		if errors.Is(err, fs.ErrNotExist) {
+			res.elsewhere[sum] = true
 			continue
 		}
-		if os.Link(from, to) != nil { // another disk, or one without links
+		if err != nil {
+			return err
+		}
+		delete(res.elsewhere, sum)
+		if !info.Mode().IsRegular() || os.Link(from, to) != nil { // a link, which leads nowhere from there; another disk
 			if err := copyChecked(from, to, sum); err != nil {
 				return err
 			}

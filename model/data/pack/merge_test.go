@@ -146,6 +146,68 @@ func TestMergeRefuses(t *testing.T) {
 	}
 }
 
+// A part without a document holds up nobody: its files were empty. What cannot be trained on in the end is refused.
+func TestEmptyParts(t *testing.T) {
+	in := folder(t, map[string][]byte{"1.txt": nil, "2.jsonl": asLines(texts("empty", 40, 300))})
+	for _, byDocument := range []bool{false, true} {
+		o := Options{Inputs: []string{in}, Tokenizer: wide{}, HeldOut: 4, ByDocument: byDocument}
+		n := 2
+		if byDocument {
+			n = 90 // more than there are documents
+		}
+		dirs, out := packParts(t, n, o), filepath.Join(t.TempDir(), "merged")
+		if _, err := Merge(context.Background(), out, dirs); err != nil {
+			t.Fatal(err)
+		}
+		if got := documents(t, out, wide{}); len(got[0])+len(got[1]) != 40 {
+			t.Errorf("by document %v: %d documents", byDocument, len(got[0])+len(got[1]))
+		}
+	}
+	in = folder(t, map[string][]byte{"1.txt": nil, "2.txt": []byte("one")})
+	dirs := packParts(t, 2, Options{Inputs: []string{in}, Tokenizer: byBytes(t)})
+	if _, err := Merge(context.Background(), filepath.Join(t.TempDir(), "out"), dirs); !errors.Is(err, ErrMerge) || !strings.Contains(err.Error(), "both splits") {
+		t.Errorf("one document in all: %v", err)
+	}
+}
+
+// Merge leaves a folder alone that another command works in, and takes objects that are links.
+func TestMergeInto(t *testing.T) {
+	in := folder(t, map[string][]byte{"a.jsonl": asLines(texts("into", 80, 9000))})
+	o := Options{Inputs: []string{in}, Tokenizer: wide{}, HeldOut: 4}
+	whole, busy := filepath.Join(t.TempDir(), "whole"), filepath.Join(t.TempDir(), "busy")
+	run(t, whole, o)
+	steps := []string{}
+	o.every, o.batch, o.fault = 1, 30_000, dies(15, &steps)
+	if _, err := Run(context.Background(), busy, o); !errors.Is(err, errKilled) {
+		t.Fatal(err)
+	}
+	if _, err := Merge(context.Background(), busy, []string{whole}); !errors.Is(err, ErrOtherJob) {
+		t.Errorf("into unfinished work: %v", err)
+	}
+	o.fault = nil
+	if res := run(t, busy, o); !res.Resumed {
+		t.Error("the unfinished work is gone")
+	}
+	if _, err := Merge(context.Background(), busy, []string{whole}); !errors.Is(err, ErrDone) || strings.Contains(err.Error(), "%!") {
+		t.Errorf("into a finished dataset: %v", err)
+	}
+	links := folder(t, nil)
+	check(t, os.Symlink(filepath.Join(whole, "data"), filepath.Join(links, "to")))
+	check(t, os.Mkdir(filepath.Join(links, "data"), 0o755))
+	for name := range tree(t, whole) {
+		if strings.HasPrefix(name, "data/") {
+			check(t, os.Symlink(filepath.Join("..", "to", filepath.Base(name)), filepath.Join(links, name)))
+			continue
+		}
+		check(t, os.Link(filepath.Join(whole, name), filepath.Join(links, name)))
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	if res, err := Merge(context.Background(), out, []string{links}); err != nil || res.Objects != 3 {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	documents(t, out, wide{})
+}
+
 // broken copies a dataset and flips a bit of its manifest.
 func broken(t *testing.T, dir string) string {
 	files := map[string][]byte{}

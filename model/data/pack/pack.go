@@ -26,11 +26,12 @@ import (
 	"sn3/model/tokenizer"
 )
 
-// Defaults of Options.
+// Defaults of Options, and a limit.
 const (
 	DefaultHeldOut = 100       // one document in so many
 	DefaultMemory  = 384 << 20 // of the set of hashes: about 13 million documents
 	DefaultField   = "text"
+	MaxWorkers     = 1024
 )
 
 // Options say what to pack; zero values are the defaults.
@@ -45,8 +46,11 @@ type Options struct {
 	HeldOut   uint64 // N: documents whose hash is a multiple of N are held out
 	Source    string // where the text comes from
 	Licence   string
-	Part      int // pack part Part of Parts only, from 1; 0 with 0 packs all
-	Parts     int
+	// Special makes special tokens, BOS and EOS of what spells them in the text, for text that was prepared so. Else it is text
+	// like any other, and no document can end itself or begin another.
+	Special bool
+	Part    int // pack part Part of Parts only, from 1; 0 with 0 packs all
+	Parts   int
 	// ByDocument cuts parts by document hash: every part reads all inputs, and no two parts hold the same document. Else parts
 	// are cut by file.
 	ByDocument bool
@@ -104,7 +108,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.Memory = DefaultMemory
 	}
 	if o.Workers == 0 {
-		o.Workers = runtime.NumCPU()
+		o.Workers = min(runtime.NumCPU(), MaxWorkers)
 	}
 	if o.every == 0 {
 		o.every = checkpointBytes
@@ -127,8 +131,8 @@ func (o Options) withDefaults() (Options, error) {
 		}
 	}
 	switch {
-	case o.Workers < 1 || o.Memory < 1<<20:
-		return o, fmt.Errorf("pack: %d workers, %d bytes for hashes: at least 1 and 1 MiB", o.Workers, o.Memory)
+	case o.Workers < 1 || o.Workers > MaxWorkers || o.Memory < 1<<20:
+		return o, fmt.Errorf("pack: %d workers, %d bytes for hashes: 1 to %d, and at least 1 MiB", o.Workers, o.Memory, MaxWorkers)
 	case o.HeldOut < 2:
 		return o, fmt.Errorf("pack: one in %d held out would leave nothing to train on", o.HeldOut)
 	case o.Parts < 0 || o.Part < 0 || o.Part > o.Parts || (o.Part == 0) != (o.Parts == 0):
@@ -137,6 +141,17 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("pack: a vocabulary of %d, the tokenizer has %d", o.Vocab, o.Tokenizer.Vocab())
 	}
 	return o, nil
+}
+
+// special is what the manifest says about control tokens in the text.
+func (o Options) special() string {
+	switch {
+	case o.Tokenizer.Name() == data.ByteTokenizer:
+		return ""
+	case o.Special:
+		return data.SpecialAsTokens
+	}
+	return data.SpecialAsText
 }
 
 // partName stands in the provenance of a part. It names the whole, so that parts of other inputs or options do not merge.
@@ -154,14 +169,16 @@ func (o Options) partName(whole [sha256.Size]byte) string {
 // job identifies what a result depends on: options, and names and sizes of all inputs.
 func (o Options) job(files []input, bos, eos int) (whole [sha256.Size]byte, err error) {
 	type named struct {
-		Name string
-		Size int64
+		Name   string
+		Kind   kind
+		Packed string
+		Size   int64
 	}
 	list := make([]named, len(files))
 	for i, f := range files {
-		list[i] = named{f.name, f.size}
+		list[i] = named{f.name, f.kind, f.packed, f.size}
 	}
-	b, err := json.Marshal([]any{"sn3/pack/1", o.Tokenizer.Name(), bos, eos, o.Vocab, o.Field, o.Column, o.HeldOut, o.Source, o.Licence, list})
+	b, err := json.Marshal([]any{"sn3/pack/2", o.Tokenizer.Name(), bos, eos, o.special(), o.Vocab, o.Field, o.Column, o.HeldOut, o.Source, o.Licence, list})
 	if err != nil {
 		return whole, fmt.Errorf("pack: name the job: %w", err)
 	}
@@ -204,9 +221,10 @@ func Run(ctx context.Context, out string, o Options) (Result, error) {
 	name := o.partName(whole)
 	h := begin(whole, name, files)
 	res := Result{Vocab: o.Vocab, Files: len(files), Skipped: skipped}
-	if done, err := finished(out, h, &res); err != nil || done {
+	if done, err := finished(out, h, &res); err != nil || done && !exists(filepath.Join(out, workFolder)) {
 		return res, err
 	}
+	res.Done = false
 	p := &packer{o: o, part: name, files: files, bos: bos, eos: eos, store: &store{dir: out, fault: o.fault}, seen: newSeen(o.Memory), read: new(atomic.Int64)}
 	for _, f := range files {
 		p.size += f.size
@@ -227,7 +245,7 @@ func Run(ctx context.Context, out string, o Options) (Result, error) {
 	return res, nil
 }
 
-// finished says whether the folder holds the result of the same job.
+// finished says whether the folder holds the result of the same job; ErrDone if it is that of another.
 func finished(out string, h header, res *Result) (bool, error) {
 	pin, err := data.ReadPin(out)
 	if errors.Is(err, os.ErrNotExist) {
@@ -235,9 +253,6 @@ func finished(out string, h header, res *Result) (bool, error) {
 	}
 	if err != nil {
 		return false, err
-	}
-	if _, err := os.Stat(filepath.Join(out, workFolder)); err == nil {
-		return false, nil // the last steps are repeated
 	}
 	if pin.Job != h.Job {
 		return false, fmt.Errorf("%w: %s; give another folder", ErrDone, out)
@@ -275,6 +290,12 @@ func (p *packer) run(ctx context.Context, h header, res *Result) error {
 	if err != nil {
 		return err
 	}
+	// it may have been done between the look before and the lock, or by a life that died while it cleaned up
+	if done, err := finished(p.store.dir, h, res); done || err != nil && len(records) == 0 {
+		return errors.Join(err, p.store.clean())
+	} else if err != nil {
+		return err
+	}
 	if err := p.store.sweep(); err != nil {
 		return err
 	}
@@ -304,13 +325,16 @@ func (p *packer) run(ctx context.Context, h header, res *Result) error {
 	return p.finish(h, res)
 }
 
-// enough refuses a dataset that cannot be used. A part may lack a split.
+// enough refuses a dataset that cannot be used. A part may hold nothing: its files may, and the others wait for it.
 func (p *packer) enough() error {
 	d := p.source.Documents
+	if p.o.Parts > 0 {
+		return nil
+	}
 	if d[data.Train]+d[data.HeldOut] == 0 {
 		return fmt.Errorf("no document in %d files: %d bad, %d empty", len(p.files), p.source.Bad, p.source.Empty)
 	}
-	if p.o.Parts == 0 && (d[data.Train] == 0 || d[data.HeldOut] == 0) {
+	if d[data.Train] == 0 || d[data.HeldOut] == 0 {
 		return fmt.Errorf("%d documents to train on and %d held out; both splits must hold text: hold out more (--held-out 1/%d, in another folder) or give more documents",
 			d[data.Train], d[data.HeldOut], max(2, (d[data.Train]+d[data.HeldOut])/4))
 	}
@@ -328,7 +352,7 @@ func (p *packer) finish(h header, res *Result) error {
 			return fmt.Errorf("keep tokenizer: %w", err)
 		}
 	}
-	_, spec, err := p.builder.Finish(data.Provenance{Tokenizer: p.o.Tokenizer.Name(), BOS: p.bos, EOS: p.eos, HeldOut: p.o.HeldOut,
+	_, spec, err := p.builder.Finish(data.Provenance{Tokenizer: p.o.Tokenizer.Name(), BOS: p.bos, EOS: p.eos, Special: p.o.special(), HeldOut: p.o.HeldOut,
 		Part: p.part, Sources: []data.Source{p.source}})
 	if err != nil {
 		return err

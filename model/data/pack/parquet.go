@@ -29,7 +29,10 @@ func (s *source) parquet(f *os.File, in input, yield func(item) error) (err erro
 	if err != nil {
 		return fmt.Errorf("parquet: %w", err)
 	}
-	leaf, ok := p.Schema().Lookup(strings.Split(s.column, ".")...)
+	leaf, ok := p.Schema().Lookup(s.column) // a name may have dots of its own
+	if !ok {
+		leaf, ok = p.Schema().Lookup(strings.Split(s.column, ".")...)
+	}
 	if !ok || !leaf.Node.Leaf() {
 		return fmt.Errorf("parquet: no column %q; it has %s (--column)", s.column, columns(p))
 	}

@@ -73,6 +73,9 @@ func (s *source) items(ctx context.Context, in input, yield func(item) error) er
 	} else {
 		err = s.stream(f, in, each)
 	}
+	if stopped == nil && (err == nil || isBroken(err)) {
+		stopped = unchanged(f, in)
+	}
 	switch {
 	case stopped != nil:
 		return stopped
@@ -84,16 +87,52 @@ func (s *source) items(ctx context.Context, in input, yield func(item) error) er
 	return nil
 }
 
+// ErrChanged: a file is not the one that was listed. Another life would skip other documents in it.
+var ErrChanged = errors.New("pack: an input was changed while it was read")
+
+// unchanged compares a file, after it was read, with what was listed.
+func unchanged(f *os.File, in input) error {
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("read input: %w", err)
+	}
+	if info.Size() != in.size || info.ModTime().UnixNano() != in.stamp {
+		return fmt.Errorf("%w: %s; begin anew when it is complete", ErrChanged, in.path)
+	}
+	return nil
+}
+
 func (s *source) stream(f *os.File, in input, yield func(item) error) error {
 	r, done, err := unpack(counter{f, s.read}, in.packed)
 	if err != nil {
 		return err
 	}
 	defer done()
+	if r, err = withoutMark(r); err != nil {
+		return err
+	}
 	if in.kind == textFile {
 		return s.texts(r, yield)
 	}
 	return lines(r, yield)
+}
+
+// byteOrderMark says in front of a text that it is UTF-8; it is no part of it.
+const byteOrderMark = "\uFEFF"
+
+// withoutMark is r behind its byte order mark, if it has one.
+func withoutMark(r io.Reader) (io.Reader, error) {
+	head := make([]byte, len(byteOrderMark))
+	n, err := io.ReadFull(r, head)
+	switch {
+	case string(head[:n]) == byteOrderMark:
+		return r, nil
+	case err == nil:
+		return io.MultiReader(bytes.NewReader(head), r), nil
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF): // r says itself which of them it is
+		return io.MultiReader(bytes.NewReader(head[:n]), r), nil
+	}
+	return nil, err
 }
 
 // unpack undoes gzip or zstd, streaming.
@@ -118,7 +157,7 @@ func unpack(r io.Reader, packed string) (out io.Reader, done func(), err error) 
 // texts yields a text, cut at line ends if it is longer than a document may be.
 func (s *source) texts(r io.Reader, yield func(item) error) error {
 	if s.scratch == nil {
-		s.scratch = make([]byte, MaxDocument)
+		s.scratch = make([]byte, MaxDocument+1)
 	}
 	n := 0 // bytes of scratch left from the piece before
 	for at := uint64(1); ; at++ {
@@ -130,7 +169,7 @@ func (s *source) texts(r io.Reader, yield func(item) error) error {
 		}
 		end := n
 		if err == nil {
-			end = cutAt(s.scratch)
+			end = cutAt(s.scratch[:MaxDocument])
 		} else if !errors.Is(err, io.EOF) {
 			return err
 		}

@@ -44,7 +44,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 	o.fault = dies(0, &steps)
 	want := run(t, whole, o)
 	all := tree(t, whole)
-	for _, s := range []string{"object", "hashes", "open tokens", "half a line", "a line", "checkpoint", "pin"} {
+	for _, s := range []string{"opened", "object", "hashes", "open tokens", "half a line", "a line", "checkpoint", "pin"} {
 		if !slices.Contains(steps, s) {
 			t.Fatalf("no step %q in %v", s, steps)
 		}
@@ -109,6 +109,69 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// A life that dies while it cleans up has nothing left to do in the next, whatever of its notes is gone.
+func TestKilledCleaningUp(t *testing.T) {
+	in := folder(t, map[string][]byte{"a.jsonl": asLines(texts("clean", 30, 900))})
+	for _, gone := range []string{"hashes", "open-0-0", "journal", ""} {
+		out := filepath.Join(t.TempDir(), "out")
+		o := Options{Inputs: []string{in}, Tokenizer: byBytes(t), HeldOut: 3}
+		o.fault = func(step string) error {
+			if step != "pin" {
+				return nil
+			}
+			if gone == "" { // all but the folder
+				return errors.Join(os.RemoveAll(filepath.Join(out, workFolder)), os.Mkdir(filepath.Join(out, workFolder), 0o755), errKilled)
+			}
+			return errors.Join(os.Remove(filepath.Join(out, workFolder, gone)), errKilled)
+		}
+		if _, err := Run(context.Background(), out, o); !errors.Is(err, errKilled) {
+			t.Fatal(err)
+		}
+		o.fault, o.Progress = nil, func(Progress) { t.Errorf("without %q: it begins anew", gone) }
+		if res := run(t, out, o); !res.Done || res.Source.Documents[0] == 0 || exists(filepath.Join(out, workFolder)) {
+			t.Errorf("without %q: %+v", gone, res)
+		}
+	}
+}
+
+// Who waits at the door while another ends its job finds that out, and neither packs again nor into the wrong folder.
+func TestLockOfTheDead(t *testing.T) {
+	in := folder(t, map[string][]byte{"a.jsonl": asLines(texts("door", 30, 900))})
+	first := Options{Inputs: []string{in}, Tokenizer: byBytes(t), HeldOut: 3}
+	other := first
+	other.HeldOut = 4
+	for name, c := range map[string]struct {
+		o    Options
+		at   string // where the second is when the first does all its work
+		next bool   // and a third begins
+		want error
+	}{
+		"same, journal open": {first, "opened", false, ErrLocked},
+		"same, and a third":  {first, "opened", true, ErrLocked},
+		"same, before it":    {first, "start", false, nil},
+		"other, before it":   {other, "start", false, ErrDone},
+	} {
+		out, o := filepath.Join(t.TempDir(), "out"), c.o
+		o.fault = func(step string) error {
+			if step == c.at {
+				run(t, out, first)
+			}
+			if step == c.at && c.next {
+				check(t, os.Mkdir(filepath.Join(out, workFolder), 0o755))
+				check(t, os.WriteFile(filepath.Join(out, workFolder, "journal"), nil, 0o644))
+			}
+			return nil
+		}
+		_, err := Run(context.Background(), out, o)
+		if !errors.Is(err, c.want) || exists(filepath.Join(out, workFolder)) != c.next {
+			t.Errorf("%s: %v, want %v; a working folder: %v", name, err, c.want, exists(filepath.Join(out, workFolder)))
+		}
+		if res := run(t, out, first); !res.Done {
+			t.Errorf("%s: what the first made is gone", name)
+		}
+	}
+}
+
 // Another job does not go on with the work of this one; nor does this one if an input changed, or if its notes are damaged.
 func TestResumeRefuses(t *testing.T) {
 	in := folder(t, map[string][]byte{"a.jsonl": asLines(texts("other", 100, 9000))})
@@ -123,8 +186,9 @@ func TestResumeRefuses(t *testing.T) {
 		"input": {func(o *Options, _ string) {
 			o.Inputs = []string{folder(t, map[string][]byte{"a.jsonl": asLines(texts("other", 100, 9000))})}
 		}, ErrOtherJob}, // same names and sizes, another time of change
-		"hashes short": {func(_ *Options, w string) { check(t, os.Truncate(filepath.Join(w, "hashes"), 5)) }, ErrJournal},
-		"tokens gone":  {func(_ *Options, w string) { check(t, os.Remove(filepath.Join(w, "open-0-0"))) }, ErrJournal},
+		"hashes short":   {func(_ *Options, w string) { check(t, os.Truncate(filepath.Join(w, "hashes"), 5)) }, ErrJournal},
+		"read otherwise": {func(o *Options, _ string) { o.AsText = []string{".jsonl"} }, ErrOtherJob}, // the same names and sizes
+		"tokens gone":    {func(_ *Options, w string) { check(t, os.Remove(filepath.Join(w, "open-0-0"))) }, ErrJournal},
 		"journal flipped": {func(_ *Options, w string) {
 			b, err := os.ReadFile(filepath.Join(w, "journal"))
 			check(t, err)
@@ -137,7 +201,7 @@ func TestResumeRefuses(t *testing.T) {
 				t.Fatal(err) // it holds the lock all the same
 			}
 			t.Cleanup(func() { check(t, s.close()) })
-		}, errLocked},
+		}, ErrLocked},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "out")

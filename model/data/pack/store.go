@@ -16,8 +16,8 @@ import (
 // workFolder holds what an unfinished job needs to go on; it goes when the job is done.
 const workFolder = ".pack"
 
-// errLocked: another process packs into the folder.
-var errLocked = errors.New("pack: another pack is at work in this folder")
+// ErrLocked: another process packs into the folder.
+var ErrLocked = errors.New("pack: another pack is at work in this folder")
 
 // store is the output folder. Below workFolder are
 //
@@ -40,6 +40,9 @@ func (s *store) path(name string) string { return filepath.Join(s.dir, workFolde
 
 // start makes the folders and opens the journal; records is what an earlier life of the same job left.
 func (s *store) start(h header) (records []record, err error) {
+	if err := s.fault("start"); err != nil {
+		return nil, err
+	}
 	for _, d := range []string{filepath.Join(s.dir, "data"), filepath.Join(s.dir, workFolder)} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return nil, fmt.Errorf("make output folder: %w", err)
@@ -48,8 +51,11 @@ func (s *store) start(h header) (records []record, err error) {
 	if s.journal, err = os.OpenFile(s.path("journal"), os.O_RDWR|os.O_CREATE, 0o644); err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
-	if err := syscall.Flock(int(s.journal.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil { // goes with the process
-		return nil, fmt.Errorf("%w (lock %s: %w)", errLocked, s.path("journal"), err)
+	if err := s.fault("opened"); err != nil {
+		return nil, err
+	}
+	if err := s.lock(); err != nil {
+		return nil, err
 	}
 	raw, err := io.ReadAll(s.journal)
 	if err != nil {
@@ -71,6 +77,25 @@ func (s *store) start(h header) (records []record, err error) {
 		return nil, s.write(h)
 	}
 	return records, nil
+}
+
+// lock makes sure that one process at a time works here; it ends with the process.
+func (s *store) lock() error {
+	err := syscall.Flock(int(s.journal.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return ErrLocked
+	}
+	if err != nil {
+		return fmt.Errorf("lock %s: %w; choose an --out on a disk that knows file locks", s.path("journal"), err)
+	}
+	mine, err := s.journal.Stat()
+	if err != nil {
+		return fmt.Errorf("open journal: %w", err)
+	}
+	if now, err := os.Stat(s.path("journal")); err != nil || !os.SameFile(mine, now) {
+		return fmt.Errorf("%w: it ended just now", ErrLocked)
+	}
+	return nil
 }
 
 // openAt opens a file for writing behind its first size bytes; the rest is cut off.
@@ -276,16 +301,16 @@ func syncDir(dir string) error {
 // close gives the files back; what was synced stays.
 func (s *store) close() error {
 	var errs []error
-	for _, f := range append([]*os.File{s.journal, s.hashes}, s.open[:]...) {
-		if f != nil {
-			errs = append(errs, f.Close())
+	for _, f := range []**os.File{&s.hashes, &s.open[0], &s.open[1], &s.journal} {
+		if *f != nil {
+			errs = append(errs, (*f).Close())
+			*f = nil
 		}
 	}
-	s.journal, s.hashes, s.open = nil, nil, [2]*os.File{}
 	return errors.Join(errs...)
 }
 
-// finish pins the dataset and removes what was only needed to go on.
+// finish pins the dataset and cleans up.
 func (s *store) finish(pin data.Pin) error {
 	if err := syncDir(filepath.Join(s.dir, "data")); err != nil {
 		return err
@@ -293,13 +318,41 @@ func (s *store) finish(pin data.Pin) error {
 	if err := keep(filepath.Join(s.dir, data.PinFile), pin.Encode()); err != nil {
 		return fmt.Errorf("write %s: %w", data.PinFile, err)
 	}
-	if err := errors.Join(s.fault("pin"), syncDir(s.dir), s.close()); err != nil {
+	if err := errors.Join(s.fault("pin"), syncDir(s.dir)); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(filepath.Join(s.dir, workFolder)); err != nil {
+	return s.clean()
+}
+
+// clean removes what was only needed to go on. The journal goes last, closed only then: whoever finds it may have the lock, but
+// not the file of that name any more. Files are closed first where that can be, for network file systems keep open ones.
+func (s *store) clean() error {
+	if err := s.sweep(); err != nil || s.journal == nil { // Merge has no working folder
+		return err
+	}
+	journal := s.journal
+	s.journal = nil
+	errs := []error{s.close()}
+	left, err := os.ReadDir(s.path(""))
+	for _, f := range left {
+		if s.path(f.Name()) != journal.Name() {
+			errs = append(errs, os.RemoveAll(s.path(f.Name())))
+		}
+	}
+	errs = append(errs, err, os.Remove(journal.Name()), journal.Close())
+	if err := os.Remove(s.path("")); !errors.Is(err, syscall.ENOTEMPTY) { // another process just began; it will see that all is done
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("remove working folder: %w", err)
 	}
-	return s.sweep()
+	return nil
+}
+
+// exists says whether something has that name.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // sweep removes files that a crash left half-written.

@@ -43,7 +43,7 @@ func (p *packer) stream(ctx context.Context) error {
 		})
 	})
 	for range p.o.Workers {
-		e := &encoder{tok: p.o.Tokenizer, field: p.o.Field, bos: p.bos, eos: p.eos, vocab: p.o.Vocab, width: p.builder.Width(), files: p.files}
+		e := &encoder{tok: p.o.Tokenizer, special: p.o.special(), field: p.o.Field, bos: p.bos, eos: p.eos, vocab: p.o.Vocab, width: p.builder.Width(), files: p.files}
 		g.Go(func() error {
 			for b := range work {
 				if err := e.run(b); err != nil {

@@ -21,10 +21,26 @@ import (
 	"sn3/model/tokenizer"
 )
 
-// wide is a tokenizer for tests: the id of a byte is the byte times 1,000, in four bytes.
+// wide is a tokenizer for tests: the id of a byte is the byte times 1,000, in four bytes. "<end>" is its EOS, "<x>" special.
 type wide struct{}
 
-func (wide) Encode(dst []int32, text []byte) []int32 {
+func (w wide) Encode(dst []int32, text []byte) []int32 {
+	for len(text) > 0 {
+		n := len(text)
+		for word, id := range map[string]int32{"<end>": 255_002, "<x>": 255_003} {
+			if at := bytes.Index(text, []byte(word)); at == 0 {
+				dst, text, n = append(dst, id), text[len(word):], 0
+			} else if at > 0 {
+				n = min(n, at)
+			}
+		}
+		n = min(n, len(text))
+		dst, text = w.EncodeText(dst, text[:n]), text[n:]
+	}
+	return dst
+}
+
+func (wide) EncodeText(dst []int32, text []byte) []int32 {
 	for _, b := range text {
 		dst = append(dst, 1000*int32(b))
 	}
