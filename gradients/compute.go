@@ -50,7 +50,7 @@ func (f *free[T]) put(x *T) {
 }
 
 // each runs do for 0 to n-1, each call with scratch memory of its own, and returns the error of the lowest number: what one goroutine
-// would have met first. Numbers are handed out in order, so all below one that failed have run.
+// would have met first: only numbers above one that failed are left out.
 func each[T any](c Compute, n int, scratch *free[T], do func(w *T, i int) error) error {
 	var mu sync.Mutex
 	var first error

@@ -2,7 +2,6 @@ package cpu
 
 import (
 	"math"
-	"sync/atomic"
 
 	"sn3/model/kern"
 )
@@ -47,22 +46,20 @@ type groupTask struct {
 	act  *acts
 	past *cache // of a decoder: keys and values of all positions up to and with these; nil: those of act
 	op   func(n *net, w *worker, t *groupTask, b, g int)
-	next atomic.Int64
 }
 
-// Run implements kern.Task: i is a worker, which takes one unit after the other.
-func (t *groupTask) Run(i int) {
+// Run implements kern.Task.
+func (t *groupTask) Run(w, from, to int) {
 	kv := t.n.cfg.KVHeads
-	for u := int(t.next.Add(1)) - 1; u < t.B*kv; u = int(t.next.Add(1)) - 1 {
-		t.op(t.n, &t.n.workers[i], t, u/kv, u%kv)
+	for u := from; u < to; u++ {
+		t.op(t.n, &t.n.workers[w], t, u/kv, u%kv)
 	}
 }
 
 func (n *net) groupsDo(B, T int, a *acts, past *cache, op func(n *net, w *worker, t *groupTask, b, g int)) {
 	t := &n.group
 	t.n, t.B, t.T, t.act, t.past, t.op = n, B, T, a, past, op
-	t.next.Store(0)
-	n.team.Do(n.threads, min(n.threads, B*n.cfg.KVHeads), t)
+	n.team.Do(n.threads, B*n.cfg.KVHeads, 1, t)
 }
 
 // attention is causal softmax(q·kᵀ/√hd)·v per head; query head h reads key/value head h/(H/KV).

@@ -19,14 +19,16 @@ type rowArgs struct {
 }
 
 // Run implements kern.Task.
-func (t *rowTask) Run(i int) {
-	t.op(t.n, &t.args, i, i*rowBlock, min((i+1)*rowBlock, t.rows))
+func (t *rowTask) Run(_, from, to int) {
+	for i := from; i < to; i++ {
+		t.op(t.n, &t.args, i, i*rowBlock, min((i+1)*rowBlock, t.rows))
+	}
 }
 
 // rowsDo runs op over N rows in blocks, on all threads.
 func (n *net) rowsDo(N int, op func(n *net, a *rowArgs, block, from, to int), args rowArgs) {
 	n.task = rowTask{n, N, op, args}
-	n.team.Do(n.threads, blocksOf(N), &n.task)
+	n.team.Do(n.threads, blocksOf(N), 1, &n.task)
 	n.task.args = rowArgs{}
 }
 

@@ -131,7 +131,13 @@ type updateTask struct {
 }
 
 // Run implements kern.Task.
-func (u *updateTask) Run(i int) {
+func (u *updateTask) Run(_, from, to int) {
+	for i := from; i < to; i++ {
+		u.one(i)
+	}
+}
+
+func (u *updateTask) one(i int) {
 	t := u.t
 	p, n := t.pieces[i], t.net
 	g := t.grad.flat[p.from:p.to]
@@ -156,7 +162,7 @@ func (u *updateTask) Run(i int) {
 // GradNorm is the L2 norm of the gradient.
 func (t *Trainer) GradNorm() float64 {
 	t.task = updateTask{t: t}
-	t.net.team.Do(t.net.threads, len(t.pieces), &t.task)
+	t.net.team.Do(t.net.threads, len(t.pieces), 1, &t.task)
 	sum := 0.0
 	for _, s := range t.sums {
 		sum += s
@@ -174,7 +180,7 @@ func (t *Trainer) update(rate, norm float64) {
 		o.Scale = float32(f)
 	}
 	t.task = updateTask{t: t, step: true, o: o}
-	t.net.team.Do(t.net.threads, len(t.pieces), &t.task)
+	t.net.team.Do(t.net.threads, len(t.pieces), 1, &t.task)
 	t.clean = true
 }
 

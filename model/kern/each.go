@@ -79,7 +79,7 @@ func (x *Mul) part(r, m, n int, c []float32, ldc int) (rows int, to []float32, l
 // hand gives rows [from, from+rows), which are c, to f, a part to each worker.
 func (x *Mul) hand(f Rows, from, rows int, c []float32, ldc int) {
 	x.give = give{f, from, rows, max(1, min(x.Threads, rows)), c, ldc}
-	x.team.Do(x.Threads, x.give.parts, &x.give)
+	x.team.Do(x.Threads, x.give.parts, 1, &x.give)
 	x.give = give{}
 }
 
@@ -92,8 +92,8 @@ type give struct {
 }
 
 // Run implements Task.
-func (g *give) Run(w int) {
-	if a, b := w*g.rows/g.parts, (w+1)*g.rows/g.parts; a < b {
+func (g *give) Run(w, from, to int) {
+	if a, b := from*g.rows/g.parts, to*g.rows/g.parts; a < b {
 		g.f.Rows(w, g.from+a, g.from+b, g.c[a*g.ldc:], g.ldc)
 	}
 }

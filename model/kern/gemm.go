@@ -1,9 +1,6 @@
 package kern
 
-import (
-	"sync/atomic"
-	"unsafe"
-)
+import "unsafe"
 
 // Mul computes matrix products for one owner, one at a time, with its own packed memory. Set K and Threads before use.
 //
@@ -31,9 +28,9 @@ type Mul struct {
 	n0, k0, kk int  // region: first column of C, first step and steps
 	mp, np     int  // panels of A, and those of B in the region
 	unpacked   int  // panels of A that are read as they lie
-	bi, bj     int  // blocks of C in the region
+	most       int  // panels of A at once
+	byCols     bool // workers take panels of B
 	packing    bool
-	next       atomic.Int64 // block
 }
 
 // own is the memory of one worker.
@@ -170,42 +167,51 @@ func (x *Mul) readable() bool {
 func (x *Mul) region() {
 	x.pb = grow(x.pb, x.np*x.nr*x.kk)
 	x.packing = true
-	x.team.Do(x.Threads, x.pieces(), x)
+	x.team.Do(x.Threads, x.pieces(), 1, x)
 	x.packing = false
-	cols := blockCols
-	if x.unpacked == 0 {
-		cols = wideCols
+	x.byCols = x.each == nil && x.mp < 2*x.Threads
+	x.most = x.rowPanels(x.mp, x.np, x.each != nil && x.c == nil)
+	if x.byCols {
+		x.most = x.mp
 	}
-	x.bi, x.bj = blocks(x.mp, blockRows/x.mr, x.Threads), ceil(x.np*x.nr, cols)
-	if x.each != nil {
-		x.bi, x.bj = blocks(x.mp, max(2, min(blockRows, eachValues/(x.np*x.nr))/x.mr), x.Threads), 1
-	}
-	workers := max(1, min(x.Threads, x.bi*x.bj))
+	units := x.units()
+	workers := max(1, min(x.Threads, units))
 	for len(x.own) < workers {
 		x.own = append(x.own, own{})
 	}
 	for w := range x.own[:workers] {
-		x.own[w].a = grow(x.own[w].a, ceil(x.mp, x.bi)*x.mr*min(x.kc, x.kk))
+		x.own[w].a = grow(x.own[w].a, x.most*x.mr*min(x.kc, x.kk))
 		x.own[w].tile = grow(x.own[w].tile, x.mr*x.nr)
 		if x.each != nil && x.c == nil {
-			x.own[w].c = grow(x.own[w].c, ceil(x.mp, x.bi)*x.mr*x.np*x.nr)
+			x.own[w].c = grow(x.own[w].c, x.most*x.mr*x.np*x.nr)
 		}
 	}
-	x.next.Store(0)
-	x.team.Do(x.Threads, workers, x)
-}
-
-// A block of C and the panels it needs fit the L2 cache; where A is packed for every block, blocks are wider.
-const blockRows, blockCols, wideCols = 168, 256, 1024
-
-// blocks is how many parts panels are cut into: at most size each, and as many as keep all threads busy.
-func blocks(panels, size, threads int) int {
-	n := ceil(panels, size)
-	if threads > 1 {
-		n = ceil(max(n, 4*threads), threads) * threads
+	if x.byCols {
+		x.team.Do(x.Threads, units, max(1, units/(4*workers)), x)
+		return
 	}
-	return min(n, panels)
+	x.team.Do(x.Threads, units, x.most, x)
 }
+
+// units is what workers share: panels of A, or those of B where A has few.
+func (x *Mul) units() int {
+	if x.byCols {
+		return x.np
+	}
+	return x.mp
+}
+
+// rowPanels is how many of mp panels of A one worker multiplies at once: they and one of B stay in its L2 cache. Where it also
+// keeps their rows of C, which has np panels, these are few.
+func (s shape) rowPanels(mp, np int, keeps bool) int {
+	rows := blockRows
+	if keeps {
+		rows = min(rows, eachValues/(np*s.nr))
+	}
+	return min(mp, max(2, rows/s.mr))
+}
+
+const blockRows = 168
 
 func grow(s []float32, n int) []float32 {
 	if cap(s) < n {
@@ -215,13 +221,16 @@ func grow(s []float32, n int) []float32 {
 }
 
 // Run implements Task.
-func (x *Mul) Run(i int) {
-	if x.packing {
-		x.packB(i)
-		return
-	}
-	for u := int(x.next.Add(1)) - 1; u < x.bi*x.bj; u = int(x.next.Add(1)) - 1 {
-		x.block(i, u%x.bi, u/x.bi)
+func (x *Mul) Run(w, from, to int) {
+	switch {
+	case x.packing:
+		for i := from; i < to; i++ {
+			x.packB(i)
+		}
+	case x.byCols:
+		x.block(w, 0, x.mp, from, to)
+	default:
+		x.block(w, from, to, 0, x.np)
 	}
 }
 
@@ -237,9 +246,9 @@ func (x *Mul) pieces() int {
 func (x *Mul) packB(i int) {
 	from, to, p0, p1 := 0, x.kk, i*group, (i+1)*group
 	if x.b.along {
-		slices := ceil(x.kk, x.kc)
-		from = i % slices * x.kc
-		to, p0, p1 = min(from+x.kc, x.kk), i/slices*wideGroup, (i/slices+1)*wideGroup
+		groups := ceil(x.np, wideGroup)
+		from = i / groups * x.kc
+		to, p0, p1 = min(from+x.kc, x.kk), i%groups*wideGroup, (i%groups+1)*wideGroup
 	}
 	for s := from; s < to; s += x.kc {
 		n := min(x.kc, x.kk-s)
@@ -261,11 +270,9 @@ func (x *Mul) pack(o *operand, width, line, end, p0, p1, k, n int, dst []float32
 	}
 }
 
-// block computes block (i,j) of the region, as worker id.
-func (x *Mul) block(id, i, j int) {
+// block computes panels [i0, i1) of A times panels [j0, j1) of the region, as worker id.
+func (x *Mul) block(id, i0, i1, j0, j1 int) {
 	w := &x.own[id]
-	i0, i1 := i*x.mp/x.bi, (i+1)*x.mp/x.bi
-	j0, j1 := j*x.np/x.bj, (j+1)*x.np/x.bj
 	for s := 0; s < x.kk; s += x.kc {
 		n := min(x.kc, x.kk-s)
 		acc := 0

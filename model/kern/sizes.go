@@ -12,7 +12,11 @@ func (s *Sizes) Add(k *Kernels, bf16 bool, threads, m, n, kk int) {
 	x := k.shape(bf16)
 	steps, nn := x.cut(kk)
 	mp := ceil(m, x.mr)
-	s.a = max(s.a, threads*(ceil(mp, blocks(mp, blockRows/x.mr, threads))*x.mr*min(steps, x.kc)+x.mr*x.nr))
+	most := x.rowPanels(mp, 0, false)
+	if mp < 2*threads {
+		most = mp
+	}
+	s.a = max(s.a, threads*(most*x.mr*min(steps, x.kc)+x.mr*x.nr))
 	s.b = max(s.b, ceil(min(n, nn), x.nr)*x.nr*steps)
 }
 
@@ -25,8 +29,7 @@ func (s *Sizes) AddRows(k *Kernels, bf16 bool, threads, m, n, kk int) {
 		return
 	}
 	mp, width := ceil(m, x.mr), ceil(n, x.nr)*x.nr
-	bi := blocks(mp, max(2, min(blockRows, eachValues/width)/x.mr), threads)
-	s.c = max(s.c, min(threads, bi)*ceil(mp, bi)*x.mr*width)
+	s.c = max(s.c, min(threads, mp)*x.rowPanels(mp, width/x.nr, true)*x.mr*width)
 }
 
 // Values is the number of float32 values.
