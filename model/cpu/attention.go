@@ -6,35 +6,48 @@ import (
 	"sn3/model/kern"
 )
 
-// Attention never holds a T×T matrix: queries go in blocks of queryBlock rows over blocks of keyBlock keys with a running maximum
-// and sum (Milakov & Gimelshein, arXiv 1805.02867; Dao et al., FlashAttention, arXiv 2205.14135). The backward pass computes
-// the scores again from the saved log-sums. Blocks above the diagonal are skipped.
+// Attention never holds a T×T matrix: queries go in blocks of rows over blocks of keyBlock keys with a running maximum and sum
+// (Milakov & Gimelshein, arXiv 1805.02867; Dao et al., FlashAttention, arXiv 2205.14135). Blocks above the diagonal are
+// skipped, and so are the micro-kernel's tiles.
 const (
-	queryBlock = 56 // four panels of the micro-kernel's 14 rows
-	keyBlock   = 256
+	queryRows = 56  // about so many queries at once, whole panels of the micro-kernel
+	keyBlock  = 256 // a multiple of kern.BandUnit
 )
 
-// worker is the memory of one goroutine of attention.
+// worker is the memory of one goroutine of attention. ld is hd, rounded up to whole tiles.
 type worker struct {
-	mul   kern.Mul
-	s, d  []float32 // (queryBlock,keyBlock) scores and their gradients
-	p, dp mat       // the same as factors
-	do    mat       // (queryBlock,hd) gradient of the output
-	o     []float32 // (queryBlock,hd) output before it is a factor
-	m, l  []float32 // (queryBlock) running maxima and sums
-	row   []float32 // (hd) of a factor, widened
+	mul  kern.Mul
+	k, v kern.Panels // (hd,T) keys across, (T,hd) values along, of a key/value head
+	s    []float32   // (block,keyBlock) scores
+	p    mat         // the same as a factor
+	o    []float32   // (block,ld) output before it is a factor
+	m, l []float32   // (block) running maxima and sums,
+	top  []float32   // and the maxima of a block of keys
+	row  []float32   // (hd) of a factor, widened
+	back backWorker
 }
 
+// block is how many queries, or in the backward pass keys, go together.
+func (n *net) block() int {
+	rows := n.k.PanelRows(n.style == halves)
+	return ceil(queryRows, rows) * rows
+}
+
+// ldHead is the width of a head in memory that tiles are written to.
+func (n *net) ldHead() int { return ceil(n.cfg.HeadDim, kern.BandUnit) * kern.BandUnit }
+
 func (n *net) carveAttention(a *arena) {
-	keys := min(keyBlock, n.span)
+	block, ld := n.block(), n.ldHead()
 	for i := range n.workers {
 		w := &n.workers[i]
-		w.s, w.d = a.f32(queryBlock*keys), a.f32(queryBlock*keys)
-		w.o, w.m, w.l = a.f32(queryBlock*n.cfg.HeadDim), a.f32(queryBlock), a.f32(queryBlock)
-		w.row = a.f32(n.cfg.HeadDim)
-		w.p, w.dp, w.do = mat{f: w.s}, mat{f: w.d}, a.factor(n.style, queryBlock*n.cfg.HeadDim)
+		w.s = a.f32(block * keyBlock)
+		w.p = mat{f: w.s}
 		if n.style == halves {
-			w.p, w.dp = a.factor(n.style, queryBlock*keys), a.factor(n.style, queryBlock*keys)
+			w.p = a.factor(n.style, block*keyBlock)
+		}
+		w.o, w.m, w.l, w.top, w.row = a.f32(block*ld), a.f32(block), a.f32(block), a.f32(block), a.f32(n.cfg.HeadDim)
+		if n.train {
+			n.carveBack(a, &w.back)
 		}
 	}
 }
@@ -57,56 +70,75 @@ func (t *groupTask) Run(w, from, to int) {
 }
 
 func (n *net) groupsDo(B, T int, a *acts, past *cache, op func(n *net, w *worker, t *groupTask, b, g int)) {
-	t := &n.group
-	t.n, t.B, t.T, t.act, t.past, t.op = n, B, T, a, past, op
-	n.team.Do(n.threads, B*n.cfg.KVHeads, 1, t)
+	n.group = groupTask{n, B, T, a, past, op}
+	n.team.Do(n.threads, B*n.cfg.KVHeads, 1, &n.group)
 }
 
 // attention is causal softmax(q·kᵀ/√hd)·v per head; query head h reads key/value head h/(H/KV).
 func (n *net) attention(B, T int, a *acts) { n.groupsDo(B, T, a, nil, (*net).attend) }
 
+// matrix is m as a factor of products, rows ld apart.
+func (m mat) matrix(ld int, transposed bool) kern.Matrix {
+	return kern.Matrix{F: m.f, H: m.h, LD: ld, T: transposed}
+}
+
+// heads are the keys and values of one key/value head: rows step apart, past of them before the first query.
+type heads struct {
+	k, v       mat
+	step, past int
+}
+
 func (n *net) attend(w *worker, t *groupTask, b, g int) {
 	c, a, T := n.cfg, t.act, t.T
-	hd, S, Q, per := c.HeadDim, n.qkv(), n.q(), c.Heads/c.KVHeads
+	hd, S, per := c.HeadDim, n.qkv(), c.Heads/c.KVHeads
 	at := a.qkv.from(b * T * S)
-	k, v, step, past := at.from((c.Heads+g)*hd), at.from((c.Heads+c.KVHeads+g)*hd), S, 0
+	kv := heads{at.from((c.Heads + g) * hd), at.from((c.Heads + c.KVHeads + g) * hd), S, 0}
 	if t.past != nil {
-		k, v, step, past = t.past.k.from(g*hd), t.past.v.from(g*hd), c.KVHeads*hd, t.past.before
+		kv = heads{t.past.k.from(g * hd), t.past.v.from(g * hd), c.KVHeads * hd, t.past.before}
+	}
+	few := T <= fewRows && (n.style != halves || hd > 64)
+	if !few {
+		w.mul.Pack(&w.k, kv.k.matrix(kv.step, true), hd, kv.past+T, hd+hd%2)
+		w.mul.Pack(&w.v, kv.v.matrix(kv.step, false), kv.past+T, hd, keyBlock)
 	}
 	for h := g * per; h < (g+1)*per; h++ {
-		lse := a.lse[(b*c.Heads+h)*T:][:T]
-		for q0 := 0; q0 < T; q0 += queryBlock {
-			rows := min(queryBlock, T-q0)
-			for k0 := 0; k0 < past+q0+rows; k0 += keyBlock {
-				keys := min(keyBlock, past+q0+rows-k0)
-				if rows <= fewRows && (n.style != halves || hd > 64) {
-					n.attendFew(w, rows, keys, at.from(q0*S+h*hd), S, k.from(k0*step), v.from(k0*step), step, past+q0-k0, k0 == 0)
+		for q0 := 0; q0 < T; q0 += n.block() {
+			rows := min(n.block(), T-q0)
+			q := at.from(q0*S + h*hd)
+			for k0 := 0; k0 < kv.past+q0+rows; k0 += keyBlock {
+				keys := min(keyBlock, kv.past+q0+rows-k0)
+				ahead := kv.past + q0 - k0
+				if few {
+					n.attendFew(w, rows, keys, q, S, kv.k.from(k0*kv.step), kv.v.from(k0*kv.step), kv.step, ahead, k0 == 0)
 					continue
 				}
-				n.productBy(&w.mul, false, true, rows, keys, hd, at.from(q0*S+h*hd), S, k.from(k0*step), step, w.s, keys, false)
-				n.softmaxBlock(w, rows, keys, past+q0-k0, k0 == 0)
-				n.productBy(&w.mul, false, false, rows, hd, keys, w.p, keys, v.from(k0*step), step, w.o, hd, k0 > 0)
+				seen := kern.Band{To: ahead, Upper: true}
+				w.mul.Times(q.matrix(S, false), rows, &w.k, kern.Part{Col: k0, N: keyBlock, Cols: seen}, w.s, keyBlock, false)
+				n.softmaxBlock(w, rows, keys, ahead, k0 == 0)
+				w.mul.Times(w.p.matrix(keyBlock, false), rows, &w.v, kern.Part{Slice: k0 / keyBlock, Steps: seen}, w.o, n.ldHead(), k0 > 0)
 			}
-			for i := range rows {
-				o := w.o[i*hd : (i+1)*hd]
-				n.k.Scale(o, 1/w.l[i])
-				lse[q0+i] = w.m[i] + float32(math.Log(float64(w.l[i])))
-				at := (b*T+q0+i)*Q + h*hd
-				if n.style == exact {
-					copy(a.y.f[at:at+hd], o)
-				}
-				n.seal(a.y, at, o)
-			}
+			n.attended(w, a, rows, b*T+q0, h, a.lse[(b*c.Heads+h)*T+q0:])
 		}
+	}
+}
+
+// attended makes the finished output of head h, for rows from row on, the factor y, and keeps the log-sums.
+func (n *net) attended(w *worker, a *acts, rows, row, h int, lse []float32) {
+	hd, ld := n.cfg.HeadDim, n.ldHead()
+	for i := range rows {
+		o := w.o[i*ld : i*ld+hd]
+		n.k.Scale(o, 1/w.l[i])
+		lse[i] = w.m[i] + float32(math.Log(float64(w.l[i])))
+		n.keep(a.y, (row+i)*n.q()+h*hd, o)
 	}
 }
 
 // attendFew is one block of keys for a few rows of queries, for which keys and values are not worth packing: of a token that is
 // decoded, f32 takes 0.86, 0.61 and 0.43 of the time with heads of 32, 64 and 128, bfloat16 1.34, 1.0 and 0.8.
 func (n *net) attendFew(w *worker, rows, keys int, q mat, ldq int, k, v mat, step, ahead int, first bool) {
-	hd := n.cfg.HeadDim
+	hd, ld := n.cfg.HeadDim, n.ldHead()
 	for i := range rows {
-		s := w.s[i*keys : (i+1)*keys]
+		s := w.s[i*keyBlock:][:keys]
 		if n.style == halves {
 			n.k.FromBF16(w.row, q.h[i*ldq:])
 			for j := range s {
@@ -120,7 +152,7 @@ func (n *net) attendFew(w *worker, rows, keys int, q mat, ldq int, k, v mat, ste
 	}
 	n.softmaxBlock(w, rows, keys, ahead, first)
 	if first {
-		clear(w.o[:rows*hd])
+		clear(w.o[:rows*ld])
 	}
 	for j := range keys {
 		row := w.row
@@ -130,103 +162,51 @@ func (n *net) attendFew(w *worker, rows, keys int, q mat, ldq int, k, v mat, ste
 			row = v.f[j*step:][:hd]
 		}
 		for i := range rows {
-			n.k.MulAdd(w.o[i*hd:(i+1)*hd], row, w.s[i*keys+j])
+			p := w.s[i*keyBlock+j]
+			if n.style == halves {
+				p = w.p.h[i*keyBlock+j].Float32()
+			}
+			n.k.MulAdd(w.o[i*ld:i*ld+hd], row, p)
 		}
 	}
 }
 
 // softmaxBlock turns a block of scores into exp(score − maximum so far), updates maxima and sums, and rescales what earlier
-// blocks gave. Row i sees the block's keys up to ahead+i.
+// blocks gave. Row i sees the block's keys up to ahead+i; what its panel computes beyond is cleared.
 func (n *net) softmaxBlock(w *worker, rows, keys, ahead int, first bool) {
-	hd := n.cfg.HeadDim
+	hd, ld, panel := n.cfg.HeadDim, n.ldHead(), n.k.PanelRows(n.style == halves)
 	scale := float32(1 / math.Sqrt(float64(hd)))
+	for i := range rows { // all maxima first: a row need not wait for its own
+		w.top[i] = n.k.Max(w.s[i*keyBlock:][:max(0, min(keys, ahead+i+1))]) * scale
+	}
 	for i := range rows {
 		seen := max(0, min(keys, ahead+i+1))
-		row := w.s[i*keys : (i+1)*keys]
-		clear(row[seen:])
+		end := max(0, min(keyBlock, ceil(ahead+(i/panel+1)*panel, kern.BandUnit)*kern.BandUnit))
+		row := w.s[i*keyBlock:][:end]
+		if n.style == halves {
+			clear(w.p.h[i*keyBlock+seen : i*keyBlock+end])
+		} else {
+			clear(row[seen:])
+		}
 		if seen == 0 { // the block lies beyond this row's position: nothing is added
-			n.seal(w.p, i*keys, row)
 			continue
 		}
-		top := n.k.Max(row[:seen]) * scale
+		top := w.top[i]
 		if !first {
 			top = max(top, w.m[i])
 		}
-		sum := n.k.ExpSum(row[:seen], scale, -top)
+		var sum float32
+		if n.style == halves {
+			sum = n.k.ExpSumBF16(w.p.h[i*keyBlock:], row[:seen], scale, -top)
+		} else {
+			sum = n.k.ExpSum(row[:seen], scale, -top)
+			n.seal(w.p, i*keyBlock, row[:seen])
+		}
 		if !first {
 			f := float32(math.Exp(float64(w.m[i] - top)))
 			sum += w.l[i] * f
-			n.k.Scale(w.o[i*hd:(i+1)*hd], f)
+			n.k.Scale(w.o[i*ld:i*ld+hd], f)
 		}
 		w.m[i], w.l[i] = top, sum
-		n.seal(w.p, i*keys, row)
-	}
-}
-
-// attentionBackward fills dqkv from dh, the gradient of the attention's output (N,Q).
-func (n *net) attentionBackward(B, T int, a *acts) { n.groupsDo(B, T, a, nil, (*net).attendBackward) }
-
-// The heads of a group add to the same key and value gradients, one after the other.
-func (n *net) attendBackward(w *worker, t *groupTask, b, g int) {
-	c, a, T := n.cfg, t.act, t.T
-	hd, S, Q, per := c.HeadDim, n.qkv(), n.q(), c.Heads/c.KVHeads
-	at, dat := a.qkv.from(b*T*S), n.dqkv[b*T*S:]
-	k, v := at.from((c.Heads+g)*hd), at.from((c.Heads+c.KVHeads+g)*hd)
-	dk, dv := dat[(c.Heads+g)*hd:], dat[(c.Heads+c.KVHeads+g)*hd:]
-	for i := range T {
-		clear(dk[i*S : i*S+hd])
-		clear(dv[i*S : i*S+hd])
-	}
-	for h := g * per; h < (g+1)*per; h++ {
-		for q0 := 0; q0 < T; q0 += queryBlock {
-			rows := min(queryBlock, T-q0)
-			q, dq := at.from(q0*S+h*hd), dat[q0*S+h*hd:]
-			n.deltas(w, a, rows, (b*T+q0)*Q+h*hd)
-			for k0 := 0; k0 < q0+rows; k0 += keyBlock {
-				keys := min(keyBlock, q0+rows-k0)
-				n.productBy(&w.mul, false, true, rows, keys, hd, q, S, k.from(k0*S), S, w.s, keys, false)
-				n.productBy(&w.mul, false, true, rows, keys, hd, w.do, hd, v.from(k0*S), S, w.d, keys, false)
-				n.scoreGradients(w, rows, keys, q0-k0, a.lse[(b*c.Heads+h)*T+q0:])
-				n.productBy(&w.mul, true, false, keys, hd, rows, w.p, keys, w.do, hd, dv[k0*S:], S, true)
-				n.productBy(&w.mul, false, false, rows, hd, keys, w.dp, keys, k.from(k0*S), S, dq, S, k0 > 0)
-				n.productBy(&w.mul, true, false, keys, hd, rows, w.dp, keys, q, S, dk[k0*S:], S, true)
-			}
-		}
-	}
-}
-
-// deltas leaves Σ do·o of every row in m, and the gradients of the output, do, as a factor; off is where the rows' output
-// starts. The sums are of do as rounded, as are the products they are taken from: where keys are alike they must cancel.
-func (n *net) deltas(w *worker, a *acts, rows, off int) {
-	hd, Q := n.cfg.HeadDim, n.q()
-	for i := range rows {
-		do := n.dh[off+i*Q:][:hd]
-		n.keep(w.do, i*hd, do)
-		if n.style == halves {
-			o := w.o[:hd]
-			n.k.FromBF16(o, a.y.h[off+i*Q:][:hd])
-			w.m[i] = n.k.DotBF16(o, w.do.h[i*hd:][:hd])
-			continue
-		}
-		w.m[i] = n.k.Dot(w.do.f[i*hd:][:hd], a.y.f[off+i*Q:][:hd])
-	}
-}
-
-// scoreGradients turns scores s into probabilities, by their saved log-sums, and d, the gradients of those, into the gradients
-// of the scores; both are then also factors.
-func (n *net) scoreGradients(w *worker, rows, keys, ahead int, lse []float32) {
-	scale := float32(1 / math.Sqrt(float64(n.cfg.HeadDim)))
-	for i := range rows {
-		seen := max(0, min(keys, ahead+i+1))
-		s, d := w.s[i*keys:(i+1)*keys], w.d[i*keys:(i+1)*keys]
-		if seen == 0 {
-			clear(s)
-			clear(d)
-		} else {
-			n.k.Exp(s, seen, scale, lse[i])
-			n.k.SoftmaxBackward(d, s, seen, w.m[i], scale)
-		}
-		n.seal(w.p, i*keys, s)
-		n.seal(w.dp, i*keys, d)
 	}
 }

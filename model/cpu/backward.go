@@ -22,7 +22,6 @@ func (n *net) lossGrad(b model.Batch, counted int, g *views) float64 {
 		n.product(true, false, C, Q, N, n.dxo, C, a.y, Q, d.o, Q, true)
 		n.product(false, false, N, Q, C, n.dxo, C, p.o, Q, n.dh, Q, false)
 		n.attentionBackward(b.B, b.T, a)
-		n.ropeBack(N, b.T, n.dqkv, n.dqkvo)
 		n.product(true, false, S, C, N, n.dqkvo, S, a.h1, C, d.qkv, C, true)
 		n.product(false, false, N, C, S, n.dqkvo, S, p.qkv, C, n.dh, C, false)
 		n.rmsBackward(N, n.dx, d.n1, n.dh, a.x, w.n1, a.r1, n.dxo)

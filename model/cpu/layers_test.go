@@ -91,7 +91,9 @@ func TestRoPEGradient(t *testing.T) {
 			n.qkvRows(&rowArgs{h: mat{f: x}, T: T}, 0, 0, B*T, append([]float32(nil), x...), S)
 			equals(t, "rotated", x, forward())
 			dx := append([]float32(nil), dy...)
-			n.ropeBack(B*T, T, dx, mat{f: dx})
+			for i := range B * T {
+				n.turn(dx[i*S:(i+1)*S], i%T, -1)
+			}
 			differences(t, fmt.Sprintf("head dimension %d", hd), func() float64 { return weighted(dy, forward()) }, x64, dx)
 		}
 	})
@@ -124,10 +126,20 @@ func TestAttentionGradient(t *testing.T) {
 				equals(t, "attention", a.y.f, forward())
 				n.attentionBackward(B, T, a)
 				what := fmt.Sprintf("%d heads over %d, dimension %d, T %d", c.Heads, c.KVHeads, c.HeadDim, T)
-				differences(t, what, func() float64 { return weighted(dy, forward()) }, x64, n.dqkv[:B*T*S])
+				differences(t, what, func() float64 { return weighted(dy, forward()) }, x64, n.rotated(B, T))
 			}
 		}
 	})
+}
+
+// rotated is dqkvo with its heads rotated again: the gradient of what attention itself reads.
+func (n *net) rotated(B, T int) []float32 {
+	S := n.qkv()
+	out := append([]float32(nil), n.dqkvo.f[:B*T*S]...)
+	for i := range B * T {
+		n.turn(out[i*S:(i+1)*S], i%T, 1)
+	}
+	return out
 }
 
 func TestSwiGLUGradient(t *testing.T) {

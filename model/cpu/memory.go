@@ -129,13 +129,13 @@ func (n *net) carve(a *arena) {
 	if !n.train {
 		return
 	}
-	n.dx, n.dh, n.dqkv, n.dwPart = a.f32(N*C), a.f32(N*max(C, Q)), a.f32(N*S), a.f32(blocksOf(N)*C)
-	n.dlo = a.factor(n.style, n.headRows*c.Vocab)
-	if n.style == exact { // the gradients are the factors
-		n.dxo, n.dqkvo = mat{f: n.dx}, mat{f: n.dqkv}
+	n.dx, n.dh, n.dwPart = a.f32(N*C), a.f32(N*max(C, Q)), a.f32(blocksOf(N)*C)
+	n.dlo, n.dqkvo = a.factor(n.style, n.headRows*c.Vocab), a.factor(n.style, N*S)
+	if n.style == exact { // the gradient is the factor
+		n.dxo = mat{f: n.dx}
 		return
 	}
-	n.dxo, n.dqkvo, n.dgu = a.factor(n.style, N*C), a.factor(n.style, N*S), a.factor(n.style, N*n.ldGateUp())
+	n.dxo, n.dgu = a.factor(n.style, N*C), a.factor(n.style, N*n.ldGateUp())
 }
 
 // dGateUp is where the gradient of gate and up becomes a factor: with float32 it is what it was computed in.
@@ -219,10 +219,16 @@ func (n *net) packed() int64 {
 	for _, s := range shapes {
 		all.Add(n.k, half, n.threads, s[0], s[1], s[2])
 	}
-	keys := min(keyBlock, n.span)
-	var one kern.Sizes
-	for _, s := range [][3]int{{queryBlock, keys, c.HeadDim}, {queryBlock, c.HeadDim, keys}, {keys, c.HeadDim, queryBlock}} {
-		one.Add(n.k, half, 1, s[0], s[1], s[2])
+	return all.Values() + int64(n.threads)*int64(n.packedHeads())
+}
+
+// packedHeads is how many of these one goroutine of attention takes.
+func (n *net) packedHeads() int {
+	hd, T, half := n.cfg.HeadDim, n.span, n.style == halves
+	across, along := n.k.PanelsSize(half, hd, T, hd), n.k.PanelsSize(half, T, hd, keyBlock)
+	rows := n.k.PanelRows(half) * keyBlock
+	if !n.train {
+		return across + along + rows
 	}
-	return all.Values() + int64(n.threads)*one.Values()
+	return 3*across + 3*along + n.k.PanelsSize(half, T, hd, n.block()) + rows
 }

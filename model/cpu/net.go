@@ -64,7 +64,7 @@ const (
 	ignored       = model.Ignored
 	fewRows       = 4       // so many rows of a product are cheaper as dot products than packed
 	rowBlock      = 64      // rows that one partial sum of a norm-weight gradient covers: fixed, so that it does not depend on threads
-	leastHeadRows = 256     // rows of logits that exist at once: at least these, because the output matrix is packed for them,
+	leastHeadRows = 1024    // rows of logits that exist at once: at least these, because the output matrix is packed for them,
 	mostLogits    = 1 << 22 // else as many as this many values hold
 )
 
@@ -97,8 +97,8 @@ type net struct {
 	fewOut     []float32 // (fewRows,max(V,wide)) what they make
 	workers    []worker  // of attention
 
-	dx, dh, dqkv         []float32 // (N,C) (N,max(C,Q)) (N,Q+2KV)
-	dxo, dqkvo, dlo, dgu mat       // dx, dqkv, the gradients of logits, (headRows,V), and of gate and up as factors
+	dx, dh               []float32 // (N,C) (N,max(C,Q))
+	dxo, dqkvo, dlo, dgu mat       // dx, the gradients of qkv, of logits, (headRows,V), and of gate and up as factors
 	dwPart               []float32 // partial norm-weight gradients, one row per block of rows
 
 	cos, sin []float32 // (T,hd/2)

@@ -37,16 +37,6 @@ func blocksOf(N int) int { return ceil(N, rowBlock) }
 // row is the scratch of a block.
 func (n *net) row(block int) []float32 { return n.scratch[block*n.wide : (block+1)*n.wide] }
 
-// aside is where a row is changed that only its factor is needed of: with bfloat16 not in place, to spare the memory the writing.
-func (n *net) aside(row []float32, block int) []float32 {
-	if n.style != halves {
-		return row
-	}
-	out := n.row(block)[:len(row)]
-	copy(out, row)
-	return out
-}
-
 // embed is x = embedding of ids, (N,C).
 func (n *net) embed(ids []int32, x []float32) {
 	n.rowsDo(len(ids), (*net).embedRows, rowArgs{ids: ids, x: x})
@@ -94,20 +84,6 @@ func (n *net) rmsBackwardRows(a *rowArgs, block, from, to int) {
 		dx := a.dx[i*C : (i+1)*C]
 		n.k.RMSBackward(dx, part, a.y[i*C:(i+1)*C], a.x[i*C:(i+1)*C], a.w, a.r[i])
 		n.seal(a.h, i*C, dx)
-	}
-}
-
-// ropeBack makes out of dqkv, (N,Q+2KV), with query and key heads rotated back by their positions; dqkv itself is spent.
-func (n *net) ropeBack(N, T int, dqkv []float32, out mat) {
-	n.rowsDo(N, (*net).ropeBackRows, rowArgs{x: dqkv, T: T, h: out})
-}
-
-func (n *net) ropeBackRows(a *rowArgs, block, from, to int) {
-	S := n.qkv()
-	for i := from; i < to; i++ {
-		row := n.aside(a.x[i*S:(i+1)*S], block)
-		n.turn(row, i%a.T, -1)
-		n.seal(a.h, i*S, row)
 	}
 }
 

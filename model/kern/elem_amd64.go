@@ -29,6 +29,15 @@ func maxAVX2(d *float32, n int) (m float32)
 func expSumAVX2(d *float32, n int, scale, bias float32) (sum float32)
 
 //go:noescape
+func expSumBF16AVX2(h *BF16, d *float32, n int, scale, bias float32) (sum float32)
+
+//go:noescape
+func scoreGradientsAVX2(s, d, l, e *float32, n int, scale float32)
+
+//go:noescape
+func scoreGradientsBF16AVX2(p, u *BF16, s, d, l, e *float32, n int, scale float32)
+
+//go:noescape
 func softmaxBackwardAVX2(d, q *float32, n int, delta, scale float32)
 
 //go:noescape
@@ -84,6 +93,15 @@ func maxAVX512(d *float32, n int) (m float32)
 
 //go:noescape
 func expSumAVX512(d *float32, n int, scale, bias float32) (sum float32)
+
+//go:noescape
+func expSumBF16AVX512(h *BF16, d *float32, n int, scale, bias float32) (sum float32)
+
+//go:noescape
+func scoreGradientsAVX512(s, d, l, e *float32, n int, scale float32)
+
+//go:noescape
+func scoreGradientsBF16AVX512(p, u *BF16, s, d, l, e *float32, n int, scale float32)
 
 //go:noescape
 func softmaxBackwardAVX512(d, q *float32, n int, delta, scale float32)

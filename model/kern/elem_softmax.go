@@ -18,6 +18,64 @@ func (k *Kernels) ExpSum(s []float32, scale, bias float32) float32 {
 	return expSum(s, scale, bias)
 }
 
+// ExpSumBF16 is ExpSum whose values are rounded to h; the sum is of those before rounding, s is spent.
+func (k *Kernels) ExpSumBF16(h []BF16, s []float32, scale, bias float32) float32 {
+	n := len(s)
+	if n == 0 {
+		return 0
+	}
+	_ = h[n-1]
+	switch k.level {
+	case avx512:
+		return expSumBF16AVX512(&h[0], &s[0], n, scale, bias)
+	case avx2:
+		return expSumBF16AVX2(&h[0], &s[0], n, scale, bias)
+	}
+	sum := expSum(s, scale, bias)
+	k.ToBF16(h[:n], s)
+	return sum
+}
+
+// ScoreGradients turns scores s into probabilities p = exp(scale·s − lse), and d, the gradients of those, into the gradients of
+// the scores, scale·p·(d − delta); lse and delta are of each column.
+func (k *Kernels) ScoreGradients(s, d, lse, delta []float32, scale float32) {
+	n := len(s)
+	if n == 0 {
+		return
+	}
+	_, _, _ = d[n-1], lse[n-1], delta[n-1]
+	switch k.level {
+	case avx512:
+		scoreGradientsAVX512(&s[0], &d[0], &lse[0], &delta[0], n, scale)
+	case avx2:
+		scoreGradientsAVX2(&s[0], &d[0], &lse[0], &delta[0], n, scale)
+	default:
+		for i := range s {
+			s[i] = exp(scale*s[i] - lse[i])
+			d[i] = s[i] * (d[i] - delta[i]) * scale
+		}
+	}
+}
+
+// ScoreGradientsBF16 is ScoreGradients with the results rounded to p and g; s and d may be spent.
+func (k *Kernels) ScoreGradientsBF16(p, g []BF16, s, d, lse, delta []float32, scale float32) {
+	n := len(s)
+	if n == 0 {
+		return
+	}
+	_, _, _, _, _ = p[n-1], g[n-1], d[n-1], lse[n-1], delta[n-1]
+	switch k.level {
+	case avx512:
+		scoreGradientsBF16AVX512(&p[0], &g[0], &s[0], &d[0], &lse[0], &delta[0], n, scale)
+	case avx2:
+		scoreGradientsBF16AVX2(&p[0], &g[0], &s[0], &d[0], &lse[0], &delta[0], n, scale)
+	default:
+		k.ScoreGradients(s, d, lse, delta, scale)
+		k.ToBF16(p[:n], s)
+		k.ToBF16(g[:n], d[:n])
+	}
+}
+
 // Softmax replaces the first n values of s by softmax(scale·s), clears the rest, and returns log Σ exp(scale·s). scale > 0.
 func (k *Kernels) Softmax(s []float32, n int, scale float32) float32 {
 	clear(s[n:])

@@ -130,6 +130,7 @@ type writer struct {
 	free  int               // the registers below are not taken by arguments and accumulators
 	copy  int               // of the loop body
 	rest  bool              // the lanes beyond n are off
+	rests int               // stores of halves in the rest so far, for their labels
 }
 
 var (

@@ -71,6 +71,22 @@ var softmax = []kernel{
 		ST V0, d
 		LIVE V0
 		VADDPS V0, A, A`},
+	{name: "expSumBF16", params: append([]param{{name: "h", typ: "*BF16"}}, floats("d", scalar("scale"), scalar("bias"))...), result: "sum", join: "VADDPS", unroll: 2, body: `
+		LD d, V0
+		VFMADD213PS @bias, @scale, V0
+		EXP V0, V1, V2, V3
+		LIVE V0
+		VADDPS V0, A, A
+		ROUND V0, V1, V2
+		STH V1, V0, h`},
+	{name: "scoreGradients", params: floats("s d l e", scalar("scale")), unroll: 1, body: scoreGradients + `
+		ST V0, s
+		ST V5, d`},
+	{name: "scoreGradientsBF16", params: append([]param{{name: "p", typ: "*BF16"}, {name: "u", typ: "*BF16"}}, floats("s d l e", scalar("scale"))...), unroll: 1, body: scoreGradients + `
+		ROUND V0, V1, V2
+		STH V1, V0, p
+		ROUND V5, V1, V2
+		STH V1, V5, u`},
 	{name: "softmaxBackward", params: floats("d q", scalar("delta"), scalar("scale")), unroll: 2, body: `
 		LD d, V0
 		VSUBPS @delta, V0, V0
@@ -79,6 +95,18 @@ var softmax = []kernel{
 		VMULPS @scale, V0, V0
 		ST V0, d`},
 }
+
+// scoreGradients leaves p = exp(scale·s − l) in V0 and scale·p·(d − e) in V5.
+const scoreGradients = `
+		LD s, V0
+		LD l, V1
+		VFMSUB213PS V1, @scale, V0
+		EXP V0, V1, V2, V3
+		LD d, V5
+		LD e, V1
+		VSUBPS V1, V5, V5
+		VMULPS V0, V5, V5
+		VMULPS @scale, V5, V5`
 
 // norm: RMSNorm backward and RoPE.
 var norm = []kernel{

@@ -86,10 +86,12 @@ func (w *writer) storeHalves(r, other, ptr string) {
 		p("\tVMOVDQU X%s, %s", r, w.at(ptr))
 		return
 	}
+	n := w.rests
+	w.rests++
 	p("\tLEAQ %s, BX", w.at(ptr))
-	p("\tTESTL $4, CX\n\tJZ to2\n\tVMOVQ X%s, (BX)\n\tADDQ $8, BX\n\tVPSRLDQ $8, X%s, X%s", r, r, r)
-	p("to2:\n\tTESTL $2, CX\n\tJZ to1\n\tVMOVD X%s, (BX)\n\tADDQ $4, BX\n\tVPSRLDQ $4, X%s, X%s", r, r, r)
-	p("to1:\n\tTESTL $1, CX\n\tJZ to0\n\tVPEXTRW $0, X%s, (BX)\nto0:", r)
+	p("\tTESTL $4, CX\n\tJZ to2x%d\n\tVMOVQ X%s, (BX)\n\tADDQ $8, BX\n\tVPSRLDQ $8, X%s, X%s", n, r, r, r)
+	p("to2x%d:\n\tTESTL $2, CX\n\tJZ to1x%d\n\tVMOVD X%s, (BX)\n\tADDQ $4, BX\n\tVPSRLDQ $4, X%s, X%s", n, n, r, r, r)
+	p("to1x%d:\n\tTESTL $1, CX\n\tJZ to0x%d\n\tVPEXTRW $0, X%s, (BX)\nto0x%d:", n, n, r, n)
 }
 
 // loadHalves loads the rest, at most 7, with AVX2: the last 1, before it 2, before it 4.
