@@ -133,12 +133,14 @@ func (n *net) scoreGradients(w *worker, keys, queries, first, ahead int, lse, de
 // unturned puts T rows of gradients from row on in their place in dqkvo, as a head of its own, rotated back by their positions
 // if they were rotated.
 func (n *net) unturned(rows []float32, row, T, head int, rotated bool) {
-	hd, ld, S, half := n.cfg.HeadDim, n.ldHead(), n.qkv(), n.cfg.HeadDim/2
-	for i := range T {
-		r := rows[i*ld : i*ld+hd]
-		if rotated {
-			n.k.RopeHeads(r, n.cos[i*half:(i+1)*half], n.sin[i*half:(i+1)*half], half, 1, -1)
-		}
-		n.keep(n.dqkvo, (row+i)*S+head*hd, r)
+	hd, S := n.cfg.HeadDim, n.qkv()
+	cos, sin, step := n.cos, n.sin, hd/2
+	if !rotated {
+		cos, sin, step = n.one, n.zero, 0
+	}
+	at := (row*S + head*hd)
+	n.k.RopeBack(n.dqkvo.from(at).matrix(S, false), rows, n.ldHead(), cos, sin, step, hd/2, T)
+	for i := 0; n.style == rounded && i < T; i++ {
+		n.seal(n.dqkvo, at+i*S, n.dqkvo.f[at+i*S:][:hd])
 	}
 }

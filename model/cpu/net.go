@@ -101,8 +101,9 @@ type net struct {
 	dxo, dqkvo, dlo, dgu mat       // dx, the gradients of qkv, of logits, (headRows,V), and of gate and up as factors
 	dwPart               []float32 // partial norm-weight gradients, one row per block of rows
 
-	cos, sin []float32 // (T,hd/2)
-	spanT    int
+	cos, sin  []float32 // (T,hd/2)
+	spanT     int
+	one, zero []float32 // (hd/2) the cosines and sines of no rotation
 }
 
 // factors are the matrices of a model as factors of products.
@@ -130,6 +131,10 @@ func newNet(c model.Config, k *kern.Kernels, opt model.Options, train bool) (*ne
 	n.mul.K, n.mul.Threads = k, threads
 	for i := range n.workers {
 		n.workers[i].mul.K, n.workers[i].mul.Threads = k, 1
+	}
+	n.one, n.zero = make([]float32, c.HeadDim/2), make([]float32, c.HeadDim/2)
+	for i := range n.one {
+		n.one[i] = 1
 	}
 	n.w = viewsOf(c, kern.Alloc[float32](l.Params()))
 	n.p = n.factorsOf()

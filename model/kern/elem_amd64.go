@@ -50,6 +50,12 @@ func rmsBackwardAVX2(dx, dw, dy, x, w *float32, n int, r, c float32)
 func ropeAVX2(a, b, c, s *float32, half, heads int, sign float32)
 
 //go:noescape
+func unropeAVX2(d, e, a, b, c, s *float32, n, rows, dBytes, aBytes, cBytes int)
+
+//go:noescape
+func unropeBF16AVX2(d, e *BF16, a, b, c, s *float32, n, rows, dBytes, aBytes, cBytes int)
+
+//go:noescape
 func swigluAVX2(a, gt, u *float32, n int)
 
 //go:noescape
@@ -114,6 +120,12 @@ func rmsBackwardAVX512(dx, dw, dy, x, w *float32, n int, r, c float32)
 
 //go:noescape
 func ropeAVX512(a, b, c, s *float32, half, heads int, sign float32)
+
+//go:noescape
+func unropeAVX512(d, e, a, b, c, s *float32, n, rows, dBytes, aBytes, cBytes int)
+
+//go:noescape
+func unropeBF16AVX512(d, e *BF16, a, b, c, s *float32, n, rows, dBytes, aBytes, cBytes int)
 
 //go:noescape
 func swigluAVX512(a, gt, u *float32, n int)

@@ -21,13 +21,14 @@ import (
 
 // A kernel is one function on rows of n values, any n ≥ 1.
 type kernel struct {
-	name   string
-	params []param
-	result string // name of the float32 it returns: the accumulators joined by join, or none
-	join   string // VADDPS from 0 or VMAXPS from −Inf
-	unroll int    // copies in the main loop, each with its own accumulator
-	body   string
-	heads  bool // rope: the row is repeated for every head, with pointers a and b moved on by two rows
+	name    string
+	params  []param
+	result  string // name of the float32 it returns: the accumulators joined by join, or none
+	join    string // VADDPS from 0 or VMAXPS from −Inf
+	unroll  int    // copies in the main loop, each with its own accumulator
+	body    string
+	heads   bool     // rope: the row is repeated for every head, with pointers a and b moved on by two rows
+	strides []string // the row is repeated rows times, every pointer moved on by the argument that stands in its place here
 }
 
 // param is one argument. table names the float32s that a pointer points to, each to be put in every lane.
@@ -199,7 +200,13 @@ func (w *writer) function() {
 	if w.heads {
 		p("head:\n\tMOVQ half+32(FP), CX")
 	}
+	if w.strides != nil {
+		p("row:\n\tMOVQ %s, CX", w.argument("n"))
+	}
 	w.loops()
+	if w.strides != nil {
+		w.nextRow()
+	}
 	if w.heads {
 		p("\tMOVQ half+32(FP), CX\n\tLEAQ (DI)(CX*8), DI\n\tLEAQ (SI)(CX*8), SI\n\tDECQ R13\n\tJNZ head")
 	}
@@ -207,6 +214,23 @@ func (w *writer) function() {
 		w.reduce()
 	}
 	p("\tVZEROUPPER\n\tRET\n")
+}
+
+// argument is where an argument of 8 bytes lies; all before it have 8 too.
+func (w *writer) argument(name string) string {
+	i := slices.IndexFunc(w.params, func(a param) bool { return a.name == name })
+	if i < 0 {
+		fail("%s: no argument %s", w.name, name)
+	}
+	return fmt.Sprintf("%s+%d(FP)", name, i*8)
+}
+
+// nextRow moves every pointer on.
+func (w *writer) nextRow() {
+	for i, stride := range w.strides {
+		p("\tADDQ %s, %s", w.argument(stride), w.ptr[w.params[i].name])
+	}
+	p("\tDECQ R13\n\tJNZ row")
 }
 
 // arguments loads the arguments and returns their size in bytes with the result.
@@ -221,7 +245,7 @@ func (w *writer) arguments(load bool) int {
 	}
 	for _, a := range w.params {
 		size := 8
-		reg := map[string]string{"n": "CX", "half": "CX", "heads": "R13"}[a.name]
+		reg := map[string]string{"n": "CX", "half": "CX", "heads": "R13", "rows": "R13"}[a.name]
 		switch {
 		case a.typ == "float32":
 			size = 4

@@ -8,7 +8,7 @@ import (
 )
 
 // kernels are all element-wise kernels.
-var kernels = slicesOf(linear, softmax, norm, swiglu, adamw, halves)
+var kernels = slicesOf(linear, softmax, norm, headRows, swiglu, adamw, halves)
 
 func slicesOf(groups ...[]kernel) (all []kernel) {
 	for _, g := range groups {
@@ -144,6 +144,41 @@ var norm = []kernel{
 		ST V4, a
 		ST V5, b`},
 }
+
+// headRows: the rows of one head, put among those of other heads, rotated back: d = a·cos + b·sin, e = b·cos − a·sin.
+var headRows = []kernel{
+	{name: "unrope", params: unropeParams("*float32"), strides: unropeStrides, unroll: 1, body: unrope + `
+		ST V4, d
+		ST V5, e`},
+	{name: "unropeBF16", params: unropeParams("*BF16"), strides: unropeStrides, unroll: 1, body: unrope + `
+		ROUND V4, V0, V1
+		STH V0, V1, d
+		ROUND V5, V0, V1
+		STH V0, V1, e`},
+}
+
+var unropeStrides = strings.Fields("dBytes dBytes aBytes aBytes cBytes cBytes")
+
+func unropeParams(out string) (all []param) {
+	for _, n := range strings.Fields("d e") {
+		all = append(all, param{name: n, typ: out})
+	}
+	all = append(all, floats("a b c s")...)
+	for _, n := range strings.Fields("rows dBytes aBytes cBytes") {
+		all = append(all, param{name: n, typ: "int"})
+	}
+	return all
+}
+
+const unrope = `
+		LD a, V0
+		LD b, V1
+		LD c, V2
+		LD s, V3
+		VMULPS V0, V2, V4
+		VFMADD231PS V1, V3, V4
+		VMULPS V1, V2, V5
+		VFNMADD231PS V0, V3, V5`
 
 // swiglu: silu(gate)·up and its gradient.
 var swiglu = []kernel{
