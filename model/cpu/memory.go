@@ -206,7 +206,7 @@ func (n *net) packed() int64 {
 	half := n.style == halves
 	for i, s := range [][3]int{{N, S, C}, {N, 2 * F, C}, {R, V, C}} {
 		if n.style == exact && (n.train || i == 0) { // the rows have a place
-			all.Add(n.k, half, n.threads, s[0], s[1], s[2])
+			all.AddPlaced(n.k, half, n.threads, s[0], s[1], s[2])
 			continue
 		}
 		all.AddRows(n.k, half, n.threads, s[0], s[1], s[2])
@@ -214,10 +214,13 @@ func (n *net) packed() int64 {
 	shapes := [][3]int{{N, C, Q}, {N, C, F}}
 	if n.train {
 		all.AddRows(n.k, half, n.threads, N, F, C)
-		shapes = append(shapes, [][3]int{{C, F, N}, {2 * F, C, N}, {N, C, 2 * F}, {C, Q, N}, {N, Q, C}, {S, C, N}, {N, C, S}, {V, C, R}, {R, C, V}}...)
+		shapes = append(shapes, [][3]int{{N, C, 2 * F}, {N, Q, C}, {N, C, S}, {R, C, V}}...)
+		for _, s := range [][3]int{{C, F, N}, {2 * F, C, N}, {C, Q, N}, {S, C, N}, {V, C, R}} {
+			all.Add(n.k, half, n.threads, true, s[0], s[1], s[2])
+		}
 	}
 	for _, s := range shapes {
-		all.Add(n.k, half, n.threads, s[0], s[1], s[2])
+		all.Add(n.k, half, n.threads, false, s[0], s[1], s[2])
 	}
 	return all.Values() + int64(n.threads)*int64(n.packedHeads())
 }

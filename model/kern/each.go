@@ -72,8 +72,8 @@ func (x *Mul) part(r, m, n int, c []float32, ldc int) (rows int, to []float32, l
 	if c != nil {
 		return rows, c[r*ldc:], ldc
 	}
-	x.wide = grow(x.wide, rows*n)
-	return rows, x.wide, n
+	x.lent = grow(x.lent, rows*n)
+	return rows, x.lent, n
 }
 
 // hand gives rows [from, from+rows), which are c, to f, a part to each worker.

@@ -4,18 +4,18 @@ import "unsafe"
 
 // Mul computes matrix products for one owner, one at a time, with its own packed memory. Set K and Threads before use.
 //
-// B is packed into panels; then every worker takes blocks of C, packs the panels of A that one needs into its own L2 cache, unless
-// they can be read as they lie, and runs a micro-kernel over them (Goto & van de Geijn, ACM TOMS 34(3), 2008). Every element of
-// C sums its steps in the same order, kc at a time in registers, so that the result does not depend on threads or on how C is
-// cut.
+// B is packed into panels; then every worker takes rows of C, packs the panels of A that they need into its own L2 cache, unless
+// they can be read as they lie, and runs a micro-kernel over them (Goto & van de Geijn, ACM TOMS 34(3), 2008). Where C is wide
+// it is the other way round: A is packed for all, and a worker takes columns and packs their panels of B. Every element of C
+// sums its steps in the same order, kc at a time in registers, so that the result does not depend on threads or on how C is cut.
 type Mul struct {
 	K       *Kernels
 	Threads int
 
 	team Team
-	pb   []float32 // packed B of the current region: panels of nr lines, by slices of kc steps
+	all  []float32 // packed for all workers, by slices of kc steps: B of the current region, or A
 	own  []own     // by worker
-	wide []float32 // rows of C for each, where that is not one region
+	lent []float32 // rows of C for each, where that is not one region
 	give give
 
 	shape
@@ -28,14 +28,14 @@ type Mul struct {
 	n0, k0, kk int  // region: first column of C, first step and steps
 	mp, np     int  // panels of A, and those of B in the region
 	unpacked   int  // panels of A that are read as they lie
-	most       int  // panels of A at once
-	byCols     bool // workers take panels of B
+	most       int  // panels of A at once, or of B
+	byCols     bool // A is packed for all, workers take panels of B
 	packing    bool
 }
 
 // own is the memory of one worker.
 type own struct {
-	a    []float32 // packed A of a block: panels of mr lines and one slice of steps
+	part []float32 // packed A of a block, or B: panels and one slice of steps
 	tile []float32 // a whole tile, for those that reach beyond C
 	c    []float32 // a block of C for each
 }
@@ -163,42 +163,35 @@ func (x *Mul) readable() bool {
 	return x.rows != nil && !x.a.along && x.values%x.per == 0 && bytes%2048 != 0
 }
 
-// region packs B and computes C[.., n0..] over steps [k0, k0+kk).
+// region computes C[.., n0..] over steps [k0, k0+kk).
 func (x *Mul) region() {
-	x.pb = grow(x.pb, x.np*x.nr*x.kk)
+	x.byCols = x.each == nil && x.wide(x.m, min(x.n-x.n0, x.np*x.nr), x.kk, x.a.along, x.Threads)
+	units, width := x.mp, x.mr
+	x.most = x.rowPanels(x.mp, x.np, x.each != nil && x.c == nil)
+	if x.byCols {
+		units, width, x.most = x.np, x.nr, min(x.np, blockCols/x.nr)
+	}
+	x.all = grow(x.all, x.shared().panels*x.shared().width*x.kk)
 	x.packing = true
 	x.team.Do(x.Threads, x.pieces(), 1, x)
 	x.packing = false
-	x.byCols = x.each == nil && x.mp < 2*x.Threads
-	x.most = x.rowPanels(x.mp, x.np, x.each != nil && x.c == nil)
-	if x.byCols {
-		x.most = x.mp
-	}
-	units := x.units()
 	workers := max(1, min(x.Threads, units))
 	for len(x.own) < workers {
 		x.own = append(x.own, own{})
 	}
 	for w := range x.own[:workers] {
-		x.own[w].a = grow(x.own[w].a, x.most*x.mr*min(x.kc, x.kk))
+		x.own[w].part = grow(x.own[w].part, x.most*width*min(x.kc, x.kk))
 		x.own[w].tile = grow(x.own[w].tile, x.mr*x.nr)
 		if x.each != nil && x.c == nil {
 			x.own[w].c = grow(x.own[w].c, x.most*x.mr*x.np*x.nr)
 		}
 	}
-	if x.byCols {
-		x.team.Do(x.Threads, units, max(1, units/(4*workers)), x)
-		return
-	}
 	x.team.Do(x.Threads, units, x.most, x)
 }
 
-// units is what workers share: panels of A, or those of B where A has few.
-func (x *Mul) units() int {
-	if x.byCols {
-		return x.np
-	}
-	return x.mp
+// wide says whether workers take columns of C, m×n of k steps: if it has too few rows for them, or A must be packed and is small.
+func (s shape) wide(m, n, k int, along bool, threads int) bool {
+	return ceil(m, s.mr) < 2*threads || along && n >= 2*m && m*k <= region
 }
 
 // rowPanels is how many of mp panels of A one worker multiplies at once: they and one of B stay in its L2 cache. Where it also
@@ -211,7 +204,8 @@ func (s shape) rowPanels(mp, np int, keeps bool) int {
 	return min(mp, max(2, rows/s.mr))
 }
 
-const blockRows = 168
+// A block's panels of one factor, and one of the other, fit the L2 cache.
+const blockRows, blockCols = 168, 256
 
 func grow(s []float32, n int) []float32 {
 	if cap(s) < n {
@@ -225,83 +219,84 @@ func (x *Mul) Run(w, from, to int) {
 	switch {
 	case x.packing:
 		for i := from; i < to; i++ {
-			x.packB(i)
+			x.packShared(i)
 		}
 	case x.byCols:
-		x.block(w, 0, x.mp, from, to)
+		x.columns(w, from, to)
 	default:
-		x.block(w, from, to, 0, x.np)
+		x.block(w, from, to)
 	}
 }
 
-// pieces is how many tasks the packing of B is: lines along memory, some panels at a time; lines side by side, more panels and one
+// side is a factor as panels: of width lines, from line first on, up to end.
+type side struct {
+	o                         *operand
+	width, first, end, panels int
+}
+
+// shared is the factor that is packed for all workers.
+func (x *Mul) shared() side {
+	if x.byCols {
+		return side{&x.a, x.mr, 0, x.m, x.mp}
+	}
+	return side{&x.b, x.nr, x.n0, x.n, x.np}
+}
+
+// pieces is how many tasks the packing of it is: lines along memory, some panels at a time; lines side by side, more panels and one
 // slice of steps at a time, so that long parts of few rows are read.
 func (x *Mul) pieces() int {
-	if x.b.along {
-		return ceil(x.np, wideGroup) * ceil(x.kk, x.kc)
+	f := x.shared()
+	if f.o.along {
+		return ceil(f.panels, wideGroup) * ceil(x.kk, x.kc)
 	}
-	return ceil(x.np, group)
+	return ceil(f.panels, group)
 }
 
-func (x *Mul) packB(i int) {
+func (x *Mul) packShared(i int) {
+	f := x.shared()
 	from, to, p0, p1 := 0, x.kk, i*group, (i+1)*group
-	if x.b.along {
-		groups := ceil(x.np, wideGroup)
+	if f.o.along {
+		groups := ceil(f.panels, wideGroup)
 		from = i / groups * x.kc
 		to, p0, p1 = min(from+x.kc, x.kk), i%groups*wideGroup, (i%groups+1)*wideGroup
 	}
 	for s := from; s < to; s += x.kc {
 		n := min(x.kc, x.kk-s)
-		x.pack(&x.b, x.nr, x.n0, x.n, p0, min(p1, x.np), x.k0+s, n, x.pb[s*x.np*x.nr+p0*x.nr*n:])
+		x.pack(f, p0, min(p1, f.panels), x.k0+s, n, x.all[s*f.panels*f.width+p0*f.width*n:])
 	}
 }
 
-// pack writes the panels [p0, p1) of o, which has lines up to end and whose panel 0 starts at line, for n steps from k on.
-func (x *Mul) pack(o *operand, width, line, end, p0, p1, k, n int, dst []float32) {
+// pack writes the panels [p0, p1) of f for n steps from k on.
+func (x *Mul) pack(f side, p0, p1, k, n int, dst []float32) {
 	sub := n
-	if o.along { // few rows at a time: their lines in the cache serve all panels
+	if f.o.along { // few rows at a time: their lines in the cache serve all panels
 		sub = max(subRows, x.unit)
 	}
 	for s := 0; s < n; s += sub {
 		for p := p0; p < p1; p++ {
-			at := line + p*width
-			x.slice(o, width, at, min(width, end-at), k+s, min(sub, n-s), dst[(p-p0)*width*n+s*width:])
+			at := f.first + p*f.width
+			x.slice(f.o, f.width, at, min(f.width, f.end-at), k+s, min(sub, n-s), dst[(p-p0)*f.width*n+s*f.width:])
 		}
 	}
 }
 
-// block computes panels [i0, i1) of A times panels [j0, j1) of the region, as worker id.
-func (x *Mul) block(id, i0, i1, j0, j1 int) {
+// block computes panels [i0, i1) of A times the region's of B, as worker id.
+func (x *Mul) block(id, i0, i1 int) {
 	w := &x.own[id]
 	for s := 0; s < x.kk; s += x.kc {
 		n := min(x.kc, x.kk-s)
-		acc := 0
-		if x.acc || s > 0 {
-			acc = 1
-		}
 		packed := max(i0, x.unpacked)
 		if packed < i1 {
-			x.pack(&x.a, x.mr, 0, x.m, packed, i1, x.k0+s, n, w.a)
+			x.pack(side{&x.a, x.mr, 0, x.m, x.mp}, packed, i1, x.k0+s, n, w.part)
 		}
-		for q := j0; q < j1; q++ {
-			pb, col := &x.pb[s*x.np*x.nr+q*x.nr*n], x.n0+q*x.nr
+		for q := range x.np {
+			pb := &x.all[s*x.np*x.nr+q*x.nr*n]
 			for p := i0; p < i1; p++ {
-				row := p * x.mr
-				var c []float32
-				to, ldc, add, whole := &w.tile[0], x.nr*4, 0, true
-				if x.c == nil { // whole tiles of its own memory
-					to, ldc, add = &w.c[(p-i0)*x.mr*x.np*x.nr+q*x.nr], x.np*x.nr*4, acc
-				} else if c, whole = x.c[row*x.ldc+col:], row+x.mr <= x.m && col+x.nr <= x.n; whole {
-					to, ldc, add = &c[0], x.ldc*4, acc
+				var pa *float32
+				if p >= x.unpacked {
+					pa = &w.part[(p-packed)*x.mr*n]
 				}
-				if p < x.unpacked {
-					x.rows(n, x.a.at(row, (x.k0+s)*x.per), pb, to, ldc, add, x.a.ld*4/x.per)
-				} else {
-					x.kernel(n, &w.a[(p-packed)*x.mr*n], pb, to, ldc, add)
-				}
-				if !whole {
-					x.store(c, w.tile, min(x.mr, x.m-row), min(x.nr, x.n-col), acc)
-				}
+				x.multiply(w, p, q, p-i0, s, n, pa, pb)
 			}
 		}
 	}
@@ -310,6 +305,46 @@ func (x *Mul) block(id, i0, i1, j0, j1 int) {
 		x.each.Rows(id, i0*x.mr, min(i1*x.mr, x.m), w.c, x.np*x.nr)
 	case x.each != nil:
 		x.each.Rows(id, i0*x.mr, min(i1*x.mr, x.m), x.c[i0*x.mr*x.ldc:], x.ldc)
+	}
+}
+
+// columns computes A times panels [j0, j1) of the region's B, as worker id.
+func (x *Mul) columns(id, j0, j1 int) {
+	w := &x.own[id]
+	for s := 0; s < x.kk; s += x.kc {
+		n := min(x.kc, x.kk-s)
+		x.pack(side{&x.b, x.nr, x.n0, x.n, x.np}, j0, j1, x.k0+s, n, w.part)
+		for p := range x.mp {
+			pa := &x.all[s*x.mp*x.mr+p*x.mr*n]
+			for q := j0; q < j1; q++ {
+				x.multiply(w, p, q, 0, s, n, pa, &w.part[(q-j0)*x.nr*n])
+			}
+		}
+	}
+}
+
+// multiply computes tile (p,q) of the region over n steps from s on; it is tile (at,q) of the worker's rows of C if it has its own.
+// Without pa the panel of A is read as it lies.
+func (x *Mul) multiply(w *own, p, q, at, s, n int, pa, pb *float32) {
+	acc := 0
+	if x.acc || s > 0 {
+		acc = 1
+	}
+	row, col := p*x.mr, x.n0+q*x.nr
+	var c []float32
+	to, ldc, add, whole := &w.tile[0], x.nr*4, 0, true
+	if x.c == nil { // whole tiles of its own memory
+		to, ldc, add = &w.c[at*x.mr*x.np*x.nr+q*x.nr], x.np*x.nr*4, acc
+	} else if c, whole = x.c[row*x.ldc+col:], row+x.mr <= x.m && col+x.nr <= x.n; whole {
+		to, ldc, add = &c[0], x.ldc*4, acc
+	}
+	if pa == nil {
+		x.rows(n, x.a.at(row, (x.k0+s)*x.per), pb, to, ldc, add, x.a.ld*4/x.per)
+	} else {
+		x.kernel(n, pa, pb, to, ldc, add)
+	}
+	if !whole {
+		x.store(c, w.tile, min(x.mr, x.m-row), min(x.nr, x.n-col), acc)
 	}
 }
 

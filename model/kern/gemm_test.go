@@ -189,9 +189,9 @@ func TestMulEveryForm(t *testing.T) {
 						}
 						p := newProduct(r, m, n, k, form&1 > 0, form&2 > 0, form&4 > 0)
 						p.check(t, name, func(c []float32) { way(x, p, c) })
-						poison(x.pb)
+						poison(x.all)
 						for i := range x.own {
-							poison(x.own[i].a)
+							poison(x.own[i].part)
 							poison(x.own[i].tile)
 						}
 					}

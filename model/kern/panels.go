@@ -82,7 +82,7 @@ func (x *Mul) Pack(p *Panels, b Matrix, k, n, slice int) {
 	for from, at := 0, 0; from < k; from += slice {
 		x.values = min(k, from+slice)
 		steps := x.steps(x.values - from)
-		x.pack(&x.b, x.nr, 0, n, 0, np, from/x.per, steps, p.data[at:])
+		x.pack(side{&x.b, x.nr, 0, n, np}, 0, np, from/x.per, steps, p.data[at:])
 		at += np * x.nr * steps
 	}
 	x.forget()
@@ -113,7 +113,7 @@ func (x *Mul) Times(a Matrix, m int, p *Panels, part Part, c []float32, ldc int,
 		x.own = append(x.own, own{})
 	}
 	w := &x.own[0]
-	w.a = grow(w.a, x.mr*n)
+	w.part = grow(w.part, x.mr*n)
 	b := p.data[s*x.steps(p.slice)*np*x.nr:][:n*np*x.nr]
 	add := 0
 	if acc {
@@ -129,12 +129,12 @@ func (x *Mul) Times(a Matrix, m int, p *Panels, part Part, c []float32, ldc int,
 		}
 		packed := r >= x.unpacked*x.mr
 		if packed {
-			x.pack(&x.a, x.mr, 0, x.m, r/x.mr, r/x.mr+1, f, count, w.a)
+			x.pack(side{&x.a, x.mr, 0, x.m, x.mp}, r/x.mr, r/x.mr+1, f, count, w.part)
 		}
 		for j := c0; j < c1; j += x.nr {
 			pb, to := &b[(col+j)*n+f*x.nr], &c[r*ldc+j:][:(x.mr-1)*ldc+x.nr][0]
 			if packed {
-				x.kernel(count, &w.a[0], pb, to, ldc*4, add)
+				x.kernel(count, &w.part[0], pb, to, ldc*4, add)
 			} else {
 				x.rows(count, x.a.at(r, from), pb, to, ldc*4, add, x.a.ld*4/x.per)
 			}

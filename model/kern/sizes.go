@@ -1,39 +1,55 @@
 package kern
 
-// Sizes says how much memory a Mul takes for the products it is used for: for packed A and B, for blocks of C by worker, and for
-// rows of C where it is not one region.
-type Sizes struct{ a, b, c, wide int }
+// Sizes says how much memory a Mul takes for the products it is used for: what is packed for all workers, what each packs for
+// itself, blocks of C by worker, and rows of C where it is not one region.
+type Sizes struct{ all, own, c, lent int }
 
-// Add counts a product of m×k and k×n on some threads, with operands in bfloat16 or float32.
-func (s *Sizes) Add(k *Kernels, bf16 bool, threads, m, n, kk int) {
+// Add counts a product of m×k and k×n on some threads, with operands in bfloat16 or float32; tA says that A is transposed.
+func (s *Sizes) Add(k *Kernels, bf16 bool, threads int, tA bool, m, n, kk int) {
 	if k.level == portable {
 		return
 	}
 	x := k.shape(bf16)
 	steps, nn := x.cut(kk)
-	mp := ceil(m, x.mr)
-	most := x.rowPanels(mp, 0, false)
-	if mp < 2*threads {
-		most = mp
+	if x.wide(m, min(n, nn), steps, tA, threads) {
+		s.count(x, ceil(m, x.mr)*x.mr, min(ceil(n, x.nr)*x.nr, blockCols), steps, threads)
+		return
 	}
-	s.a = max(s.a, threads*(most*x.mr*min(steps, x.kc)+x.mr*x.nr))
-	s.b = max(s.b, ceil(min(n, nn), x.nr)*x.nr*steps)
+	s.count(x, min(ceil(n, x.nr)*x.nr, nn), x.rowPanels(ceil(m, x.mr), 0, false)*x.mr, steps, threads)
+}
+
+// count counts lines packed for all, and lines by worker.
+func (s *Sizes) count(x shape, all, own, steps, threads int) {
+	s.all = max(s.all, all*steps)
+	s.own = max(s.own, threads*(own*min(steps, x.kc)+x.mr*x.nr))
+}
+
+// AddPlaced counts a product whose rows are handed over where they are.
+func (s *Sizes) AddPlaced(k *Kernels, bf16 bool, threads, m, n, kk int) {
+	if k.level == portable {
+		return
+	}
+	x := k.shape(bf16)
+	steps, nn := x.cut(kk)
+	s.count(x, min(ceil(n, x.nr)*x.nr, nn), x.rowPanels(ceil(m, x.mr), 0, false)*x.mr, steps, threads)
 }
 
 // AddRows counts a product whose rows are handed over and have no place of their own.
 func (s *Sizes) AddRows(k *Kernels, bf16 bool, threads, m, n, kk int) {
-	s.Add(k, bf16, threads, m, n, kk)
 	x := k.shape(bf16)
-	if steps, nn := x.cut(kk); k.level == portable || steps < ceil(kk, x.per) || nn < n {
-		s.wide = max(s.wide, min(m, eachRows)*n)
+	steps, nn := x.cut(kk)
+	if k.level == portable || steps < ceil(kk, x.per) || nn < n {
+		s.Add(k, bf16, threads, false, min(m, eachRows), n, kk)
+		s.lent = max(s.lent, min(m, eachRows)*n)
 		return
 	}
 	mp, width := ceil(m, x.mr), ceil(n, x.nr)*x.nr
+	s.count(x, width, x.rowPanels(mp, width/x.nr, true)*x.mr, steps, threads)
 	s.c = max(s.c, min(threads, mp)*x.rowPanels(mp, width/x.nr, true)*x.mr*width)
 }
 
 // Values is the number of float32 values.
-func (s *Sizes) Values() int64 { return int64(s.a + s.b + s.c + s.wide) }
+func (s *Sizes) Values() int64 { return int64(s.all + s.own + s.c + s.lent) }
 
 // cut is the extent of a region of a product with k values a line: steps and columns of C.
 func (s shape) cut(k int) (steps, cols int) {
