@@ -35,19 +35,19 @@ func (n *net) lossGrad(b model.Batch, counted int, g *views) float64 {
 // headBackward computes the loss and, per block of rows, the gradients of the output matrix and of hf (left in dh), so that
 // never more than headRows rows of logits exist.
 func (n *net) headBackward(b model.Batch, counted int, g *views) float64 {
-	V, C, N := n.cfg.Vocab, n.cfg.Width, b.B*b.T
+	V, C, N, ld := n.cfg.Vocab, n.cfg.Width, b.B*b.T, n.ldVocab()
 	block := n.headBlock(N)
 	inv := float32(1 / float64(max(1, counted)))
 	var loss float64
 	for from := 0; from < N; from += block {
 		rows := min(block, N-from)
 		h := n.hf.from(from * C)
-		n.productRows(true, rows, V, C, h, C, n.p.head, C, n.dlo, V, (*net).crossEntropyRows, rowArgs{ids: b.Y[from:], r: n.lossOf, scale: inv, h: n.dlo})
+		n.productRows(true, rows, V, C, h, C, n.p.head, C, n.dlo, ld, (*net).crossEntropyRows, rowArgs{ids: b.Y[from:], r: n.lossOf, scale: inv, h: n.dlo})
 		for _, l := range n.lossOf[:rows] {
 			loss += float64(l)
 		}
-		n.product(true, false, V, C, rows, n.dlo, V, h, C, g.head, C, true)
-		n.product(false, false, rows, C, V, n.dlo, V, n.p.head, C, n.dh[from*C:], C, false)
+		n.product(true, false, V, C, rows, n.dlo, ld, h, C, g.head, C, true)
+		n.product(false, false, rows, C, V, n.dlo, ld, n.p.head, C, n.dh[from*C:], C, false)
 	}
 	return loss / float64(max(1, counted))
 }

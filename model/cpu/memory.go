@@ -130,7 +130,7 @@ func (n *net) carve(a *arena) {
 		return
 	}
 	n.dx, n.dh, n.dwPart = a.f32(N*C), a.f32(N*max(C, Q)), a.f32(blocksOf(N)*C)
-	n.dlo, n.dqkvo = a.factor(n.style, n.headRows*c.Vocab), a.factor(n.style, N*S)
+	n.dlo, n.dqkvo = a.factor(n.style, n.headRows*n.ldVocab()), a.factor(n.style, N*S)
 	if n.style == exact { // the gradient is the factor
 		n.dxo = mat{f: n.dx}
 		return

@@ -163,10 +163,11 @@ func (n *net) factorsOf() factors {
 // refresh brings the second form of parameters [from, to) up to date.
 func (n *net) refresh(from, to int) { n.seal(n.p.flat, from, n.w.flat[from:to]) }
 
-// ldFFN and ldGateUp are the distances of rows of F and of 2F values: not a multiple of 2 KB, as powers of two would be, so that
-// rows side by side in a product do not meet in the same sets of the caches.
+// ldFFN, ldGateUp and ldVocab are the distances of rows of F, 2F and V values: not a multiple of 2 KB, as powers of two would be,
+// so that rows side by side in a product do not meet in the same sets of the caches.
 func (n *net) ldFFN() int    { return apart(n.cfg.FFN) }
 func (n *net) ldGateUp() int { return apart(2 * n.cfg.FFN) }
+func (n *net) ldVocab() int  { return apart(n.cfg.Vocab) }
 
 func apart(width int) int {
 	if width%512 == 0 {

@@ -169,7 +169,7 @@ func (n *net) crossEntropyRows(a *rowArgs, _, from, to int, c []float32, ldc int
 			row[y]--
 			n.k.Scale(row, a.scale)
 		}
-		n.keep(a.h, i*V, row)
+		n.keep(a.h, i*n.ldVocab(), row)
 	}
 }
 

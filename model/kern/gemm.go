@@ -55,20 +55,20 @@ type shape struct {
 	mr, nr, kc int
 	per, unit  int
 	kernel     func(k int, a, b, c *float32, ldcBytes int, acc int)
-	rows       func(k int, a, b, c *float32, ldcBytes int, acc int, aBytes int) // A as it lies in memory; nil: there is none
+	rows, cols func(k int, a, b, c *float32, ldcBytes int, acc int, aBytes int) // A as it lies, across or along; nil: there is none
 }
 
 // shape is the micro-kernel for float32, or for bfloat16 operands.
 func (k *Kernels) shape(bf16 bool) shape {
 	switch {
 	case bf16 && k.half == amx:
-		return shape{32, 32, 512, 2, 16, kernAMX, nil}
+		return shape{32, 32, 512, 2, 16, kernAMX, nil, nil}
 	case bf16:
-		return shape{14, 32, 512, 2, 1, kernBF14x32, kernBF14x32Rows}
+		return shape{14, 32, 512, 2, 1, kernBF14x32, kernBF14x32Rows, nil}
 	case k.level == avx512:
-		return shape{14, 32, 512, 1, 1, kern14x32, kern14x32Rows}
+		return shape{14, 32, 512, 1, 1, kern14x32, kern14x32Rows, kern14x32Cols}
 	}
-	return shape{6, 16, 256, 1, 1, kern6x16, nil}
+	return shape{6, 16, 256, 1, 1, kern6x16, nil, nil}
 }
 
 const (
@@ -156,11 +156,22 @@ func (x *Mul) run(m, n, k int, c []float32, ldc int, acc bool) {
 
 func ceil(n, unit int) int { return (n + unit - 1) / unit }
 
-// readable says whether the micro-kernel reads A as it lies: its lines along memory, whole steps, and lines not so far apart
-// that they meet in the same sets of the L1 cache.
+// readable says whether the micro-kernel reads A as it lies: whole steps, and rows not so far apart that they meet in the same
+// sets of the L1 cache, or of the L2 cache where all steps of a slice do.
 func (x *Mul) readable() bool {
 	bytes := x.a.ld * 4 / x.per
-	return x.rows != nil && !x.a.along && x.values%x.per == 0 && bytes%2048 != 0
+	if x.a.along {
+		return x.cols != nil && bytes%4096 != 0
+	}
+	return x.rows != nil && x.values%x.per == 0 && bytes%2048 != 0
+}
+
+// lies is the micro-kernel for it.
+func (x *Mul) lies() func(k int, a, b, c *float32, ldcBytes int, acc int, aBytes int) {
+	if x.a.along {
+		return x.cols
+	}
+	return x.rows
 }
 
 // region computes C[.., n0..] over steps [k0, k0+kk).
@@ -237,7 +248,7 @@ type side struct {
 // shared is the factor that is packed for all workers.
 func (x *Mul) shared() side {
 	if x.byCols {
-		return side{&x.a, x.mr, 0, x.m, x.mp}
+		return side{&x.a, x.mr, x.unpacked * x.mr, x.m, x.mp - x.unpacked}
 	}
 	return side{&x.b, x.nr, x.n0, x.n, x.np}
 }
@@ -315,7 +326,10 @@ func (x *Mul) columns(id, j0, j1 int) {
 		n := min(x.kc, x.kk-s)
 		x.pack(side{&x.b, x.nr, x.n0, x.n, x.np}, j0, j1, x.k0+s, n, w.part)
 		for p := range x.mp {
-			pa := &x.all[s*x.mp*x.mr+p*x.mr*n]
+			var pa *float32
+			if p >= x.unpacked {
+				pa = &x.all[s*(x.mp-x.unpacked)*x.mr+(p-x.unpacked)*x.mr*n]
+			}
 			for q := j0; q < j1; q++ {
 				x.multiply(w, p, q, 0, s, n, pa, &w.part[(q-j0)*x.nr*n])
 			}
@@ -339,7 +353,7 @@ func (x *Mul) multiply(w *own, p, q, at, s, n int, pa, pb *float32) {
 		to, ldc, add = &c[0], x.ldc*4, acc
 	}
 	if pa == nil {
-		x.rows(n, x.a.at(row, (x.k0+s)*x.per), pb, to, ldc, add, x.a.ld*4/x.per)
+		x.lies()(n, x.a.at(row, (x.k0+s)*x.per), pb, to, ldc, add, x.a.ld*4/x.per)
 	} else {
 		x.kernel(n, pa, pb, to, ldc, add)
 	}
@@ -362,8 +376,11 @@ func (x *Mul) store(c, tile []float32, rows, cols, acc int) {
 	}
 }
 
-// at is value k of a line that lies along memory.
+// at is value k of a line.
 func (o *operand) at(line, k int) *float32 {
+	if o.along {
+		line, k = k, line
+	}
 	if o.h != nil {
 		return (*float32)(unsafe.Pointer(&o.h[line*o.ld+k]))
 	}

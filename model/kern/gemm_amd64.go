@@ -26,3 +26,6 @@ func packAlong16(src *float32, ldBytes, n int, dst *float32, dstBytes, load, sto
 
 //go:noescape
 func packPairs16(src *BF16, ldBytes, n int, dst *float32, dstBytes, load, store int)
+
+//go:noescape
+func kern14x32Cols(k int, a, b, c *float32, ldcBytes int, acc int, aBytes int)

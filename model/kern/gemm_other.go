@@ -15,3 +15,4 @@ func packAlong16(src *float32, ldBytes, n int, dst *float32, dstBytes, load, sto
 func packPairs16(src *BF16, ldBytes, n int, dst *float32, dstBytes, load, store int)         {}
 func kern14x32Rows(k int, a, b, c *float32, ldcBytes int, acc int, aBytes int)               {}
 func kernBF14x32Rows(k int, a, b, c *float32, ldcBytes int, acc int, aBytes int)             {}
+func kern14x32Cols(k int, a, b, c *float32, ldcBytes int, acc int, aBytes int)               {}

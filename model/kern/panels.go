@@ -136,7 +136,7 @@ func (x *Mul) Times(a Matrix, m int, p *Panels, part Part, c []float32, ldc int,
 			if packed {
 				x.kernel(count, &w.part[0], pb, to, ldc*4, add)
 			} else {
-				x.rows(count, x.a.at(r, from), pb, to, ldc*4, add, x.a.ld*4/x.per)
+				x.lies()(count, x.a.at(r, from), pb, to, ldc*4, add, x.a.ld*4/x.per)
 			}
 		}
 	}

@@ -5,10 +5,11 @@ import "fmt"
 // gemm writes gemm_amd64.s: micro-kernels and packing.
 func gemm() {
 	fma := func(d, a, b int) { p("\tVFMADD231PS Z%d, Z%d, Z%d", b, a, d) }
-	kernel512("kern14x32", fma, false)
-	kernel512("kern14x32Rows", fma, true)
-	kernel512("kernBF14x32", vdp, false)
-	kernel512("kernBF14x32Rows", vdp, true)
+	kernel512("kern14x32", fma, packed)
+	kernel512("kern14x32Rows", fma, across)
+	kernel512("kern14x32Cols", fma, along)
+	kernel512("kernBF14x32", vdp, packed)
+	kernel512("kernBF14x32Rows", vdp, across)
 	kernelAMX()
 	kernel2()
 	packCross16()
@@ -50,17 +51,32 @@ func tileRelease()  { raw("tilerelease", 0xc4, 0xe2, 0x78, 0x49, 0xc0) }
 // A block of C is 14×32 in 28 of the 32 registers of AVX-512, 6×16 in 12 of the 16 of AVX2.
 const rows512, rows2 = 14, 6
 
-// kernel512 is C (+)= A·B on packed panels of k steps: a step is 14 lines of A and 32 of B, a line one float32 or two bfloat16.
-// With rows the lines of A are not packed: each lies along memory, the next one aBytes further.
-func kernel512(name string, mac func(d, a, b int), rows bool) {
+// layout is how the lines of A lie: packed; across: each along memory, the next one aBytes further; along: side by side, the next
+// step aBytes further.
+type layout int
+
+const (
+	packed layout = iota
+	across
+	along
+)
+
+// kernel512 is C (+)= A·B, B in packed panels, of k steps: a step is 14 lines of A and 32 of B, a line one float32 or two bfloat16.
+func kernel512(name string, mac func(d, a, b int), lie layout) {
 	args, size := "k int, a, b, c *float32, ldcBytes int, acc int", 48
-	if rows {
+	if lie != packed {
 		args, size = "k int, a, b, c *float32, ldcBytes int, acc int, aBytes int", 56
 	}
 	p("// func %s(%s)\nTEXT ·%s(SB), NOSPLIT, $0-%d", name, args, name, size)
 	p("\tMOVQ k+0(FP), CX\n\tMOVQ a+8(FP), SI\n\tMOVQ b+16(FP), DI\n\tMOVQ c+24(FP), DX\n\tMOVQ ldcBytes+32(FP), R9\n\tMOVQ acc+40(FP), R10")
-	if rows { // lines 0-4 from SI, 5-9 from BX, 10-13 from R12
-		p("\tMOVQ aBytes+48(FP), R11\n\tLEAQ (R11)(R11*2), R13\n\tLEAQ (SI)(R11*4), BX\n\tADDQ R11, BX\n\tLEAQ (BX)(R11*4), R12\n\tADDQ R11, R12")
+	if lie != packed {
+		p("\tMOVQ aBytes+48(FP), R11\n\tLEAQ (R11)(R11*2), R13")
+	}
+	switch lie {
+	case across: // lines 0-4 from SI, 5-9 from BX, 10-13 from R12
+		p("\tLEAQ (SI)(R11*4), BX\n\tADDQ R11, BX\n\tLEAQ (BX)(R11*4), R12\n\tADDQ R11, R12")
+	case along: // steps from SI, BX is as far as lines are called into the cache
+		p("\tMOVQ R11, BX\n\tSHLQ $4, BX\n\tADDQ SI, BX")
 	}
 	p("\tMOVQ DX, R8")
 	for i := range 2 * rows512 {
@@ -69,11 +85,23 @@ func kernel512(name string, mac func(d, a, b int), rows bool) {
 			p("\tPREFETCHT0 (R8)\n\tPREFETCHT0 64(R8)\n\tADDQ R9, R8")
 		}
 	}
+	steps := []string{"", "(R11*1)", "(R11*2)", "(R13*1)", "(R11*4)"}
 	line := func(i, u int) string { // where line i of step u of the unrolled loop is
-		if !rows {
-			return fmt.Sprintf("%d(SI)", (u*rows512+i)*4)
+		switch lie {
+		case across:
+			return fmt.Sprintf("%d(%s)%s", u*4, []string{"SI", "BX", "R12"}[i/5], steps[i%5])
+		case along:
+			return fmt.Sprintf("%d(SI)%s", i*4, steps[u])
 		}
-		return fmt.Sprintf("%d(%s)%s", u*4, []string{"SI", "BX", "R12"}[i/5], []string{"", "(R11*1)", "(R11*2)", "(R13*1)", "(R11*4)"}[i%5])
+		return fmt.Sprintf("%d(SI)", (u*rows512+i)*4)
+	}
+	ahead := func(u int) {
+		switch lie {
+		case packed:
+			p("\tPREFETCHT0 %d(SI)", 1024+64*u)
+		case along:
+			p("\tPREFETCHT0 (BX)%s\n\tPREFETCHT0 52(BX)%s", steps[u], steps[u])
+		}
 	}
 	step := func(u int) {
 		p("\tVMOVUPS %d(DI), Z28\n\tVMOVUPS %d(DI), Z29", u*128, u*128+64)
@@ -84,20 +112,21 @@ func kernel512(name string, mac func(d, a, b int), rows bool) {
 			mac(rows512+i, z, 29)
 		}
 	}
-	next := func(steps int) {
-		if rows {
-			p("\tADDQ $%d, SI\n\tADDQ $%d, BX\n\tADDQ $%d, R12", steps*4, steps*4, steps*4)
-		} else {
-			p("\tADDQ $%d, SI", steps*rows512*4)
+	next := func(n int) {
+		switch lie {
+		case across:
+			p("\tADDQ $%d, SI\n\tADDQ $%d, BX\n\tADDQ $%d, R12", n*4, n*4, n*4)
+		case along:
+			p("\tLEAQ (SI)(R11*%d), SI\n\tLEAQ (BX)(R11*%d), BX", n, n)
+		default:
+			p("\tADDQ $%d, SI", n*rows512*4)
 		}
-		p("\tADDQ $%d, DI", steps*128)
+		p("\tADDQ $%d, DI", n*128)
 	}
 	const unroll = 4
 	p("\tSUBQ $%d, CX\n\tJL tail\nloop:", unroll)
 	for u := range unroll {
-		if !rows {
-			p("\tPREFETCHT0 %d(SI)", 1024+64*u)
-		}
+		ahead(u)
 		step(u)
 	}
 	next(unroll)
