@@ -131,6 +131,10 @@ func (n *net) swiGLURows(a *rowArgs, _, from, to int, c []float32, ldc int) {
 	F, G, A := n.cfg.FFN, n.ldGateUp(), n.ldFFN()
 	for i := from; i < to; i++ {
 		row := c[(i-from)*ldc:][:2*F]
+		if n.train && n.style == halves {
+			n.k.SwiGLUBF16(a.h.h[i*A:i*A+F], a.m.h[i*G:], a.m.h[i*G+F:], row, row[F:])
+			continue
+		}
 		if n.train {
 			n.keep(a.m, i*G, row)
 		}
@@ -141,15 +145,15 @@ func (n *net) swiGLURows(a *rowArgs, _, from, to int, c []float32, ldc int) {
 }
 
 // swiGLUBackwardRows takes rows of the gradient of silu(gate)·up and makes h that of gate and up, m.
-func (n *net) swiGLUBackwardRows(a *rowArgs, w, from, to int, c []float32, ldc int) {
+func (n *net) swiGLUBackwardRows(a *rowArgs, _, from, to int, c []float32, ldc int) {
 	F, G := n.cfg.FFN, n.ldGateUp()
 	for i := from; i < to; i++ {
-		row := n.row(w)[:2*F]
 		if n.style == halves {
-			n.k.FromBF16(row, a.m.h[i*G:i*G+2*F])
-		} else {
-			row = a.m.f[i*G : i*G+2*F]
+			m := a.m.h[i*G:]
+			n.k.SwiGLUBackwardBF16(a.h.h[i*G:i*G+F], a.h.h[i*G+F:], m, m[F:], c[(i-from)*ldc:])
+			continue
 		}
+		row := a.m.f[i*G : i*G+2*F]
 		n.k.SwiGLUBackward(row[:F], row[F:], c[(i-from)*ldc:][:F])
 		n.seal(a.h, i*G, row)
 	}

@@ -59,7 +59,13 @@ func unropeBF16AVX2(d, e *BF16, a, b, c, s *float32, n, rows, dBytes, aBytes, cB
 func swigluAVX2(a, gt, u *float32, n int)
 
 //go:noescape
+func swigluBF16AVX2(a, gh, uh *BF16, gt, u *float32, n int)
+
+//go:noescape
 func swigluBackwardAVX2(gt, u, da *float32, n int)
+
+//go:noescape
+func swigluBackwardBF16AVX2(dg, du, gh, uh *BF16, da *float32, n int)
 
 //go:noescape
 func adamwAVX2(p, gr, m, v *float32, n int, k *float32)
@@ -131,7 +137,13 @@ func unropeBF16AVX512(d, e *BF16, a, b, c, s *float32, n, rows, dBytes, aBytes, 
 func swigluAVX512(a, gt, u *float32, n int)
 
 //go:noescape
+func swigluBF16AVX512(a, gh, uh *BF16, gt, u *float32, n int)
+
+//go:noescape
 func swigluBackwardAVX512(gt, u, da *float32, n int)
+
+//go:noescape
+func swigluBackwardBF16AVX512(dg, du, gh, uh *BF16, da *float32, n int)
 
 //go:noescape
 func adamwAVX512(p, gr, m, v *float32, n int, k *float32)

@@ -22,7 +22,9 @@ func ropeAVX2(a, b, c, s *float32, half, heads int, sign float32)               
 func unropeAVX2(d, e, a, b, c, s *float32, n, rows, dBytes, aBytes, cBytes int)             {}
 func unropeBF16AVX2(d, e *BF16, a, b, c, s *float32, n, rows, dBytes, aBytes, cBytes int)   {}
 func swigluAVX2(a, gt, u *float32, n int)                                                   {}
+func swigluBF16AVX2(a, gh, uh *BF16, gt, u *float32, n int)                                 {}
 func swigluBackwardAVX2(gt, u, da *float32, n int)                                          {}
+func swigluBackwardBF16AVX2(dg, du, gh, uh *BF16, da *float32, n int)                       {}
 func adamwAVX2(p, gr, m, v *float32, n int, k *float32)                                     {}
 func adamwCopyAVX2(h *BF16, p, gr, m, v *float32, n int, k *float32)                        {}
 func toBF16AVX2(d *BF16, s *float32, n int)                                                 {}
@@ -46,7 +48,9 @@ func ropeAVX512(a, b, c, s *float32, half, heads int, sign float32)             
 func unropeAVX512(d, e, a, b, c, s *float32, n, rows, dBytes, aBytes, cBytes int)           {}
 func unropeBF16AVX512(d, e *BF16, a, b, c, s *float32, n, rows, dBytes, aBytes, cBytes int) {}
 func swigluAVX512(a, gt, u *float32, n int)                                                 {}
+func swigluBF16AVX512(a, gh, uh *BF16, gt, u *float32, n int)                               {}
 func swigluBackwardAVX512(gt, u, da *float32, n int)                                        {}
+func swigluBackwardBF16AVX512(dg, du, gh, uh *BF16, da *float32, n int)                     {}
 func adamwAVX512(p, gr, m, v *float32, n int, k *float32)                                   {}
 func adamwCopyAVX512(h *BF16, p, gr, m, v *float32, n int, k *float32)                      {}
 func toBF16AVX512(d *BF16, s *float32, n int)                                               {}

@@ -125,6 +125,47 @@ func (k *Kernels) SwiGLU(a, gate, up []float32) {
 	}
 }
 
+// SwiGLUBF16 is a = silu(gate)·up, and gate and up themselves, all rounded; gate and up may be spent.
+func (k *Kernels) SwiGLUBF16(a, gateHalf, upHalf []BF16, gate, up []float32) {
+	n := len(a)
+	if n == 0 {
+		return
+	}
+	_, _, _, _ = gateHalf[n-1], upHalf[n-1], gate[n-1], up[n-1]
+	switch k.level {
+	case avx512:
+		swigluBF16AVX512(&a[0], &gateHalf[0], &upHalf[0], &gate[0], &up[0], n)
+	case avx2:
+		swigluBF16AVX2(&a[0], &gateHalf[0], &upHalf[0], &gate[0], &up[0], n)
+	default:
+		k.ToBF16(gateHalf[:n], gate)
+		k.ToBF16(upHalf[:n], up)
+		swiglu(gate[:n], gate, up)
+		k.ToBF16(a, gate)
+	}
+}
+
+// SwiGLUBackwardBF16 makes the rounded gradients of rounded gate and up, given the gradient of a.
+func (k *Kernels) SwiGLUBackwardBF16(dGate, dUp, gate, up []BF16, da []float32) {
+	n := len(dGate)
+	if n == 0 {
+		return
+	}
+	_, _, _, _ = dUp[n-1], gate[n-1], up[n-1], da[n-1]
+	switch k.level {
+	case avx512:
+		swigluBackwardBF16AVX512(&dGate[0], &dUp[0], &gate[0], &up[0], &da[0], n)
+	case avx2:
+		swigluBackwardBF16AVX2(&dGate[0], &dUp[0], &gate[0], &up[0], &da[0], n)
+	default:
+		for i := range dGate {
+			g, u := [1]float32{gate[i].Float32()}, [1]float32{up[i].Float32()}
+			swigluBackward(g[:], u[:], da[i:])
+			dGate[i], dUp[i] = RoundBF16(g[0]), RoundBF16(u[0])
+		}
+	}
+}
+
 // SwiGLUBackward replaces gate and up by their gradients, given the gradient of a.
 func (k *Kernels) SwiGLUBackward(gate, up, da []float32) {
 	n := len(gate)

@@ -131,7 +131,7 @@ type writer struct {
 	free  int               // the registers below are not taken by arguments and accumulators
 	copy  int               // of the loop body
 	rest  bool              // the lanes beyond n are off
-	rests int               // stores of halves in the rest so far, for their labels
+	rests int               // loads and stores of halves in the rest so far, for their labels
 }
 
 var (
@@ -287,13 +287,19 @@ func (w *writer) constants() {
 		}
 	}
 	text += w.start()
-	next := 16
+	next, last := 16, 32
 	for i, c := range consts {
 		if !slices.Contains(named.FindAllString(text, -1), "#"+c.name) {
 			continue
 		}
 		w.vec[c.name] = fmt.Sprintf("elemConst<>+%d(SB)", i*w.constBytes())
 		if w.lanes == 16 {
+			if next == last && last == 32 { // the rest below the arguments, where accumulators would be
+				next, last, w.free = 8, w.free, 8
+			}
+			if next == last || last < 32 && w.result != "" {
+				fail("%s: too many constants", w.name)
+			}
 			p("\tVBROADCASTSS %s, Z%d", w.vec[c.name], next)
 			w.vec[c.name] = fmt.Sprintf("Z%d", next)
 			next++

@@ -71,7 +71,7 @@ var softmax = []kernel{
 		ST V0, d
 		LIVE V0
 		VADDPS V0, A, A`},
-	{name: "expSumBF16", params: append([]param{{name: "h", typ: "*BF16"}}, floats("d", scalar("scale"), scalar("bias"))...), result: "sum", join: "VADDPS", unroll: 2, body: `
+	{name: "expSumBF16", params: append(bf16s("h"), floats("d", scalar("scale"), scalar("bias"))...), result: "sum", join: "VADDPS", unroll: 2, body: `
 		LD d, V0
 		VFMADD213PS @bias, @scale, V0
 		EXP V0, V1, V2, V3
@@ -82,7 +82,7 @@ var softmax = []kernel{
 	{name: "scoreGradients", params: floats("s d l e", scalar("scale")), unroll: 1, body: scoreGradients + `
 		ST V0, s
 		ST V5, d`},
-	{name: "scoreGradientsBF16", params: append([]param{{name: "p", typ: "*BF16"}, {name: "u", typ: "*BF16"}}, floats("s d l e", scalar("scale"))...), unroll: 1, body: scoreGradients + `
+	{name: "scoreGradientsBF16", params: append(bf16s("p u"), floats("s d l e", scalar("scale"))...), unroll: 1, body: scoreGradients + `
 		ROUND V0, V1, V2
 		STH V1, V0, p
 		ROUND V5, V1, V2
@@ -191,26 +191,62 @@ var swiglu = []kernel{
 		VDIVPS V0, V4, V4
 		VMULPS V5, V4, V4
 		ST V4, a`},
-	// V5 = σ(gate), V6 = silu(gate), V3 = silu'(gate) = σ·(1 + gate·(1 − σ))
+	// the same, and gate and up are kept, all rounded
+	{name: "swigluBF16", params: append(bf16s("a gh uh"), floats("gt u")...), unroll: 1, body: `
+		LD gt, V4
+		LD u, V5
+		VXORPS #sign, V4, V0
+		EXP V0, V1, V2, V3
+		VADDPS #one, V0, V0
+		VDIVPS V0, V4, V6
+		VMULPS V5, V6, V6
+		ROUND V4, V0, V1
+		STH V0, V1, gh
+		ROUND V5, V0, V1
+		STH V0, V1, uh
+		ROUND V6, V0, V1
+		STH V0, V1, a`},
 	{name: "swigluBackward", params: floats("gt u da"), unroll: 1, body: `
 		LD gt, V4
+		LD u, V6` + swigluBackward + `
+		ST V7, u
+		ST V6, gt`},
+	// of rounded values, to rounded ones
+	{name: "swigluBackwardBF16", params: append(bf16s("dg du gh uh"), floats("da")...), unroll: 1, body: `
+		LDH gh, V4, V0
+		VPSLLD $16, V4, V4
+		LDH uh, V6, V0
+		VPSLLD $16, V6, V6` + swigluBackward + `
+		ROUND V7, V0, V1
+		STH V0, V1, du
+		ROUND V6, V0, V1
+		STH V0, V1, dg`},
+}
+
+// bf16s are pointers to bfloat16.
+func bf16s(names string) (out []param) {
+	for _, n := range strings.Fields(names) {
+		out = append(out, param{name: n, typ: "*BF16"})
+	}
+	return out
+}
+
+// swigluBackward makes of gate in V4 and up in V6 the gradient of up in V7 and that of gate in V6: V5 = σ(gate), and V3 =
+// silu'(gate) = σ·(1 + gate·(1 − σ)).
+const swigluBackward = `
 		VXORPS #sign, V4, V0
 		EXP V0, V1, V2, V3
 		VADDPS #one, V0, V0
 		VMOVUPS #one, V1
 		VDIVPS V0, V1, V5
-		VMULPS V4, V5, V6
 		LD da, V7
-		LD u, V0
-		VMULPS V0, V7, V2
-		VMULPS V6, V7, V7
-		ST V7, u
+		VMULPS V6, V7, V6
+		VMULPS V4, V5, V0
+		VMULPS V0, V7, V7
 		VSUBPS V5, V1, V3
 		VFMADD213PS #one, V4, V3
 		VMULPS V5, V3, V3
-		VMULPS V3, V2, V2
-		ST V2, gt`},
-}
+		VMULPS V3, V6, V6`
 
 // step is AdamW on gradient·gs, which is cleared; ic1 = 1/(1 − β1^t), nb1 = 1 − β1, and so on.
 const step = `
@@ -242,14 +278,14 @@ var adamwTable = param{name: "k", typ: "*float32", table: strings.Fields("lr b1 
 // adamw alone, and with a bfloat16 copy of the new parameters.
 var adamw = []kernel{
 	{name: "adamw", params: floats("p gr m v", adamwTable), unroll: 1, body: step},
-	{name: "adamwCopy", params: append([]param{{name: "h", typ: "*BF16"}}, floats("p gr m v", adamwTable)...), unroll: 1, body: step + `
+	{name: "adamwCopy", params: append(bf16s("h"), floats("p gr m v", adamwTable)...), unroll: 1, body: step + `
 		ROUND V3, V0, V1
 		STH V0, V1, h`},
 }
 
 // halves: conversions between float32 and bfloat16, and sums of products of both.
 var halves = []kernel{
-	{name: "toBF16", params: append([]param{{name: "d", typ: "*BF16"}}, floats("s")...), unroll: 2, body: `
+	{name: "toBF16", params: append(bf16s("d"), floats("s")...), unroll: 2, body: `
 		LD s, V0
 		ROUND V0, V1, V2
 		STH V1, V0, d`},

@@ -96,9 +96,11 @@ func (w *writer) storeHalves(r, other, ptr string) {
 
 // loadHalves loads the rest, at most 7, with AVX2: the last 1, before it 2, before it 4.
 func (w *writer) loadHalves(ptr, r, other string) {
+	n := w.rests
+	w.rests++
 	p("\tLEAQ %s, BX\n\tLEAQ (BX)(CX*2), BX\n\tXORL R12, R12", w.at(ptr))
-	p("\tTESTL $1, CX\n\tJZ from2\n\tSUBQ $2, BX\n\tMOVWLZX (BX), R12")
-	p("from2:\n\tTESTL $2, CX\n\tJZ from4\n\tSUBQ $4, BX\n\tSHLQ $32, R12\n\tMOVL (BX), R13\n\tORQ R13, R12")
-	p("from4:\n\tVMOVQ R12, X%s\n\tTESTL $4, CX\n\tJZ from0\n\tVPSLLDQ $8, X%s, X%s\n\tVMOVQ -8(BX), X%s\n\tVPOR X%s, X%s, X%s", r, r, r, other, other, r, r)
-	p("from0:\n\tVPMOVZXWD X%s, Y%s", r, r)
+	p("\tTESTL $1, CX\n\tJZ from2x%d\n\tSUBQ $2, BX\n\tMOVWLZX (BX), R12", n)
+	p("from2x%d:\n\tTESTL $2, CX\n\tJZ from4x%d\n\tSUBQ $4, BX\n\tSHLQ $32, R12\n\tMOVL (BX), R13\n\tORQ R13, R12", n, n)
+	p("from4x%d:\n\tVMOVQ R12, X%s\n\tTESTL $4, CX\n\tJZ from0x%d\n\tVPSLLDQ $8, X%s, X%s\n\tVMOVQ -8(BX), X%s\n\tVPOR X%s, X%s, X%s", n, r, n, r, r, other, other, r, r)
+	p("from0x%d:\n\tVPMOVZXWD X%s, Y%s", n, r, r)
 }
