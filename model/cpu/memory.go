@@ -214,13 +214,10 @@ func (n *net) packed() int64 {
 	shapes := [][3]int{{N, C, Q}, {N, C, F}}
 	if n.train {
 		all.AddRows(n.k, half, n.threads, N, F, C)
-		shapes = append(shapes, [][3]int{{N, C, 2 * F}, {N, Q, C}, {N, C, S}, {R, C, V}}...)
-		for _, s := range [][3]int{{C, F, N}, {2 * F, C, N}, {C, Q, N}, {S, C, N}, {V, C, R}} {
-			all.Add(n.k, half, n.threads, true, s[0], s[1], s[2])
-		}
+		shapes = append(shapes, [][3]int{{C, F, N}, {2 * F, C, N}, {N, C, 2 * F}, {C, Q, N}, {N, Q, C}, {S, C, N}, {N, C, S}, {V, C, R}, {R, C, V}}...)
 	}
 	for _, s := range shapes {
-		all.Add(n.k, half, n.threads, false, s[0], s[1], s[2])
+		all.Add(n.k, half, n.threads, s[0], s[1], s[2])
 	}
 	return all.Values() + int64(n.threads)*int64(n.packedHeads())
 }

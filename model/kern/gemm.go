@@ -143,8 +143,11 @@ func (x *Mul) run(m, n, k int, c []float32, ldc int, acc bool) {
 	if x.readable() {
 		x.unpacked = m / x.mr // all but a last one that is not whole
 	}
-	steps := ceil(ceil(k, x.per), x.unit) * x.unit
+	steps := x.steps(k)
 	kk, nn := x.cut(k)
+	if x.byCols = x.each == nil && x.wide(m, n, kk, x.unpacked > 0, x.Threads); x.byCols {
+		nn = n
+	}
 	for x.k0 = 0; x.k0 < steps; x.k0 += kk {
 		x.kk, x.acc = min(kk, steps-x.k0), acc || x.k0 > 0
 		for x.n0 = 0; x.n0 < n; x.n0 += nn {
@@ -176,7 +179,6 @@ func (x *Mul) lies() func(k int, a, b, c *float32, ldcBytes int, acc int, aBytes
 
 // region computes C[.., n0..] over steps [k0, k0+kk).
 func (x *Mul) region() {
-	x.byCols = x.each == nil && x.wide(x.m, min(x.n-x.n0, x.np*x.nr), x.kk, x.a.along, x.Threads)
 	units, width := x.mp, x.mr
 	x.most = x.rowPanels(x.mp, x.np, x.each != nil && x.c == nil)
 	if x.byCols {
@@ -200,9 +202,10 @@ func (x *Mul) region() {
 	x.team.Do(x.Threads, units, x.most, x)
 }
 
-// wide says whether workers take columns of C, m×n of k steps: if it has too few rows for them, or A must be packed and is small.
-func (s shape) wide(m, n, k int, along bool, threads int) bool {
-	return ceil(m, s.mr) < 2*threads || along && n >= 2*m && m*k <= region
+// wide says whether workers take columns of C, m×n of k steps: if it has too few rows for them, or A is the smaller factor and need
+// not be packed, or little of it.
+func (s shape) wide(m, n, k int, readable bool, threads int) bool {
+	return ceil(m, s.mr) < 2*threads || n >= 2*m && (readable || m*k <= region)
 }
 
 // rowPanels is how many of mp panels of A one worker multiplies at once: they and one of B stay in its L2 cache. Where it also

@@ -4,14 +4,15 @@ package kern
 // itself, blocks of C by worker, and rows of C where it is not one region.
 type Sizes struct{ all, own, c, lent int }
 
-// Add counts a product of m×k and k×n on some threads, with operands in bfloat16 or float32; tA says that A is transposed.
-func (s *Sizes) Add(k *Kernels, bf16 bool, threads int, tA bool, m, n, kk int) {
+// Add counts a product of m×k and k×n on some threads, with operands in bfloat16 or float32. Where it depends on how A lies, it
+// counts what takes more.
+func (s *Sizes) Add(k *Kernels, bf16 bool, threads, m, n, kk int) {
 	if k.level == portable {
 		return
 	}
 	x := k.shape(bf16)
 	steps, nn := x.cut(kk)
-	if x.wide(m, min(n, nn), steps, tA, threads) {
+	if x.wide(m, n, steps, false, threads) {
 		s.count(x, ceil(m, x.mr)*x.mr, min(ceil(n, x.nr)*x.nr, blockCols), steps, threads)
 		return
 	}
@@ -39,7 +40,7 @@ func (s *Sizes) AddRows(k *Kernels, bf16 bool, threads, m, n, kk int) {
 	x := k.shape(bf16)
 	steps, nn := x.cut(kk)
 	if k.level == portable || steps < ceil(kk, x.per) || nn < n {
-		s.Add(k, bf16, threads, false, min(m, eachRows), n, kk)
+		s.Add(k, bf16, threads, min(m, eachRows), n, kk)
 		s.lent = max(s.lent, min(m, eachRows)*n)
 		return
 	}
@@ -53,6 +54,6 @@ func (s *Sizes) Values() int64 { return int64(s.all + s.own + s.c + s.lent) }
 
 // cut is the extent of a region of a product with k values a line: steps and columns of C.
 func (s shape) cut(k int) (steps, cols int) {
-	steps = min(ceil(ceil(k, s.per), s.unit)*s.unit, 16*s.kc)
+	steps = min(s.steps(k), 16*s.kc)
 	return steps, max(region/steps/s.nr, 1) * s.nr
 }
