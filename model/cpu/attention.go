@@ -124,12 +124,20 @@ func (n *net) attend(w *worker, t *groupTask, b, g int) {
 
 // attended makes the finished output of head h, for rows from row on, the factor y, and keeps the log-sums.
 func (n *net) attended(w *worker, a *acts, rows, row, h int, lse []float32) {
-	hd, ld := n.cfg.HeadDim, n.ldHead()
-	for i := range rows {
-		o := w.o[i*ld : i*ld+hd]
-		n.k.Scale(o, 1/w.l[i])
-		lse[i] = w.m[i] + float32(math.Log(float64(w.l[i])))
-		n.keep(a.y, (row+i)*n.q()+h*hd, o)
+	hd, Q := n.cfg.HeadDim, n.q()
+	for i, l := range w.l[:rows] {
+		lse[i] = w.m[i] + float32(math.Log(float64(l)))
+		w.l[i] = 1 / l
+	}
+	at := row*Q + h*hd
+	n.k.ScaleRows(a.y.from(at).matrix(Q, false), w.o, n.ldHead(), w.l, hd, rows)
+	n.sealRows(a.y, at, Q, hd, rows)
+}
+
+// sealRows seals rows of a factor whose values were put there in float32.
+func (n *net) sealRows(m mat, at, ld, width, rows int) {
+	for i := 0; n.style == rounded && i < rows; i++ {
+		n.seal(m, at+i*ld, m.f[at+i*ld:][:width])
 	}
 }
 

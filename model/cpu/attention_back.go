@@ -9,15 +9,15 @@ import (
 // backWorker is the memory of one goroutine for attention's backward pass: keys go in blocks of rows over blocks of keyBlock
 // queries, so that probabilities and their gradients lie as the sums over queries read them.
 type backWorker struct {
-	q, do    kern.Panels // (hd,T) queries and gradients of the output, across
-	qs, dos  kern.Panels // (T,hd) the same, along
-	ks       kern.Panels // (T,hd) keys, along
-	d        []float32   // (block,keyBlock) gradients of probabilities, then of scores
-	dp       mat         // the same as a factor
-	out      mat         // (T,hd) do as a factor, where it is none
-	dq       []float32   // (T,ld) gradient of one head's queries,
-	dk, dv   []float32   // (T,ld) of the group's keys and values
-	o, delta []float32   // (hd) of the output, widened; (T) Σ do·o
+	q, do   kern.Panels // (hd,T) queries and gradients of the output, across
+	qs, dos kern.Panels // (T,hd) the same, along
+	ks      kern.Panels // (T,hd) keys, along
+	d       []float32   // (block,keyBlock) gradients of probabilities, then of scores
+	dp      mat         // the same as a factor
+	out     mat         // (T,hd) do as a factor, where it is none
+	dq      []float32   // (T,ld) gradient of one head's queries,
+	dk, dv  []float32   // (T,ld) of the group's keys and values
+	delta   []float32   // (T) Σ do·o
 }
 
 func (n *net) carveBack(a *arena, w *backWorker) {
@@ -33,7 +33,7 @@ func (n *net) carveBack(a *arena, w *backWorker) {
 	}
 	// dq begins anywhere in a block of queries, and a panel may reach beyond the last.
 	w.dq, w.dk, w.dv = a.f32((n.span+block)*ld), a.f32(rows*ld), a.f32(rows*ld)
-	w.o, w.delta = a.f32(hd), a.f32(n.span)
+	w.delta = a.f32(n.span)
 }
 
 // attentionBackward makes dqkvo, the gradient of queries and keys before their rotation and of values, as a factor, from dh, the
@@ -87,25 +87,21 @@ func (n *net) attendBlock(w *worker, kv heads, k0, q0, T int, lse []float32, acc
 // products they are taken from: where keys are alike they must cancel.
 func (n *net) deltas(x *backWorker, a *acts, row, T, h int) (do mat, ld int) {
 	hd, Q := n.cfg.HeadDim, n.q()
-	for i := range T {
-		off := (row+i)*Q + h*hd
-		d := n.dh[off : off+hd]
-		switch n.style {
-		case exact:
-			x.delta[i] = n.k.Dot(d, a.y.f[off:off+hd])
-		case rounded:
-			n.seal(x.out, i*hd, d)
-			x.delta[i] = n.k.Dot(x.out.f[i*hd:(i+1)*hd], a.y.f[off:off+hd])
-		case halves:
-			n.seal(x.out, i*hd, d)
-			n.k.FromBF16(x.o, a.y.h[off:off+hd])
-			x.delta[i] = n.k.DotBF16(x.o, x.out.h[i*hd:(i+1)*hd])
+	at := row*Q + h*hd
+	d := n.dh[at:]
+	switch n.style {
+	case halves:
+		n.k.DotRowsBF16(x.delta, x.out.h, hd, d, Q, a.y.h[at:], Q, hd, T)
+		return x.out, hd
+	case rounded:
+		for i := range T {
+			n.seal(x.out, i*hd, d[i*Q:][:hd])
 		}
+		n.k.DotRows(x.delta, x.out.f, hd, a.y.f[at:], Q, hd, T)
+		return x.out, hd
 	}
-	if n.style == exact {
-		return mat{f: n.dh[row*Q+h*hd:]}, Q
-	}
-	return x.out, hd
+	n.k.DotRows(x.delta, d, Q, a.y.f[at:], Q, hd, T)
+	return mat{f: d}, Q
 }
 
 // scoreGradients makes the factors p and dp of scores s and d. Row i has queries from ahead+i on; before them, from column
@@ -138,9 +134,7 @@ func (n *net) unturned(rows []float32, row, T, head int, rotated bool) {
 	if !rotated {
 		cos, sin, step = n.one, n.zero, 0
 	}
-	at := (row*S + head*hd)
+	at := row*S + head*hd
 	n.k.RopeBack(n.dqkvo.from(at).matrix(S, false), rows, n.ldHead(), cos, sin, step, hd/2, T)
-	for i := 0; n.style == rounded && i < T; i++ {
-		n.seal(n.dqkvo, at+i*S, n.dqkvo.f[at+i*S:][:hd])
-	}
+	n.sealRows(n.dqkvo, at, S, hd, T)
 }

@@ -56,6 +56,18 @@ func unropeAVX2(d, e, a, b, c, s *float32, n, rows, dBytes, aBytes, cBytes int)
 func unropeBF16AVX2(d, e *BF16, a, b, c, s *float32, n, rows, dBytes, aBytes, cBytes int)
 
 //go:noescape
+func scaleRowsAVX2(d, o, f *float32, n, rows, dBytes, oBytes, fBytes int)
+
+//go:noescape
+func scaleRowsBF16AVX2(d *BF16, o, f *float32, n, rows, dBytes, oBytes, fBytes int)
+
+//go:noescape
+func dotRowsAVX2(a, b, sum *float32, n, rows, aBytes, bBytes, sumBytes int)
+
+//go:noescape
+func dotRowsBF16AVX2(d, b *BF16, a, sum *float32, n, rows, dBytes, bBytes, aBytes, sumBytes int)
+
+//go:noescape
 func swigluAVX2(a, gt, u *float32, n int)
 
 //go:noescape
@@ -132,6 +144,18 @@ func unropeAVX512(d, e, a, b, c, s *float32, n, rows, dBytes, aBytes, cBytes int
 
 //go:noescape
 func unropeBF16AVX512(d, e *BF16, a, b, c, s *float32, n, rows, dBytes, aBytes, cBytes int)
+
+//go:noescape
+func scaleRowsAVX512(d, o, f *float32, n, rows, dBytes, oBytes, fBytes int)
+
+//go:noescape
+func scaleRowsBF16AVX512(d *BF16, o, f *float32, n, rows, dBytes, oBytes, fBytes int)
+
+//go:noescape
+func dotRowsAVX512(a, b, sum *float32, n, rows, aBytes, bBytes, sumBytes int)
+
+//go:noescape
+func dotRowsBF16AVX512(d, b *BF16, a, sum *float32, n, rows, dBytes, bBytes, aBytes, sumBytes int)
 
 //go:noescape
 func swigluAVX512(a, gt, u *float32, n int)

@@ -4,55 +4,63 @@
 
 package kern
 
-func dotAVX2(a, b *float32, n int) (sum float32)                                            { return 0 }
-func sumSquaresAVX2(a *float32, n int) (sum float32)                                        { return 0 }
-func scaleMulAVX2(d, x, w *float32, n int, s float32)                                       {}
-func scaleAVX2(d *float32, n int, s float32)                                                {}
-func addAVX2(d, s *float32, n int)                                                          {}
-func mulAddAVX2(d, s *float32, n int, a float32)                                            {}
-func maxAVX2(d *float32, n int) (m float32)                                                 { return 0 }
-func expSumAVX2(d *float32, n int, scale, bias float32) (sum float32)                       { return 0 }
-func expSumBF16AVX2(h *BF16, d *float32, n int, scale, bias float32) (sum float32)          { return 0 }
-func scoreGradientsAVX2(s, d, l, e *float32, n int, scale float32)                          {}
-func scoreGradientsBF16AVX2(p, u *BF16, s, d, l, e *float32, n int, scale float32)          {}
-func softmaxBackwardAVX2(d, q *float32, n int, delta, scale float32)                        {}
-func dot3AVX2(a, b, c *float32, n int) (sum float32)                                        { return 0 }
-func rmsBackwardAVX2(dx, dw, dy, x, w *float32, n int, r, c float32)                        {}
-func ropeAVX2(a, b, c, s *float32, half, heads int, sign float32)                           {}
-func unropeAVX2(d, e, a, b, c, s *float32, n, rows, dBytes, aBytes, cBytes int)             {}
-func unropeBF16AVX2(d, e *BF16, a, b, c, s *float32, n, rows, dBytes, aBytes, cBytes int)   {}
-func swigluAVX2(a, gt, u *float32, n int)                                                   {}
-func swigluBF16AVX2(a, gh, uh *BF16, gt, u *float32, n int)                                 {}
-func swigluBackwardAVX2(gt, u, da *float32, n int)                                          {}
-func swigluBackwardBF16AVX2(dg, du, gh, uh *BF16, da *float32, n int)                       {}
-func adamwAVX2(p, gr, m, v *float32, n int, k *float32)                                     {}
-func adamwCopyAVX2(h *BF16, p, gr, m, v *float32, n int, k *float32)                        {}
-func toBF16AVX2(d *BF16, s *float32, n int)                                                 {}
-func fromBF16AVX2(d *float32, s *BF16, n int)                                               {}
-func dotBF16AVX2(a *float32, b *BF16, n int) (sum float32)                                  { return 0 }
-func dotAVX512(a, b *float32, n int) (sum float32)                                          { return 0 }
-func sumSquaresAVX512(a *float32, n int) (sum float32)                                      { return 0 }
-func scaleMulAVX512(d, x, w *float32, n int, s float32)                                     {}
-func scaleAVX512(d *float32, n int, s float32)                                              {}
-func addAVX512(d, s *float32, n int)                                                        {}
-func mulAddAVX512(d, s *float32, n int, a float32)                                          {}
-func maxAVX512(d *float32, n int) (m float32)                                               { return 0 }
-func expSumAVX512(d *float32, n int, scale, bias float32) (sum float32)                     { return 0 }
-func expSumBF16AVX512(h *BF16, d *float32, n int, scale, bias float32) (sum float32)        { return 0 }
-func scoreGradientsAVX512(s, d, l, e *float32, n int, scale float32)                        {}
-func scoreGradientsBF16AVX512(p, u *BF16, s, d, l, e *float32, n int, scale float32)        {}
-func softmaxBackwardAVX512(d, q *float32, n int, delta, scale float32)                      {}
-func dot3AVX512(a, b, c *float32, n int) (sum float32)                                      { return 0 }
-func rmsBackwardAVX512(dx, dw, dy, x, w *float32, n int, r, c float32)                      {}
-func ropeAVX512(a, b, c, s *float32, half, heads int, sign float32)                         {}
-func unropeAVX512(d, e, a, b, c, s *float32, n, rows, dBytes, aBytes, cBytes int)           {}
-func unropeBF16AVX512(d, e *BF16, a, b, c, s *float32, n, rows, dBytes, aBytes, cBytes int) {}
-func swigluAVX512(a, gt, u *float32, n int)                                                 {}
-func swigluBF16AVX512(a, gh, uh *BF16, gt, u *float32, n int)                               {}
-func swigluBackwardAVX512(gt, u, da *float32, n int)                                        {}
-func swigluBackwardBF16AVX512(dg, du, gh, uh *BF16, da *float32, n int)                     {}
-func adamwAVX512(p, gr, m, v *float32, n int, k *float32)                                   {}
-func adamwCopyAVX512(h *BF16, p, gr, m, v *float32, n int, k *float32)                      {}
-func toBF16AVX512(d *BF16, s *float32, n int)                                               {}
-func fromBF16AVX512(d *float32, s *BF16, n int)                                             {}
-func dotBF16AVX512(a *float32, b *BF16, n int) (sum float32)                                { return 0 }
+func dotAVX2(a, b *float32, n int) (sum float32)                                                   { return 0 }
+func sumSquaresAVX2(a *float32, n int) (sum float32)                                               { return 0 }
+func scaleMulAVX2(d, x, w *float32, n int, s float32)                                              {}
+func scaleAVX2(d *float32, n int, s float32)                                                       {}
+func addAVX2(d, s *float32, n int)                                                                 {}
+func mulAddAVX2(d, s *float32, n int, a float32)                                                   {}
+func maxAVX2(d *float32, n int) (m float32)                                                        { return 0 }
+func expSumAVX2(d *float32, n int, scale, bias float32) (sum float32)                              { return 0 }
+func expSumBF16AVX2(h *BF16, d *float32, n int, scale, bias float32) (sum float32)                 { return 0 }
+func scoreGradientsAVX2(s, d, l, e *float32, n int, scale float32)                                 {}
+func scoreGradientsBF16AVX2(p, u *BF16, s, d, l, e *float32, n int, scale float32)                 {}
+func softmaxBackwardAVX2(d, q *float32, n int, delta, scale float32)                               {}
+func dot3AVX2(a, b, c *float32, n int) (sum float32)                                               { return 0 }
+func rmsBackwardAVX2(dx, dw, dy, x, w *float32, n int, r, c float32)                               {}
+func ropeAVX2(a, b, c, s *float32, half, heads int, sign float32)                                  {}
+func unropeAVX2(d, e, a, b, c, s *float32, n, rows, dBytes, aBytes, cBytes int)                    {}
+func unropeBF16AVX2(d, e *BF16, a, b, c, s *float32, n, rows, dBytes, aBytes, cBytes int)          {}
+func scaleRowsAVX2(d, o, f *float32, n, rows, dBytes, oBytes, fBytes int)                          {}
+func scaleRowsBF16AVX2(d *BF16, o, f *float32, n, rows, dBytes, oBytes, fBytes int)                {}
+func dotRowsAVX2(a, b, sum *float32, n, rows, aBytes, bBytes, sumBytes int)                        {}
+func dotRowsBF16AVX2(d, b *BF16, a, sum *float32, n, rows, dBytes, bBytes, aBytes, sumBytes int)   {}
+func swigluAVX2(a, gt, u *float32, n int)                                                          {}
+func swigluBF16AVX2(a, gh, uh *BF16, gt, u *float32, n int)                                        {}
+func swigluBackwardAVX2(gt, u, da *float32, n int)                                                 {}
+func swigluBackwardBF16AVX2(dg, du, gh, uh *BF16, da *float32, n int)                              {}
+func adamwAVX2(p, gr, m, v *float32, n int, k *float32)                                            {}
+func adamwCopyAVX2(h *BF16, p, gr, m, v *float32, n int, k *float32)                               {}
+func toBF16AVX2(d *BF16, s *float32, n int)                                                        {}
+func fromBF16AVX2(d *float32, s *BF16, n int)                                                      {}
+func dotBF16AVX2(a *float32, b *BF16, n int) (sum float32)                                         { return 0 }
+func dotAVX512(a, b *float32, n int) (sum float32)                                                 { return 0 }
+func sumSquaresAVX512(a *float32, n int) (sum float32)                                             { return 0 }
+func scaleMulAVX512(d, x, w *float32, n int, s float32)                                            {}
+func scaleAVX512(d *float32, n int, s float32)                                                     {}
+func addAVX512(d, s *float32, n int)                                                               {}
+func mulAddAVX512(d, s *float32, n int, a float32)                                                 {}
+func maxAVX512(d *float32, n int) (m float32)                                                      { return 0 }
+func expSumAVX512(d *float32, n int, scale, bias float32) (sum float32)                            { return 0 }
+func expSumBF16AVX512(h *BF16, d *float32, n int, scale, bias float32) (sum float32)               { return 0 }
+func scoreGradientsAVX512(s, d, l, e *float32, n int, scale float32)                               {}
+func scoreGradientsBF16AVX512(p, u *BF16, s, d, l, e *float32, n int, scale float32)               {}
+func softmaxBackwardAVX512(d, q *float32, n int, delta, scale float32)                             {}
+func dot3AVX512(a, b, c *float32, n int) (sum float32)                                             { return 0 }
+func rmsBackwardAVX512(dx, dw, dy, x, w *float32, n int, r, c float32)                             {}
+func ropeAVX512(a, b, c, s *float32, half, heads int, sign float32)                                {}
+func unropeAVX512(d, e, a, b, c, s *float32, n, rows, dBytes, aBytes, cBytes int)                  {}
+func unropeBF16AVX512(d, e *BF16, a, b, c, s *float32, n, rows, dBytes, aBytes, cBytes int)        {}
+func scaleRowsAVX512(d, o, f *float32, n, rows, dBytes, oBytes, fBytes int)                        {}
+func scaleRowsBF16AVX512(d *BF16, o, f *float32, n, rows, dBytes, oBytes, fBytes int)              {}
+func dotRowsAVX512(a, b, sum *float32, n, rows, aBytes, bBytes, sumBytes int)                      {}
+func dotRowsBF16AVX512(d, b *BF16, a, sum *float32, n, rows, dBytes, bBytes, aBytes, sumBytes int) {}
+func swigluAVX512(a, gt, u *float32, n int)                                                        {}
+func swigluBF16AVX512(a, gh, uh *BF16, gt, u *float32, n int)                                      {}
+func swigluBackwardAVX512(gt, u, da *float32, n int)                                               {}
+func swigluBackwardBF16AVX512(dg, du, gh, uh *BF16, da *float32, n int)                            {}
+func adamwAVX512(p, gr, m, v *float32, n int, k *float32)                                          {}
+func adamwCopyAVX512(h *BF16, p, gr, m, v *float32, n int, k *float32)                             {}
+func toBF16AVX512(d *BF16, s *float32, n int)                                                      {}
+func fromBF16AVX512(d *float32, s *BF16, n int)                                                    {}
+func dotBF16AVX512(a *float32, b *BF16, n int) (sum float32)                                       { return 0 }

@@ -66,48 +66,6 @@ func (k *Kernels) RopeHeads(v, cos, sin []float32, half, heads int, sign float32
 	}
 }
 
-// RopeBack rotates back the rows of one head, of 2·half values, ld apart in v, and puts them into dst, rounded if that is
-// bfloat16; v may be spent. Cosines and sines are half values a row, step apart.
-func (k *Kernels) RopeBack(dst Matrix, v []float32, ld int, cos, sin []float32, step, half, rows int) {
-	if half <= 0 || rows <= 0 {
-		return
-	}
-	_, _, _ = v[(rows-1)*ld+2*half-1], cos[(rows-1)*step+half-1], sin[(rows-1)*step+half-1]
-	if dst.H != nil {
-		k.ropeBackBF16(dst, v, ld, cos, sin, half, rows, step)
-		return
-	}
-	_ = dst.F[(rows-1)*dst.LD+2*half-1]
-	switch k.level {
-	case avx512:
-		unropeAVX512(&dst.F[0], &dst.F[half], &v[0], &v[half], &cos[0], &sin[0], half, rows, dst.LD*4, ld*4, step*4)
-	case avx2:
-		unropeAVX2(&dst.F[0], &dst.F[half], &v[0], &v[half], &cos[0], &sin[0], half, rows, dst.LD*4, ld*4, step*4)
-	default:
-		for i := range rows {
-			row := dst.F[i*dst.LD:][:2*half]
-			copy(row, v[i*ld:])
-			rope(row[:half], row[half:], cos[i*step:][:half], sin[i*step:], -1)
-		}
-	}
-}
-
-func (k *Kernels) ropeBackBF16(dst Matrix, v []float32, ld int, cos, sin []float32, half, rows, step int) {
-	_ = dst.H[(rows-1)*dst.LD+2*half-1]
-	switch k.level {
-	case avx512:
-		unropeBF16AVX512(&dst.H[0], &dst.H[half], &v[0], &v[half], &cos[0], &sin[0], half, rows, dst.LD*2, ld*4, step*4)
-	case avx2:
-		unropeBF16AVX2(&dst.H[0], &dst.H[half], &v[0], &v[half], &cos[0], &sin[0], half, rows, dst.LD*2, ld*4, step*4)
-	default:
-		for i := range rows {
-			row := v[i*ld:][:2*half]
-			rope(row[:half], row[half:], cos[i*step:][:half], sin[i*step:], -1)
-			k.ToBF16(dst.H[i*dst.LD:][:2*half], row)
-		}
-	}
-}
-
 // SwiGLU is a = silu(gate)·up.
 func (k *Kernels) SwiGLU(a, gate, up []float32) {
 	n := len(a)

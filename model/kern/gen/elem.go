@@ -191,29 +191,38 @@ func (w *writer) function() {
 	p("TEXT ·%s%s(SB), NOSPLIT, $0-%d", w.name, w.suffix, w.arguments(false))
 	w.arguments(true)
 	w.constants()
-	if w.result != "" {
-		for i := range w.unroll {
-			w.copy = i
-			w.ins(w.start())
-		}
+	if w.strides == nil {
+		w.begin()
 	}
 	if w.heads {
 		p("head:\n\tMOVQ half+32(FP), CX")
 	}
 	if w.strides != nil {
 		p("row:\n\tMOVQ %s, CX", w.argument("n"))
+		w.begin()
 	}
 	w.loops()
 	if w.strides != nil {
 		w.nextRow()
+		p("\tVZEROUPPER\n\tRET\n")
+		return
 	}
 	if w.heads {
 		p("\tMOVQ half+32(FP), CX\n\tLEAQ (DI)(CX*8), DI\n\tLEAQ (SI)(CX*8), SI\n\tDECQ R13\n\tJNZ head")
 	}
-	if w.result != "" {
-		w.reduce()
+	if w.join != "" {
+		w.reduce(fmt.Sprintf("%s+%d(FP)", w.result, w.arguments(false)-4))
 	}
 	p("\tVZEROUPPER\n\tRET\n")
+}
+
+// begin starts the accumulators.
+func (w *writer) begin() {
+	for i := 0; w.join != "" && i < w.unroll; i++ {
+		w.copy = i
+		w.ins(w.start())
+	}
+	w.copy = 0
 }
 
 // argument is where an argument of 8 bytes lies; all before it have 8 too.
@@ -225,12 +234,15 @@ func (w *writer) argument(name string) string {
 	return fmt.Sprintf("%s+%d(FP)", name, i*8)
 }
 
-// nextRow moves every pointer on.
+// nextRow stores the row's sum, which goes to the last pointer, and moves every pointer on.
 func (w *writer) nextRow() {
+	if w.join != "" {
+		w.reduce(fmt.Sprintf("(%s)", w.ptr[w.params[len(w.strides)-1].name]))
+	}
 	for i, stride := range w.strides {
 		p("\tADDQ %s, %s", w.argument(stride), w.ptr[w.params[i].name])
 	}
-	p("\tDECQ R13\n\tJNZ row")
+	p("\tDECQ R11\n\tJNZ row")
 }
 
 // arguments loads the arguments and returns their size in bytes with the result.
@@ -245,7 +257,7 @@ func (w *writer) arguments(load bool) int {
 	}
 	for _, a := range w.params {
 		size := 8
-		reg := map[string]string{"n": "CX", "half": "CX", "heads": "R13", "rows": "R13"}[a.name]
+		reg := map[string]string{"n": "CX", "half": "CX", "heads": "R13", "rows": "R11"}[a.name]
 		switch {
 		case a.typ == "float32":
 			size = 4
@@ -268,12 +280,14 @@ func (w *writer) arguments(load bool) int {
 		off += size
 	}
 	w.free = next + 1
-	if w.result != "" {
+	if w.join != "" {
 		if w.free < 8+w.unroll {
 			fail("%s: arguments and accumulators overlap", w.name)
 		}
 		w.free = 8
-		off = (off+7)&^7 + 4
+		if w.result != "" {
+			off = (off+7)&^7 + 4
+		}
 	}
 	return off
 }
@@ -297,7 +311,7 @@ func (w *writer) constants() {
 			if next == last && last == 32 { // the rest below the arguments, where accumulators would be
 				next, last, w.free = 8, w.free, 8
 			}
-			if next == last || last < 32 && w.result != "" {
+			if next == last || last < 32 && w.join != "" {
 				fail("%s: too many constants", w.name)
 			}
 			p("\tVBROADCASTSS %s, Z%d", w.vec[c.name], next)
@@ -344,8 +358,8 @@ func (w *writer) loop(label, next string, copies int) {
 	p("\tADDQ $%d, AX\n\tCMPQ AX, R12\n\tJLE %s", step, label)
 }
 
-// reduce joins the accumulators and their lanes, always in the same order, and returns the result.
-func (w *writer) reduce() {
+// reduce joins the accumulators and their lanes, always in the same order, and leaves the result in memory.
+func (w *writer) reduce(to string) {
 	for by := 1; by < w.unroll; by *= 2 {
 		for i := 0; i+by < w.unroll; i += 2 * by {
 			p("\t%s %s, %s, %s", w.join, w.acc(i+by), w.acc(i), w.acc(i))
@@ -356,5 +370,5 @@ func (w *writer) reduce() {
 	}
 	p("\tVEXTRACTF128 $1, Y8, X0\n\t%s X0, X8, X8", w.join)
 	p("\tVPERMILPS $0x4e, X8, X0\n\t%s X0, X8, X8\n\tVPERMILPS $0xb1, X8, X0\n\t%s X0, X8, X8", w.join, w.join)
-	p("\tVMOVSS X8, %s+%d(FP)", w.result, w.arguments(false)-4)
+	p("\tVMOVSS X8, %s", to)
 }

@@ -6,6 +6,7 @@ import "strconv"
 //
 //	LD d, V0     load; lanes beyond n are 0, with LDA those of the accumulator
 //	LDH d, V0, V1    load 16-bit values into the low halves of the lanes of V0; V1 is lost
+//	BC f, V0     the one value that f points to in every lane
 //	ST V0, d     store
 //	STH V0, V1, d    store the low halves of the lanes of V0; both are lost
 //	LIVE V0      clear the lanes beyond n
@@ -29,6 +30,8 @@ func (w *writer) expand(op string, args []string) bool {
 		default:
 			w.ins("VMOVUPS.Z " + w.at(args[0]) + ", K1, " + args[1])
 		}
+	case "BC":
+		p("\tVBROADCASTSS (%s), %s%s", w.ptr[args[0]], w.reg, w.number(args[1]))
 	case "ST":
 		switch {
 		case !w.rest:
