@@ -61,6 +61,30 @@ const (
 	along
 )
 
+// times are the multiples of aBytes.
+var times = []string{"", "(R11*1)", "(R11*2)", "(R13*1)", "(R11*4)"}
+
+// line is where line i of step u of the unrolled loop is.
+func (l layout) line(i, u int) string {
+	switch l {
+	case across:
+		return fmt.Sprintf("%d(%s)%s", u*4, []string{"SI", "BX", "R12"}[i/5], times[i%5])
+	case along:
+		return fmt.Sprintf("%d(SI)%s", i*4, times[u])
+	}
+	return fmt.Sprintf("%d(SI)", (u*rows512+i)*4)
+}
+
+// ahead calls later steps into the cache.
+func (l layout) ahead(u int) {
+	switch l {
+	case packed:
+		p("\tPREFETCHT0 %d(SI)", 1024+64*u)
+	case along:
+		p("\tPREFETCHT0 (BX)%s\n\tPREFETCHT0 52(BX)%s", times[u], times[u])
+	}
+}
+
 // kernel512 is C (+)= A·B, B in packed panels, of k steps: a step is 14 lines of A and 32 of B, a line one float32 or two bfloat16.
 func kernel512(name string, mac func(d, a, b int), lie layout) {
 	args, size := "k int, a, b, c *float32, ldcBytes int, acc int", 48
@@ -85,29 +109,11 @@ func kernel512(name string, mac func(d, a, b int), lie layout) {
 			p("\tPREFETCHT0 (R8)\n\tPREFETCHT0 64(R8)\n\tADDQ R9, R8")
 		}
 	}
-	steps := []string{"", "(R11*1)", "(R11*2)", "(R13*1)", "(R11*4)"}
-	line := func(i, u int) string { // where line i of step u of the unrolled loop is
-		switch lie {
-		case across:
-			return fmt.Sprintf("%d(%s)%s", u*4, []string{"SI", "BX", "R12"}[i/5], steps[i%5])
-		case along:
-			return fmt.Sprintf("%d(SI)%s", i*4, steps[u])
-		}
-		return fmt.Sprintf("%d(SI)", (u*rows512+i)*4)
-	}
-	ahead := func(u int) {
-		switch lie {
-		case packed:
-			p("\tPREFETCHT0 %d(SI)", 1024+64*u)
-		case along:
-			p("\tPREFETCHT0 (BX)%s\n\tPREFETCHT0 52(BX)%s", steps[u], steps[u])
-		}
-	}
 	step := func(u int) {
 		p("\tVMOVUPS %d(DI), Z28\n\tVMOVUPS %d(DI), Z29", u*128, u*128+64)
 		for i := range rows512 {
 			z := 30 + i%2
-			p("\tVBROADCASTSS %s, Z%d", line(i, u), z)
+			p("\tVBROADCASTSS %s, Z%d", lie.line(i, u), z)
 			mac(i, z, 28)
 			mac(rows512+i, z, 29)
 		}
@@ -126,7 +132,7 @@ func kernel512(name string, mac func(d, a, b int), lie layout) {
 	const unroll = 4
 	p("\tSUBQ $%d, CX\n\tJL tail\nloop:", unroll)
 	for u := range unroll {
-		ahead(u)
+		lie.ahead(u)
 		step(u)
 	}
 	next(unroll)
