@@ -113,7 +113,9 @@ func TestRoomFor(t *testing.T) {
 // sized is an engine of which only the size is known.
 type sized func(c model.Config, batch int) model.Need
 
-func (s sized) Need(c model.Config, _ model.Options, batch int, train bool) model.Need { return s(c, batch) }
+func (s sized) Need(c model.Config, _ model.Options, batch int, train bool) model.Need {
+	return s(c, batch)
+}
 
 // Decoding takes keys and values of the whole text, and the engine's room for a part of a prompt; a second copy of the
 // parameters, as engines that compute in bfloat16 have, counts.

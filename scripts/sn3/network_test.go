@@ -83,7 +83,10 @@ func newTown(t *testing.T) *town {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s3.Close() })
+	t.Cleanup(func() { // the next test has to start another, and a process has one
+		_ = s3.Close()
+		<-s3.Done()
+	})
 	srv := httptest.NewServer(local.Handler(front{dev, s3.Port()}))
 	t.Cleanup(srv.Close)
 	run, err := chain.ParseRun(g.Run)

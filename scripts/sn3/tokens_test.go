@@ -38,7 +38,10 @@ func TestNetworkOnTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s3.Close() })
+	t.Cleanup(func() { // the next test has to start another, and a process has one
+		_ = s3.Close()
+		<-s3.Done()
+	})
 	for _, name := range []string{"data", simnet.ValidatorName(1), simnet.MinerName(1), simnet.MinerName(2)} {
 		if err := s3.AddBucket(name, "key-"+name, "secret-of-"+name); err != nil {
 			t.Fatal(err)
