@@ -44,9 +44,12 @@ func existing(dir string) string {
 	}
 }
 
-// usedBy sums the files below dir; what cannot be read, or vanishes meanwhile, counts as nothing.
+// usedBy sums the files below dir, which may be a link; what cannot be read, or vanishes meanwhile, counts as nothing.
 func usedBy(dir string) int64 {
 	var sum int64
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real // WalkDir does not enter a link
+	}
 	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return nil
@@ -94,10 +97,10 @@ type cgroup struct {
 }
 
 // least is the least that a group and those above it leave; Unknown if none has a limit. In a container the group's own path
-// may be that of the host: then only the mount's root counts.
+// may be that of the host, or lead above the mount ("/../.."): then only the mount's root counts.
 func least(fsys fs.FS, mount, group string, g cgroup) int64 {
 	out := int64(Unknown)
-	for at := path.Join(mount, group); ; at = path.Dir(at) {
+	for at := path.Join(mount, path.Clean("/"+group)); ; at = path.Dir(at) {
 		limit, ok := number(fsys, path.Join(at, g.limit))
 		usage, used := number(fsys, path.Join(at, g.usage))
 		if ok && used {

@@ -352,6 +352,8 @@ func TestLinuxMemory(t *testing.T) {
 			"sys/fs/cgroup/a/memory.stat": file("anon 3\ninactive_file 400000\nactive_file 50000\n")}, 950_000},
 		{"version 2, in a container", fstest.MapFS{"proc/meminfo": file(info), "proc/self/cgroup": file("0::/docker/of/the/host\n"),
 			"sys/fs/cgroup/memory.max": file("1000\n"), "sys/fs/cgroup/memory.current": file("1\n")}, 999},
+		{"version 2, started outside the container", fstest.MapFS{"proc/meminfo": file(info), "proc/self/cgroup": file("0::/../../x\n"),
+			"sys/fs/cgroup/memory.max": file("1000\n"), "sys/fs/cgroup/memory.current": file("1\n")}, 999},
 		{"version 1", fstest.MapFS{"proc/meminfo": file(info), "proc/self/cgroup": file("3:cpu,cpuacct:/\n4:memory:/jobs/1\n0::/\n"),
 			"sys/fs/cgroup/memory/jobs/1/memory.limit_in_bytes": file("700000\n"), "sys/fs/cgroup/memory/jobs/1/memory.usage_in_bytes": file("300000\n"),
 			"sys/fs/cgroup/memory/jobs/1/memory.stat": file("total_inactive_file 100000\n")}, 500_000},
@@ -378,6 +380,12 @@ func TestHere(t *testing.T) {
 	}
 	if m := Here(filepath.Join(dir, "node")); m.Used != 2000 || m.Memory == 0 || m.Disk == 0 {
 		t.Errorf("%+v", m)
+	}
+	if err := os.Symlink("node", filepath.Join(dir, "link")); err != nil {
+		t.Skip("no links here:", err)
+	}
+	if m := Here(filepath.Join(dir, "link")); m.Used != 2000 {
+		t.Errorf("through a link: %+v", m)
 	}
 	if m := Here(filepath.Join(dir, "not", "there", "yet")); m.Used != 0 || m.Disk == 0 {
 		t.Errorf("%+v", m)
