@@ -33,7 +33,6 @@ func (e Engine) NewTrainer(c model.Config, o model.Optimizer, opt model.Options)
 	p := n.layout.Params()
 	t := &Trainer{net: n, opt: o, micro: opt.MicroBatch, m: kern.Alloc[float32](p), v: kern.Alloc[float32](p)}
 	t.grad = viewsOf(c, kern.Alloc[float32](p))
-	t.clean = true
 	for _, x := range n.layout.Tensors() {
 		decay := len(x.Shape) == 2 && x.Name != "model.embed_tokens.weight"
 		if o.Decays != nil {

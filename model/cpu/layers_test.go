@@ -58,12 +58,12 @@ func TestRMSNormGradient(t *testing.T) {
 			}
 			n.rms(N, mat{f: h}, rr, x, w, nil)
 			equals(t, "h", h, forward())
-			n.rmsBackward(N, dx, dw, dy, x, w, rr, mat{f: dx})
+			n.rmsBackward(N, dx, dw, dy, x, w, rr, mat{f: dx}, true)
 			loss := func() float64 { return weighted(dy, forward()) }
 			differences(t, fmt.Sprintf("width %d, x", C), loss, x64, dx)
 			differences(t, fmt.Sprintf("width %d, weight", C), loss, w64, dw)
 			before := append([]float32(nil), dx...)
-			n.rmsBackward(N, dx, dw, dy, x, w, rr, mat{f: dx})
+			n.rmsBackward(N, dx, dw, dy, x, w, rr, mat{f: dx}, true)
 			if dx[3%len(dx)] != 2*before[3%len(dx)] {
 				t.Errorf("width %d: the gradient is not added to what is there", C)
 			}
@@ -224,7 +224,7 @@ func TestCrossEntropyGradient(t *testing.T) {
 				}
 				return sum / float64(counted)
 			}
-			if got, want := n.headBackward(b, counted, &g), loss(); math.Abs(got-want) > 1e-6*want {
+			if got, want := n.headBackward(b, counted, &g, false), loss(); math.Abs(got-want) > 1e-6*want {
 				t.Errorf("loss %v, want %v", got, want)
 			}
 			differences(t, "hidden state", loss, h64, n.dh[:B*T*c.Width])

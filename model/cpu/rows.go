@@ -67,11 +67,14 @@ func (n *net) rmsRows(a *rowArgs, block, from, to int) {
 	}
 }
 
-// rmsBackward adds to dx and dw; dx is then also the factor out.
-func (n *net) rmsBackward(N int, dx, dw, dy, x, w, r []float32, out mat) {
+// rmsBackward adds to dx, and to dw with acc; dx is then also the factor out.
+func (n *net) rmsBackward(N int, dx, dw, dy, x, w, r []float32, out mat, acc bool) {
 	C := n.cfg.Width
 	clear(n.dwPart[:blocksOf(N)*C])
 	n.rowsDo(N, (*net).rmsBackwardRows, rowArgs{dx: dx, y: dy, x: x, w: w, r: r, h: out})
+	if !acc {
+		clear(dw)
+	}
 	for b := range blocksOf(N) {
 		n.k.Add(dw, n.dwPart[b*C:(b+1)*C])
 	}

@@ -15,7 +15,8 @@ type Trainer struct {
 	opt    model.Optimizer
 	micro  int // sequences in the model at once; 0: all
 	grad   views
-	clean  bool // grad is zero
+	used   []int32 // rows of the embedding's gradient that are not zero,
+	sparse bool    // if that is known
 	m, v   []float32
 	step   uint64 // optimizer steps made, for bias correction
 	pieces []piece
@@ -46,7 +47,7 @@ func (t *Trainer) Reset(_ context.Context, w model.Weights) error {
 	if err := n.fits(w); err != nil {
 		return err
 	}
-	t.clean = false
+	t.sparse = false
 	if err := n.read(t.grad.flat, w); err != nil {
 		return err
 	}
@@ -61,7 +62,7 @@ func (t *Trainer) Rebase(_ context.Context, from, to model.Weights) error {
 	if from.Layout().Hash() != l.Hash() || to.Layout().Hash() != l.Hash() {
 		return errors.New("rebase: weights of another layout")
 	}
-	t.clean = false
+	t.sparse = false
 	a, b := make([]float32, model.ChunkSize), make([]float32, model.ChunkSize)
 	for i := range l.Chunks() {
 		size, r := l.Chunk(i).Len, model.ChunkRange{From: i, To: i + 1}
@@ -84,16 +85,29 @@ func (t *Trainer) LossGrad(b model.Batch) (float64, []float32, error) {
 	if err != nil {
 		return 0, t.grad.flat, err
 	}
-	if !t.clean {
-		clear(t.grad.flat)
-	}
-	t.clean = false
+	t.clearRows()
 	loss := 0.0
 	size := partSize(b, t.micro)
 	for from := 0; from < b.B; from += size {
-		loss += t.net.lossGrad(b.Part(from, min(from+size, b.B)), counted, &t.grad)
+		loss += t.net.lossGrad(b.Part(from, min(from+size, b.B)), counted, &t.grad, from > 0)
 	}
+	t.used = append(t.used, b.X...)
 	return loss, t.grad.flat, nil
+}
+
+// clearRows clears the gradient of the embedding, to which rows are added; all else of a gradient is overwritten.
+func (t *Trainer) clearRows() {
+	c := t.net.cfg
+	switch {
+	case c.Tied: // it is the output matrix's, overwritten too
+	case !t.sparse:
+		clear(t.grad.emb)
+	default:
+		for _, row := range t.used {
+			clear(t.grad.emb[int(row)*c.Width : (int(row)+1)*c.Width])
+		}
+	}
+	t.used, t.sparse = t.used[:0], true
 }
 
 // partSize is how many sequences of b go through the model at once; 0: all.
@@ -181,7 +195,6 @@ func (t *Trainer) update(rate, norm float64) {
 	}
 	t.task = updateTask{t: t, step: true, o: o}
 	t.net.team.Do(t.net.threads, len(t.pieces), 1, &t.task)
-	t.clean = true
 }
 
 // Trained implements model.Trainer.

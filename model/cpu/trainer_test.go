@@ -264,3 +264,38 @@ func TestBadBatchesAreErrors(t *testing.T) {
 		}
 	}
 }
+
+// A gradient is that of its own batch alone, whatever its memory held: gradients of other batches, in parts or not, weights that
+// were read into it.
+func TestGradientIsOfItsBatchAlone(t *testing.T) {
+	kernelSets(t, func(t *testing.T, kernels string) {
+		for _, tied := range []bool{true, false} {
+			c := shape(12, 4, 2, 6)
+			c.Tied = tied
+			a, b := tokens(1, 4, 9, c.Vocab), tokens(2, 1, 3, c.Vocab)
+			fresh, _ := randomTrainer(t, kernels, c, 1, usual())
+			_, grad, err := fresh.LossGrad(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tr, _ := randomTrainer(t, kernels, c, 1, usual())
+			for what, before := range map[string]func() error{
+				"a batch":          func() error { tr.micro = 0; _, _, err := tr.LossGrad(a); return err },
+				"a batch in parts": func() error { tr.micro = 3; _, _, err := tr.LossGrad(a); return err },
+				"weights":          func() error { return tr.Reset(t.Context(), randomWeights(t, c)) },
+				"a shift": func() error {
+					w := randomWeights(t, c)
+					return tr.Rebase(t.Context(), w, w)
+				},
+			} {
+				err := before()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, got, err := tr.LossGrad(b); err != nil || !slices.Equal(got, grad) {
+					t.Errorf("tied %v: after %s the gradient is another (%v)", tied, what, err)
+				}
+			}
+		}
+	})
+}

@@ -155,7 +155,6 @@ var elemCases = []elemCase{
 		want: func(v [][]float64) float64 {
 			for i, p := range v[0] {
 				g := v[1][i] * 0.5
-				v[1][i] = 0
 				v[2][i] = 0.9*v[2][i] + 0.1*g
 				v[3][i] = 0.95*v[3][i] + 0.05*g*g
 				v[0][i] = p - 0.01*(v[2][i]/0.19/(math.Sqrt(math.Abs(v[3][i])/0.0975)+1e-8)+0.1*p)

@@ -93,6 +93,5 @@ func adamw(p, g, m, v []float32, c *[10]float32) {
 		m[i] = c[1]*m[i] + c[7]*x
 		v[i] = c[2]*v[i] + c[8]*x*x
 		p[i] -= c[0] * (m[i]*c[5]/(sqrt(v[i]*c[6])+c[3]) + c[4]*p[i])
-		g[i] = 0
 	}
 }

@@ -137,8 +137,8 @@ func TestStepWithoutScale(t *testing.T) {
 		for _, scale := range []float32{0, 1} {
 			p, g, m, v := []float32{1}, []float32{2}, []float32{0}, []float32{0}
 			k.Step(AdamW{LR: 0.5, Beta1: 0.5, Beta2: 0.5, C1: 0.5, C2: 0.5, Scale: scale}, p, g, m, v, nil)
-			if p[0] != 0.5 || g[0] != 0 || m[0] != 1 || v[0] != 2 {
-				t.Errorf("%s, scale %v: p %v, g %v, m %v, v %v, want 0.5, 0, 1, 2", k.Name, scale, p[0], g[0], m[0], v[0])
+			if p[0] != 0.5 || g[0] != 2 || m[0] != 1 || v[0] != 2 {
+				t.Errorf("%s, scale %v: p %v, g %v, m %v, v %v, want 0.5, 2, 1, 2", k.Name, scale, p[0], g[0], m[0], v[0])
 			}
 		}
 	}

@@ -156,7 +156,7 @@ func (o AdamW) table() [10]float32 {
 	return [10]float32{o.LR, o.Beta1, o.Beta2, o.Eps, o.Decay, 1 / o.C1, 1 / o.C2, 1 - o.Beta1, 1 - o.Beta2, o.Scale}
 }
 
-// Step updates parameters and moments from g and clears g. With h, which may be nil, it leaves there the new parameters as
+// Step updates parameters and moments from g. With h, which may be nil, it leaves there the new parameters as
 // bfloat16.
 func (k *Kernels) Step(o AdamW, p, g, m, v []float32, h []BF16) {
 	n := len(p)

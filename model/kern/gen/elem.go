@@ -47,7 +47,6 @@ type isa struct {
 
 var (
 	avx2 = isa{suffix: "AVX2", reg: "Y", lanes: 8, mask: "Y15", macros: map[string]string{
-		"ZERO": "VXORPS V$1, V$1, V$1",
 		// Compared, because the exponent is put in by an integer sum: below lo it is 0, above hi or NaN it is x + Inf.
 		"EXP": expHead + `
 			VSUBPS #magic, V$2, V$4
@@ -71,7 +70,6 @@ var (
 			VBLENDVPS V$3, V$1, V$2, V$2`,
 	}}
 	avx512 = isa{suffix: "AVX512", reg: "Z", lanes: 16, mask: "K1", macros: map[string]string{
-		"ZERO": "VPXORD V$1, V$1, V$1",
 		"EXP": `
 			VCMPPS $$5, #lo, V$1, K2
 			VMINPS V$1, #top, V$1` + expHead + `

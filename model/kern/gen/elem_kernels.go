@@ -213,7 +213,7 @@ const swigluBackward = `
 		VMULPS V5, V3, V3
 		VMULPS V3, V6, V6`
 
-// step is AdamW on gradient·gs, which is cleared; ic1 = 1/(1 − β1^t), nb1 = 1 − β1, and so on.
+// step is AdamW on gradient·gs; ic1 = 1/(1 − β1^t), nb1 = 1 − β1, and so on.
 const step = `
 		LD gr, V0
 		VMULPS @gs, V0, V0
@@ -234,9 +234,7 @@ const step = `
 		LD p, V3
 		VFMADD231PS @wd, V3, V1
 		VFNMADD231PS @lr, V1, V3
-		ST V3, p
-		ZERO V4
-		ST V4, gr`
+		ST V3, p`
 
 var adamwTable = param{name: "k", typ: "*float32", table: strings.Fields("lr b1 b2 eps wd ic1 ic2 nb1 nb2 gs")}
 

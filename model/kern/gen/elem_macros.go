@@ -12,7 +12,6 @@ import "strconv"
 //	LIVE V0      clear the lanes beyond n
 //	EXP V0, V1, V2, V3    V0 = exp V0, the others are lost
 //	ROUND V0, V1, V2      V1 = the bfloat16 nearest to V0, V0 and V2 are lost
-//	ZERO V0
 func (w *writer) expand(op string, args []string) bool {
 	short := w.lanes == 8
 	switch op {
