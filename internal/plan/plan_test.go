@@ -69,6 +69,51 @@ func TestMinerByHand(t *testing.T) {
 	}
 }
 
+// And those of a validator of the local preset, whose samples are 129 bytes and whose votes name 40.
+func TestValidatorByHand(t *testing.T) {
+	r := request(t, "local")
+	miner := Make(r)
+	r.Validator = true
+	p := Make(r)
+	const f32 = 4 * 885_888
+	payload := miner.Up[0].Bytes
+	for name, x := range map[string]struct{ got, want int64 }{
+		"mirrored":         {p.Up[0].Bytes, 40 * payload},
+		"checkpoint, up":   {p.Up[1].Bytes, f32 / 4},
+		"to score":         {p.Down[0].Bytes, 40 * payload},
+		"samples":          {p.Down[1].Bytes, 129 * (32 + 16*2*40)},
+		"on disk":          {Sum(p.Disk), 2*f32 + 16*40*payload + f32},
+		"memory of models": {p.Memory[len(p.Memory)-2].Bytes, 2 * f32},
+	} {
+		if x.got != x.want {
+			t.Errorf("%s: %d bytes, want %d", name, x.got, x.want)
+		}
+	}
+}
+
+// halving is an engine whose activations are half as large in bfloat16.
+type halving struct{ model.Engine }
+
+func (halving) Need(_ model.Config, o model.Options, _ int, _ bool) model.Need {
+	if o.Precision == model.BF16 {
+		return model.Need{Acts: gib}
+	}
+	return model.Need{Acts: 2 * gib}
+}
+
+// The last advice is the precision, with all others before it; a validator, whose losses it would change, is not given it.
+func TestPrecisionIsAdvised(t *testing.T) {
+	r := request(t, "local")
+	r.Engine = halving{}
+	for validator, want := range map[bool]string{false: "with --micro-batch 1 --threads 1 --gap wait --precision bf16 it fits", true: "no flag makes it fit"} {
+		r.Validator = validator
+		err := Make(r).Check(Machine{Memory: 1900 << 20, Disk: Unknown})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("validator %v: %v, want %q", validator, err, want)
+		}
+	}
+}
+
 // A node of the local preset takes what was measured for it: about 180 MiB.
 func TestLocalAsMeasured(t *testing.T) {
 	for _, validator := range []bool{false, true} {

@@ -92,17 +92,15 @@ func (f *Folder) sameHead(head *File) error {
 	if !f.Config.Tied || head == nil || head.Entries[headName].Name == "" {
 		return nil
 	}
-	embed := f.files[embedName]
-	a, b := head.Entries[headName], embed.Entries[embedName]
-	same, err := a.DType == b.DType, error(nil)
+	embed, same := f.files[embedName], true
 	piece := min(1<<16, f.Config.Vocab*f.Config.Width)
 	x, y := make([]float32, piece), make([]float32, piece)
 	for at := 0; same && at < f.Config.Vocab*f.Config.Width; at += piece {
 		n := min(piece, f.Config.Vocab*f.Config.Width-at)
-		if err = head.Read(headName, at, x[:n]); err == nil {
-			err = embed.Read(embedName, at, y[:n])
+		if err := head.Read(headName, at, x[:n]); err != nil {
+			return err
 		}
-		if err != nil {
+		if err := embed.Read(embedName, at, y[:n]); err != nil {
 			return err
 		}
 		same = slices.EqualFunc(x[:n], y[:n], func(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) })

@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -321,6 +322,34 @@ func TestTiedModelWithHead(t *testing.T) {
 	compose(t, filepath.Join(dir, singleFile), "F32", ts, func(model.Tensor, int) uint32 { return 0 })
 	if _, err := OpenFolder(dir); !errors.Is(err, ErrFormat) {
 		t.Errorf("transposed: %v", err)
+	}
+}
+
+// An index lies by a tensor that no file has, or that a second file has too: readers that go by the files would take another model.
+func TestIndexLies(t *testing.T) {
+	w := initial(t, small())
+	for name, does := range map[string]func(dir, first string){
+		`index says that [^ ]+ holds tensor "model.extra"`: func(dir, first string) {
+			raw, err := os.ReadFile(filepath.Join(dir, indexFile))
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, filepath.Join(dir, indexFile), bytes.Replace(raw, []byte(`"weight_map": {`), []byte(`"weight_map": {"model.extra": "`+first+`",`), 1))
+		},
+		`holds tensor "model.norm.weight", the index says it is in`: func(dir, first string) {
+			compose(t, filepath.Join(dir, first), "F32", append(slices.Clone(w.Layout().Tensors()[:1]), model.Tensor{Name: "model.norm.weight", Shape: []int{66}}),
+				func(model.Tensor, int) uint32 { return 0 })
+		},
+	} {
+		dir := folder(t, w, SaveOptions{MaxShard: 1})
+		files, err := filepath.Glob(filepath.Join(dir, "model-*.safetensors"))
+		if err != nil || len(files) < 2 {
+			t.Fatal(files, err)
+		}
+		does(dir, filepath.Base(files[0]))
+		if _, err := OpenFolder(dir); !errors.Is(err, ErrFormat) || !regexp.MustCompile(name).MatchString(err.Error()) {
+			t.Errorf("%v, want %s", err, name)
+		}
 	}
 }
 
