@@ -74,8 +74,13 @@ func smallManifest() *Manifest {
 
 func TestParseManifestRefuses(t *testing.T) {
 	good := smallManifest().Encode()
-	if m, err := ParseManifest(good); err != nil || !bytes.Equal(m.Encode(), good) {
-		t.Fatal(err)
+	for _, special := range []string{"", SpecialAsText, SpecialAsTokens} {
+		m := smallManifest()
+		m.Provenance.Special = special
+		good := m.Encode()
+		if m, err := ParseManifest(good); err != nil || m.Provenance.Special != special || !bytes.Equal(m.Encode(), good) {
+			t.Fatal(err)
+		}
 	}
 	field := func(i int, v uint32) func([]byte) []byte {
 		return func(b []byte) []byte { binary.BigEndian.PutUint32(b[5+4*i:], v); return b }
@@ -113,15 +118,19 @@ func TestParseManifestRefuses(t *testing.T) {
 		"tokenizer in caps": changed(func(m *Manifest) { m.Provenance.Tokenizer = strings.Repeat("AB", 32) }),
 		"EOS":               changed(func(m *Manifest) { m.Provenance.EOS = m.Vocab }),
 		"BOS":               changed(func(m *Manifest) { m.Provenance.BOS = -2 }),
-		"no source":         changed(func(m *Manifest) { *m = Manifest{Vocab: 300, Provenance: Provenance{Tokenizer: "bytes"}} }),
-		"a source twice":    changed(func(m *Manifest) { m.Provenance.Sources[1].Licence = "ODC-By" }),
-		"a control sign":    changed(func(m *Manifest) { m.Provenance.Sources[1].Name = "\x1b[2J" }),
-		"a long licence":    changed(func(m *Manifest) { m.Provenance.Sources[1].Licence = strings.Repeat("x", maxWord+1) }),
-		"unknown field":     text(`{"tokenizer"`, `{"x":1,"tokenizer"`),
-		"another spelling":  text(`"bos":-1`, `"bos": -1`),
-		"field twice":       text(`"bos":-1`, `"bos":-1,"bos":-1`),
-		"more JSON":         text(`]}`, `]}{}`),
-		"not JSON":          text(`{"tokenizer"`, `"tokenizer"`),
+		"special tokens":    changed(func(m *Manifest) { m.Provenance.Special = "both" }),
+		"special bytes": changed(func(m *Manifest) {
+			m.Vocab, m.Provenance.Tokenizer, m.Provenance.EOS, m.Provenance.Special = 256, ByteTokenizer, 0, SpecialAsText
+		}),
+		"no source":        changed(func(m *Manifest) { *m = Manifest{Vocab: 300, Provenance: Provenance{Tokenizer: "bytes"}} }),
+		"a source twice":   changed(func(m *Manifest) { m.Provenance.Sources[1].Licence = "ODC-By" }),
+		"a control sign":   changed(func(m *Manifest) { m.Provenance.Sources[1].Name = "\x1b[2J" }),
+		"a long licence":   changed(func(m *Manifest) { m.Provenance.Sources[1].Licence = strings.Repeat("x", maxWord+1) }),
+		"unknown field":    text(`{"tokenizer"`, `{"x":1,"tokenizer"`),
+		"another spelling": text(`"bos":-1`, `"bos": -1`),
+		"field twice":      text(`"bos":-1`, `"bos":-1,"bos":-1`),
+		"more JSON":        text(`]}`, `]}{}`),
+		"not JSON":         text(`{"tokenizer"`, `"tokenizer"`),
 	} {
 		if _, err := ParseManifest(change(bytes.Clone(good))); !errors.Is(err, ErrManifest) {
 			t.Errorf("%s: %v, want ErrManifest", name, err)

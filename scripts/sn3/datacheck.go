@@ -130,6 +130,12 @@ func printStat(p place, m *data.Manifest) error {
 	if v.HeldOut > 0 {
 		fmt.Printf("held out   one document in %d, by hash\n", v.HeldOut)
 	}
+	switch v.Special {
+	case data.SpecialAsText:
+		fmt.Println("specials   control tokens spelled out in the text are text")
+	case data.SpecialAsTokens:
+		fmt.Println("specials   control tokens spelled out in the text are those tokens")
+	}
 	if v.Part != "" {
 		fmt.Printf("part       %s: merge it with the others before use\n", v.Part)
 	}

@@ -28,6 +28,7 @@ func dataPackCommand() *cli.Command {
 		&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`FOLDER` to make, to be copied to a bucket as it is (needed)"},
 		&cli.StringFlag{Name: "tokenizer", Value: data.ByteTokenizer, Usage: "bytes, or a tokenizer.json `FILE`, or a Hugging Face folder with one"},
 		&cli.IntFlag{Name: "vocab", Usage: "the model's vocabulary `V`, if it is padded beyond the tokenizer's"},
+		&cli.BoolFlag{Name: "special-tokens", Usage: "make special tokens, BOS and EOS of what spells them in the text, as text with chat marks needs; else it is text like any other"},
 		&cli.StringFlag{Name: "field", Value: pack.DefaultField, Usage: "`NAME` of the text in each line of .jsonl"},
 		&cli.StringFlag{Name: "column", Value: pack.DefaultField, Usage: "`NAME` of the text's column in .parquet"},
 		&cli.StringSliceFlag{Name: "as-text", Usage: "read files ending in `EXT`, as .md, as text too"},
@@ -51,7 +52,7 @@ func packOptions(c *cli.Context) (o pack.Options, err error) {
 		return o, errors.New("give at least one INPUT, and --out FOLDER")
 	}
 	o = pack.Options{Inputs: c.Args().Slice(), AsText: c.StringSlice("as-text"), Field: c.String("field"), Column: c.String("column"), Vocab: c.Int("vocab"),
-		Source: c.String("source"), Licence: c.String("licence"), Workers: c.Int("workers"), MaxBad: c.Uint64("max-bad"), Memory: c.Int64("dedup-memory") << 20}
+		Special: c.Bool("special-tokens"), Source: c.String("source"), Licence: c.String("licence"), Workers: c.Int("workers"), MaxBad: c.Uint64("max-bad"), Memory: c.Int64("dedup-memory") << 20}
 	for i, ext := range o.AsText {
 		if o.AsText[i] = strings.ToLower(ext); !strings.HasPrefix(ext, ".") {
 			return o, fmt.Errorf("--as-text %q: an ending such as .md", ext)
@@ -74,8 +75,13 @@ func packOptions(c *cli.Context) (o pack.Options, err error) {
 	default:
 		return o, fmt.Errorf("--part-by %q: file or document", by)
 	}
-	if o.Workers < 0 || c.Int64("dedup-memory") < 1 || c.Int64("dedup-memory") > 1<<30 || o.Vocab < 0 || o.Vocab > data.MaxVocab {
-		return o, errors.New("--workers, --vocab and --dedup-memory must be positive")
+	switch memory := c.Int64("dedup-memory"); {
+	case o.Workers < 0 || o.Workers > pack.MaxWorkers:
+		return o, fmt.Errorf("--workers %d: 1 to %d", o.Workers, pack.MaxWorkers)
+	case o.Vocab < 0 || o.Vocab > data.MaxVocab:
+		return o, fmt.Errorf("--vocab %d: 2 to %d", o.Vocab, data.MaxVocab)
+	case memory < 1 || memory > 1<<30:
+		return o, fmt.Errorf("--dedup-memory %d: 1 to %d (MiB)", memory, 1<<30)
 	}
 	return o, nil
 }
@@ -138,7 +144,7 @@ func dataPack(c *cli.Context) error {
 		debug.SetMemoryLimit(o.Memory + packMemory)
 	}
 	res, err := pack.Run(ctx, c.String("out"), o)
-	if errors.Is(err, pack.ErrOtherJob) || errors.Is(err, pack.ErrDone) {
+	if errors.Is(err, pack.ErrOtherJob) || errors.Is(err, pack.ErrDone) || errors.Is(err, pack.ErrLocked) {
 		err = proc.Refused(err)
 	}
 	if err != nil {
@@ -193,7 +199,7 @@ func dataMergeCommand() *cli.Command {
 		ctx, cancel := proc.Context(0)
 		defer cancel(nil)
 		res, err := pack.Merge(ctx, c.String("out"), c.Args().Slice())
-		if errors.Is(err, pack.ErrMerge) || errors.Is(err, pack.ErrDone) {
+		if errors.Is(err, pack.ErrMerge) || errors.Is(err, pack.ErrDone) || errors.Is(err, pack.ErrOtherJob) {
 			err = proc.Refused(err)
 		}
 		if err != nil {

@@ -335,8 +335,12 @@ func (p *packer) enough() error {
 		return fmt.Errorf("no document in %d files: %d bad, %d empty", len(p.files), p.source.Bad, p.source.Empty)
 	}
 	if d[data.Train] == 0 || d[data.HeldOut] == 0 {
-		return fmt.Errorf("%d documents to train on and %d held out; both splits must hold text: hold out more (--held-out 1/%d, in another folder) or give more documents",
-			d[data.Train], d[data.HeldOut], max(2, (d[data.Train]+d[data.HeldOut])/4))
+		share := max(2, d[data.Train]/4)
+		if d[data.Train] == 0 {
+			share = p.o.HeldOut + 1
+		}
+		return fmt.Errorf("%d documents to train on and %d held out; both splits must hold text: give more documents, or hold out another share (--held-out 1/%d, in another folder)",
+			d[data.Train], d[data.HeldOut], share)
 	}
 	return nil
 }

@@ -83,7 +83,7 @@ func (s *store) start(h header) (records []record, err error) {
 func (s *store) lock() error {
 	err := syscall.Flock(int(s.journal.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return ErrLocked
+		return fmt.Errorf("%w: wait for it, or give another --out", ErrLocked)
 	}
 	if err != nil {
 		return fmt.Errorf("lock %s: %w; choose an --out on a disk that knows file locks", s.path("journal"), err)
@@ -93,7 +93,7 @@ func (s *store) lock() error {
 		return fmt.Errorf("open journal: %w", err)
 	}
 	if now, err := os.Stat(s.path("journal")); err != nil || !os.SameFile(mine, now) {
-		return fmt.Errorf("%w: it ended just now", ErrLocked)
+		return fmt.Errorf("%w: it ended just now; the same command says what it made", ErrLocked)
 	}
 	return nil
 }
