@@ -149,7 +149,7 @@ func guard(read func()) (err error) {
 		if _, fault := r.(interface{ Addr() uintptr }); fault { // as package debug has it
 			err = errCut
 		} else if r != nil {
-			panic(r)
+			err = fmt.Errorf("read mapped file: %v", r) // a mistake of ours, told as one
 		}
 	}()
 	read()
