@@ -48,7 +48,8 @@ func isPage(name string) bool {
 	return ok && len(sum) == 2*len(chain.Hash{}) && err == nil && strconv.Itoa(n) == page
 }
 
-// openCache makes the folder, sweeps what a crash left half-written, and takes stock.
+// openCache makes the folder, sweeps what a crash left half-written, and takes stock. One process at a time uses it (a node locks
+// its folder): what another one writes is not in the books, and would not count.
 func openCache(dir string, most int64) (*diskCache, error) {
 	c := &diskCache{dir: dir, most: most, order: list.New(), at: map[string]*list.Element{}}
 	if dir == "" {

@@ -72,7 +72,7 @@ type Dataset struct {
 	loading map[pageID]*load
 	counts  struct{ fetched, disk, memory, dropped, unkept atomic.Uint64 }
 	mirrors []mirrorCounts
-	prefer  atomic.Int64 // the mirror that answered last
+	prefer  atomic.Int64 // the mirror to ask first, modulo their number
 }
 
 // Open reads and checks the manifest that ds pins. The mirrors are asked in order, beginning with the one that served last.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"sn3/chain"
 )
@@ -207,13 +208,17 @@ func (d *Dataset) fetch(ctx context.Context, r Ranger, shard Shard, page int, ru
 	return good, bad, err
 }
 
-// ask tries one mirror after the other, beginning with the one that served last, until read returns no error. The error of all
-// names each.
+// slowRead is how long a mirror may take for one read and still be the first to be asked next time.
+const slowRead = 2 * time.Second
+
+// ask tries one mirror after the other, beginning with the one that served last, or behind it if it was slow, until read
+// returns no error. The error of all names each.
 func (d *Dataset) ask(ctx context.Context, read func(Ranger) (good, bad int, err error)) error {
 	var errs []error
 	begin := int(d.prefer.Load())
 	for k := range d.from {
 		i := (begin + k) % len(d.from)
+		asked := time.Now()
 		good, bad, err := read(d.from[i].Ranger)
 		if err != nil && ctx.Err() != nil {
 			return ctx.Err()
@@ -222,6 +227,9 @@ func (d *Dataset) ask(ctx context.Context, read func(Ranger) (good, bad int, err
 		c.served.Add(uint64(good))
 		c.corrupt.Add(uint64(bad))
 		if err == nil {
+			if time.Since(asked) > slowRead {
+				i++
+			}
 			d.prefer.Store(int64(i))
 			return nil
 		}

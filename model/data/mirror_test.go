@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // names of the three mirrors in these tests.
@@ -77,6 +79,39 @@ func TestNoMirror(t *testing.T) {
 	if after := d.Mirrors(); !slices.Equal(before, after) {
 		t.Errorf("the reader gave up, the mirrors were blamed: %+v", after)
 	}
+}
+
+// A mirror that is right but slow serves its read, and is not asked first again; the only one is.
+func TestSlowMirror(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := packed(t, toyCorpus(4*bytePage, 5_000))
+		slow := newBucket(p)
+		slow.lie = func(_ string, _ int64, b []byte) ([]byte, error) { time.Sleep(slowRead + time.Second); return b, nil }
+		for _, c := range []struct {
+			from []Mirror
+			want []uint64 // pages and objects that each served: the manifest, and a page each time
+		}{
+			{[]Mirror{{"slow", slow}, {"quick", newBucket(p)}}, []uint64{1, 3}},
+			{[]Mirror{{"quick", newBucket(p)}, {"slow", slow}}, []uint64{4, 0}},
+			{[]Mirror{{"slow", slow}}, []uint64{4}},
+			{[]Mirror{{"slow", slow}, {"slower", slow}}, []uint64{2, 2}},
+		} {
+			d, err := Open(t.Context(), c.from, p.Spec, ReadOptions{Seq: 128})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for page := range uint64(3) {
+				if _, err := d.Load(t.Context(), []uint64{page * bytePage / 128}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i, m := range d.Mirrors() {
+				if m.Served != c.want[i] {
+					t.Errorf("%s of %d served %d, want %d", m.Name, len(c.from), m.Served, c.want[i])
+				}
+			}
+		}
+	})
 }
 
 // A range of two pages of which a mirror has one wrong: the right one is kept, only the other is asked for elsewhere.
