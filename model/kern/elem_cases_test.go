@@ -107,6 +107,15 @@ var elemCases = []elemCase{
 			return none
 		},
 		want: func(v [][]float64) float64 { softmaxBackward64(v[0], v[1], (len(v[0])+2)/3); return none }},
+	{name: "ScoreGradients", rows: 4, tol: 2e-6,
+		run: func(k *Kernels, v [][]float32) float64 { k.ScoreGradients(v[0], v[1], v[2], v[3], 0.5); return none },
+		want: func(v [][]float64) float64 {
+			for i, lse := range v[2] {
+				v[0][i] = math.Exp(0.5*v[0][i] - lse)
+				v[1][i] = 0.5 * v[0][i] * (v[1][i] - v[3][i])
+			}
+			return none
+		}},
 	{name: "CrossEntropy", rows: 1, tol: 1e-6, sum: 1e-6,
 		run: func(k *Kernels, v [][]float32) float64 { return k.CrossEntropy(v[0], len(v[0])/2, 0.25) },
 		want: func(v [][]float64) float64 {

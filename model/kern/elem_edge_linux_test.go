@@ -9,10 +9,12 @@ import (
 )
 
 // between is one page of memory between two that nobody may touch.
-func between(t *testing.T) []byte {
+func between(t *testing.T) []byte { return pagesBetween(t, 1) }
+
+func pagesBetween(t *testing.T, count int) []byte {
 	t.Helper()
 	page := os.Getpagesize()
-	mem, err := syscall.Mmap(-1, 0, 3*page, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	mem, err := syscall.Mmap(-1, 0, (count+2)*page, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,12 +23,12 @@ func between(t *testing.T) []byte {
 			t.Error(err)
 		}
 	})
-	for _, at := range []int{0, 2 * page} {
+	for _, at := range []int{0, (count + 1) * page} {
 		if err := syscall.Mprotect(mem[at:at+page], syscall.PROT_NONE); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return mem[page : 2*page : 2*page]
+	return mem[page : (count+1)*page : (count+1)*page]
 }
 
 // No kernel reads or writes beyond its rows: at the first and at the last byte of mapped memory, the next one would end the process.
@@ -68,6 +70,26 @@ func TestElemAtTheEdge(t *testing.T) {
 				k.DotBF16(floats(1, n, end), halves(0, n, end))
 				stepCase(k, [][]float32{floats(0, n, end), floats(1, n, end), floats(2, n, end), floats(3, n, end)}, halves(4, n, end))
 				k.RopeHeads(floats(0, 6*n, end), floats(1, n, end), floats(2, n, end), n, 3, 1)
+			}
+		}
+	}
+}
+
+// Nor do the kernels on rows that lie apart, and on those of bfloat16.
+func TestRowsAtTheEdge(t *testing.T) {
+	var pages [][]byte
+	for range 6 {
+		pages = append(pages, between(t))
+	}
+	for _, k := range levels(t) {
+		for _, c := range rowsCases {
+			for n := 1; n <= 80; n++ {
+				for _, end := range []bool{false, true} {
+					d := &desk{r: rand.New(rand.NewPCG(uint64(n), 6)), odd: func() int { return n % 5 }, pages: pages, end: end}
+					if err := c.check(k, d, n, 1+n%3); err != nil {
+						t.Fatal(err)
+					}
+				}
 			}
 		}
 	}

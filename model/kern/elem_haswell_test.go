@@ -25,12 +25,12 @@ func TestElemOnHaswell(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tests := "^(TestElemEveryLength|TestElemRandom|TestRopeHeads|TestBF16Sets|TestExpUlps|TestExpSpecial|TestMaxSpecial|TestElemAllocs)$"
+	tests := "^(TestElemEveryLength|TestElemRandom|TestRopeHeads|TestBF16Sets|TestExpUlps|TestExpSpecial|TestMaxSpecial|TestElemAllocs|TestRowsEveryLength|TestRowsNotFinite)$"
 	out, err := exec.Command(qemu, "-cpu", "Haswell", self, "-test.short", "-test.v", "-test.run", tests, "-rapid.checks=20").CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v:\n%s", err, out)
 	}
-	if s := string(out); !strings.Contains(s, "avx2: ") || !strings.Contains(s, "kernels avx512 cannot run here") || strings.Count(s, "--- PASS") < 8 {
+	if s := string(out); !strings.Contains(s, "avx2: ") || !strings.Contains(s, "kernels avx512 cannot run here") || strings.Count(s, "--- PASS") < 10 {
 		t.Errorf("not the tests or the levels that were meant:\n%s", s)
 	}
 }

@@ -1,6 +1,7 @@
 package kern
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -36,6 +37,78 @@ func TestMulAtTheEdge(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Nor does a product of panels, nor the packing of them.
+func TestPanelsAtTheEdge(t *testing.T) {
+	pages := [2][]byte{pagesBetween(t, 4), pagesBetween(t, 4)}
+	r := rand.New(rand.NewPCG(33, 34))
+	for name, w := range panelWays() {
+		x, p := &Mul{}, &Panels{}
+		for form := range 16 {
+			for range 12 {
+				lay := func(i int) func(f []float32, h []BF16) ([]float32, []BF16) {
+					return func(f []float32, h []BF16) ([]float32, []BF16) {
+						if f != nil {
+							return place(pages[i], f, form&8 > 0), nil
+						}
+						return nil, place(pages[i], h, form&8 > 0)
+					}
+				}
+				c := &panelCase{m: 1 + r.IntN(45), k: 1 + r.IntN(64), n: 1 + r.IntN(60), slice: 2 + 2*r.IntN(32), tA: form&1 > 0, tB: form&2 > 0, acc: form&4 > 0,
+					moreA: r.IntN(3), moreB: r.IntN(3), layA: lay(0), layB: lay(1), seed: r.Uint64()}
+				c.part = Part{Slice: r.IntN(ceil(c.k, c.slice)), Cols: Band{To: r.IntN(40) - 5, Upper: r.IntN(2) > 0}, Steps: Band{From: r.IntN(40) - 20, Lower: r.IntN(2) > 0}}
+				if err := c.run(w, x, p); err != nil {
+					t.Fatalf("%s, %v: %v", name, c, err)
+				}
+			}
+		}
+	}
+}
+
+// The micro-kernels that read A as it lies read a panel's lines of it and no value more; their bits are those of the packed one.
+func TestLyingAAtTheEdge(t *testing.T) {
+	pages := [3][]byte{between(t), between(t), between(t)}
+	r := rand.New(rand.NewPCG(35, 36))
+	for _, set := range choices {
+		s := (&Kernels{level: set.level, half: set.half}).shape(set.half != rounded)
+		if set.missing() != "" || s.rows == nil {
+			continue
+		}
+		for steps := 1; steps <= 9; steps++ {
+			for _, end := range []bool{false, true} {
+				packed, b := words(r, s.per, s.mr*steps), place(pages[1], words(r, s.per, s.nr*steps), end)
+				across, want := make([]float32, len(packed)), make([]float32, s.mr*s.nr)
+				for i, x := range packed {
+					across[i%s.mr*steps+i/s.mr] = x
+				}
+				s.kernel(steps, &packed[0], &b[0], &want[0], s.nr*4, 0)
+				check := func(by func(k int, a, b, c *float32, ldcBytes, acc, aBytes int), a []float32, ld int) {
+					a = place(pages[0], a, end)
+					c := place(pages[2], make([]float32, s.mr*s.nr), end)
+					if by(steps, &a[0], &b[0], &c[0], s.nr*4, 0, ld*4); !slices.Equal(c, want) {
+						t.Errorf("%s, %d steps, %d apart: other values than packed", set.name, steps, ld)
+					}
+				}
+				check(s.rows, across, steps)
+				if s.cols != nil {
+					check(s.cols, packed, s.mr)
+				}
+			}
+		}
+	}
+}
+
+// words are n random values, or pairs of bfloat16.
+func words(r *rand.Rand, per, n int) (v []float32) {
+	for range n {
+		x := float32(r.NormFloat64())
+		if per == 2 {
+			x = math.Float32frombits(uint32(RoundBF16(x))<<16 | uint32(RoundBF16(-x/3)))
+		}
+		v = append(v, x)
+	}
+	return v
 }
 
 // place copies v to the first or the last bytes of a page.

@@ -92,6 +92,10 @@ func (x *Mul) Pack(p *Panels, b Matrix, k, n, slice int) {
 // p. Columns outside of their band are left as they are, steps outside of theirs do not count. C has room for whole tiles: m up
 // to a multiple of PanelRows rows, and a multiple of BandUnit columns.
 func (x *Mul) Times(a Matrix, m int, p *Panels, part Part, c []float32, ldc int, acc bool) {
+	x.times(x.K.shape(a.H != nil), a, m, p, part, c, ldc, acc)
+}
+
+func (x *Mul) times(by shape, a Matrix, m int, p *Panels, part Part, c []float32, ldc int, acc bool) {
 	s, col := part.Slice, part.Col
 	k, cols := min(p.slice, p.k-s*p.slice), p.n-col
 	if part.N > 0 {
@@ -102,7 +106,7 @@ func (x *Mul) Times(a Matrix, m int, p *Panels, part Part, c []float32, ldc int,
 		return
 	}
 	reach(max(len(a.F), len(a.H)), a.LD, m, k, a.T)
-	x.shape, x.a, x.values = x.K.shape(a.H != nil), operand{a.F, a.H, a.LD, a.T}, k
+	x.shape, x.a, x.values = by, operand{a.F, a.H, a.LD, a.T}, k
 	x.m, x.mp, x.unpacked = m, ceil(m, x.mr), 0
 	if x.readable() {
 		x.unpacked = m / x.mr

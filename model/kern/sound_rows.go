@@ -28,6 +28,22 @@ var probes = []probe{
 	{"MulAdd", false, func(k *Kernels, v [][]float32) []float32 { k.MulAdd(v[0], v[1], 1.5); return v[0] }},
 	{"Max", false, func(k *Kernels, v [][]float32) []float32 { return []float32{k.Max(v[0])} }},
 	{"ExpSum", false, func(k *Kernels, v [][]float32) []float32 { return append(v[0], k.ExpSum(v[0], 3, -1)) }},
+	{"ExpSumBF16", false, func(k *Kernels, v [][]float32) []float32 {
+		h, x := make([]BF16, probeLen), slices.Clone(v[0])
+		k.ExpSum(x, 3, -1)
+		sum := k.ExpSumBF16(h, v[0], 3, -1)
+		return append(unlike(h, x), sum)
+	}},
+	{"ScoreGradients", false, func(k *Kernels, v [][]float32) []float32 {
+		k.ScoreGradients(v[0], v[1], v[2], v[3], 1.5)
+		return slices.Concat(v[0], v[1])
+	}},
+	{"ScoreGradientsBF16", false, func(k *Kernels, v [][]float32) []float32 {
+		p, g, s, d := make([]BF16, probeLen), make([]BF16, probeLen), slices.Clone(v[0]), slices.Clone(v[1])
+		k.ScoreGradients(s, d, v[2], v[3], 1.5)
+		k.ScoreGradientsBF16(p, g, v[0], v[1], v[2], v[3], 1.5)
+		return append(unlike(p, s), unlike(g, d)...)
+	}},
 	{"SoftmaxBackward", false, func(k *Kernels, v [][]float32) []float32 {
 		k.SoftmaxBackward(v[0], v[1], probeLen, 0.5, 1.5)
 		return v[0]
@@ -40,19 +56,58 @@ var probes = []probe{
 		k.RopeHeads(v[0], v[1], v[2], probeLen/4, 2, -1)
 		return v[0]
 	}},
+	{"RopeBack", false, func(k *Kernels, v [][]float32) []float32 {
+		k.RopeBack(Matrix{F: v[0], LD: 81}, v[1], 79, v[2], v[3], 41, 37, 5)
+		return v[0]
+	}},
+	{"RopeBack to bfloat16", false, func(k *Kernels, v [][]float32) []float32 {
+		h := rounded16(v[0])
+		k.RopeBack(Matrix{F: v[0], LD: 81}, v[1], 79, v[2], v[3], 41, 37, 5)
+		k.RopeBack(Matrix{H: h, LD: 81}, v[1], 79, v[2], v[3], 41, 37, 5)
+		return unlike(h, v[0])
+	}},
+	{"ScaleRows", false, func(k *Kernels, v [][]float32) []float32 {
+		k.ScaleRows(Matrix{F: v[0], LD: 95}, v[1], 99, v[2], 93, 5)
+		return v[0]
+	}},
+	{"ScaleRows to bfloat16", true, func(k *Kernels, v [][]float32) []float32 {
+		h := rounded16(v[0])
+		k.ScaleRows(Matrix{H: h, LD: 95}, v[1], 99, v[2], 93, 5)
+		return widened(h)
+	}},
+	{"DotRows", false, func(k *Kernels, v [][]float32) []float32 {
+		k.DotRows(v[0], v[1], 95, v[2], 99, 93, 5)
+		return v[0]
+	}},
+	{"DotRowsBF16", false, func(k *Kernels, v [][]float32) []float32 {
+		h := rounded16(v[1])
+		k.DotRowsBF16(v[0], h, 97, v[1], 95, rounded16(v[2]), 99, 93, 5)
+		return append(widened(h), v[0]...)
+	}},
 	{"SwiGLU", false, func(k *Kernels, v [][]float32) []float32 { k.SwiGLU(v[0], v[1], v[2]); return v[0] }},
 	{"SwiGLUBackward", false, func(k *Kernels, v [][]float32) []float32 {
 		k.SwiGLUBackward(v[0], v[1], v[2])
 		return slices.Concat(v[0], v[1])
 	}},
+	{"SwiGLUBF16", false, func(k *Kernels, v [][]float32) []float32 {
+		a, g, u := make([]BF16, probeLen), make([]BF16, probeLen), make([]BF16, probeLen)
+		gate, up := slices.Clone(v[1]), slices.Clone(v[2])
+		k.SwiGLU(v[0], v[1], v[2])
+		k.SwiGLUBF16(a, g, u, v[1], v[2])
+		return slices.Concat(unlike(a, v[0]), unlike(g, gate), unlike(u, up))
+	}},
+	{"SwiGLUBackwardBF16", false, func(k *Kernels, v [][]float32) []float32 {
+		g, u, dg, du := rounded16(v[0]), rounded16(v[1]), make([]BF16, probeLen), make([]BF16, probeLen)
+		gate, up := widened(g), widened(u)
+		k.SwiGLUBackward(gate, up, v[2])
+		k.SwiGLUBackwardBF16(dg, du, g, u, v[2])
+		return append(unlike(dg, gate), unlike(du, up)...)
+	}},
 	{"Step", false, func(k *Kernels, v [][]float32) []float32 { return probeStep(k, v, nil) }},
 	{"Step with a copy", false, func(k *Kernels, v [][]float32) []float32 {
 		h := make([]BF16, probeLen)
 		out := probeStep(k, v, h)
-		for i, x := range v[0] {
-			out = append(out, h[i].Float32()-RoundBF16(x).Float32())
-		}
-		return out
+		return append(out, unlike(h, v[0])...)
 	}},
 	{"ToBF16", true, func(k *Kernels, v [][]float32) []float32 {
 		h := make([]BF16, probeLen)
@@ -138,6 +193,14 @@ func widened(h []BF16) (v []float32) {
 		v = append(v, x.Float32())
 	}
 	return v
+}
+
+// unlike is how far h is from v rounded, which is the same set's work: two sets may round to neighbours.
+func unlike(h []BF16, v []float32) (off []float32) {
+	for i, x := range v {
+		off = append(off, h[i].Float32()-RoundBF16(x).Float32())
+	}
+	return off
 }
 
 // probeRows are values between −1 and 1, the same each time.

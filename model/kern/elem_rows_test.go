@@ -1,0 +1,420 @@
+package kern
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"unsafe"
+)
+
+// desk lays out what a kernel works on: rows at odd places, oddly far apart, with guards before, between and after them; or, with
+// pages, at the edge of mapped memory. It keeps the first thing that is wrong, and the bits of all that was computed.
+type desk struct {
+	r     *rand.Rand
+	odd   func() int
+	pages [][]byte // one for each grid
+	end   bool     // at the end of its page
+	bad   float32  // unless 0, one value of one of the first grids is this
+	badAt int
+
+	grids []interface{ harmed() error }
+	bits  []uint32
+	err   error
+}
+
+// grid is rows of n values, ld apart; v begins with the first and ends with the last.
+type grid[T float32 | BF16] struct {
+	name     string
+	all, was []T
+	v        []T
+	off      int
+	n, ld    int
+}
+
+const guardBF16 = BF16(0x7F81) // a NaN, as guardBits is
+
+func newGrid[T float32 | BF16](d *desk, name string, rows, n, ld int, guard T, value func() T) *grid[T] {
+	size := (rows-1)*ld + n
+	g := &grid[T]{name: name, n: n, ld: ld}
+	if d.pages != nil {
+		g.all = place(d.pages[len(d.grids)], make([]T, size), d.end)
+	} else {
+		g.off = guardLen + d.odd()
+		g.all = make([]T, g.off+size+guardLen)
+	}
+	for i := range g.all {
+		g.all[i] = guard
+	}
+	g.v = g.all[g.off : g.off+size : g.off+size]
+	for i := range g.v {
+		if i%ld < n {
+			g.v[i] = value()
+		}
+	}
+	d.grids = append(d.grids, g)
+	return g
+}
+
+// floats are rows of random values, ld apart; 0: oddly far.
+func (d *desk) floats(name string, rows, n, ld int) *grid[float32] {
+	if ld == 0 {
+		ld = n + d.odd()
+	}
+	g := newGrid(d, name, rows, n, ld, math.Float32frombits(guardBits), func() float32 { return float32(d.r.NormFloat64()) })
+	if d.bad != 0 && len(d.grids) == d.badAt%5+1 {
+		g.v[d.r.IntN(rows)*ld+d.r.IntN(n)] = d.bad
+	}
+	g.was = slices.Clone(g.all)
+	return g
+}
+
+func (d *desk) halves(name string, rows, n int) *grid[BF16] {
+	g := newGrid(d, name, rows, n, n+d.odd(), guardBF16, func() BF16 { return RoundBF16(float32(d.r.NormFloat64())) })
+	if d.bad != 0 && len(d.grids) == d.badAt%5+1 {
+		g.v[d.r.IntN(rows)*g.ld+d.r.IntN(n)] = RoundBF16(d.bad)
+	}
+	g.was = slices.Clone(g.all)
+	return g
+}
+
+func (g *grid[T]) row(i int) []T { return g.v[i*g.ld:][:g.n] }
+
+func (g *grid[T]) raw(v []T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), len(v)*int(unsafe.Sizeof(*new(T))))
+}
+
+// harmed says whether something beside the rows is not what it was.
+func (g *grid[T]) harmed() error {
+	for i := range g.all {
+		if at := i - g.off; at >= 0 && at < len(g.v) && at%g.ld < g.n {
+			continue
+		}
+		if !bytes.Equal(g.raw(g.all[i:i+1]), g.raw(g.was[i:i+1])) {
+			return fmt.Errorf("%s: %d rows of %d, %d apart, are written beside at %d", g.name, len(g.v)/g.ld+1, g.n, g.ld, i-g.off)
+		}
+	}
+	return nil
+}
+
+func (d *desk) fail(format string, args ...any) {
+	if d.err == nil {
+		d.err = fmt.Errorf(format, args...)
+	}
+}
+
+// near checks a result; a NaN or an infinity that is expected must show.
+func (d *desk) near(what string, got float32, want, tol float64) {
+	x := float64(got)
+	if x != x {
+		got = float32(math.NaN())
+	}
+	d.bits = append(d.bits, math.Float32bits(got))
+	if x != want && !(x != x && want != want) && !(math.Abs(x-want) <= tol) {
+		d.fail("%s is %v instead of %v", what, got, want)
+	}
+}
+
+// exactly checks a row of results bit by bit.
+func (d *desk) exactly(what string, got []BF16, want func(i int) float32) {
+	for i, x := range got {
+		d.bits = append(d.bits, uint32(x))
+		if w := RoundBF16(want(i)); x != w {
+			d.fail("%s: value %d is %#04x instead of %#04x", what, i, x, w)
+		}
+	}
+}
+
+// rowsCase is a kernel on rows that lie apart, or on rows of bfloat16: on some grids it computes rows of n values and checks them,
+// those in bfloat16 against what the float32 kernel gives, rounded.
+type rowsCase struct {
+	name string
+	run  func(k *Kernels, d *desk, n, rows int)
+}
+
+var rowsCases = []rowsCase{
+	{"RopeBack", func(k *Kernels, d *desk, n, rows int) { ropeBackCase(k, d, n, rows, rows) }},
+	{"RopeBack without rotation", func(k *Kernels, d *desk, n, rows int) { ropeBackCase(k, d, n, rows, 1) }},
+	{"RopeBack to bfloat16", func(k *Kernels, d *desk, n, rows int) { ropeBackHalfCase(k, d, n, rows, rows) }},
+	{"RopeBack to bfloat16 without rotation", func(k *Kernels, d *desk, n, rows int) { ropeBackHalfCase(k, d, n, rows, 1) }},
+	{"ScaleRows", func(k *Kernels, d *desk, n, rows int) {
+		v, f, to := d.floats("v", rows, n, 0), d.floats("f", 1, rows, 0), d.floats("dst", rows, n, 0)
+		k.ScaleRows(Matrix{F: to.v, LD: to.ld}, v.v, v.ld, f.v, n, rows)
+		for i := range rows {
+			for j, x := range to.row(i) {
+				d.near("product", x, float64(v.row(i)[j])*float64(f.v[i]), 2e-7*(1+math.Abs(float64(x))))
+			}
+		}
+	}},
+	{"ScaleRows to bfloat16", func(k *Kernels, d *desk, n, rows int) {
+		v, f, to := d.floats("v", rows, n, 0), d.floats("f", 1, rows, 0), d.halves("dst", rows, n)
+		k.ScaleRows(Matrix{H: to.v, LD: to.ld}, v.v, v.ld, f.v, n, rows)
+		for i := range rows {
+			d.exactly("product", to.row(i), func(j int) float32 { return v.row(i)[j] * f.v[i] })
+		}
+	}},
+	{"DotRows", func(k *Kernels, d *desk, n, rows int) {
+		a, b, sum := d.floats("a", rows, n, 0), d.floats("b", rows, n, 0), d.floats("sum", 1, rows, 0)
+		k.DotRows(sum.v, a.v, a.ld, b.v, b.ld, n, rows)
+		for i := range rows {
+			d.dot(sum.v[i], n, func(j int) (x, y float32) { return a.row(i)[j], b.row(i)[j] })
+		}
+	}},
+	{"DotRowsBF16", func(k *Kernels, d *desk, n, rows int) {
+		a, b, sum, to := d.floats("a", rows, n, 0), d.halves("b", rows, n), d.floats("sum", 1, rows, 0), d.halves("d", rows, n)
+		k.DotRowsBF16(sum.v, to.v, to.ld, a.v, a.ld, b.v, b.ld, n, rows)
+		for i := range rows {
+			d.exactly("rounded", to.row(i), func(j int) float32 { return a.row(i)[j] })
+			d.dot(sum.v[i], n, func(j int) (x, y float32) { return to.row(i)[j].Float32(), b.row(i)[j].Float32() })
+		}
+	}},
+	{"ExpSumBF16", func(k *Kernels, d *desk, n, _ int) {
+		s, h := d.floats("s", 1, n, 0), d.halves("h", 1, n)
+		ref := slices.Clone(s.v)
+		sum, want := k.ExpSumBF16(h.v, s.v, 1.5, -0.25), k.ExpSum(ref, 1.5, -0.25)
+		d.near("sum", sum, float64(want), 0)
+		d.exactly("exp", h.v, func(i int) float32 { return ref[i] })
+	}},
+	{"ScoreGradients", func(k *Kernels, d *desk, n, _ int) {
+		s, g, lse, delta := d.floats("s", 1, n, 0), d.floats("d", 1, n, 0), d.floats("lse", 1, n, 0), d.floats("delta", 1, n, 0)
+		p, q := slices.Clone(s.v), slices.Clone(g.v)
+		k.ScoreGradients(p, q, lse.v, delta.v, 0.5)
+		for i := range n {
+			x := math.Exp(0.5*float64(s.v[i]) - float64(lse.v[i]))
+			y := 0.5 * x * (float64(g.v[i]) - float64(delta.v[i]))
+			d.near("p", p[i], x, 1e-6*(1+x))
+			d.near("ds", q[i], y, 1e-6*(1+math.Abs(y)+x))
+		}
+	}},
+	{"ScoreGradientsBF16", func(k *Kernels, d *desk, n, _ int) {
+		s, g, lse, delta := d.floats("s", 1, n, 0), d.floats("d", 1, n, 0), d.floats("lse", 1, n, 0), d.floats("delta", 1, n, 0)
+		p, ds := d.halves("p", 1, n), d.halves("ds", 1, n)
+		x, y := slices.Clone(s.v), slices.Clone(g.v)
+		k.ScoreGradients(x, y, lse.v, delta.v, 0.5)
+		k.ScoreGradientsBF16(p.v, ds.v, s.v, g.v, lse.v, delta.v, 0.5)
+		d.exactly("p", p.v, func(i int) float32 { return x[i] })
+		d.exactly("ds", ds.v, func(i int) float32 { return y[i] })
+	}},
+	{"SwiGLUBF16", func(k *Kernels, d *desk, n, _ int) {
+		gate, up, a, gh, uh := d.floats("gate", 1, n, 0), d.floats("up", 1, n, 0), d.halves("a", 1, n), d.halves("gh", 1, n), d.halves("uh", 1, n)
+		g, u, out := slices.Clone(gate.v), slices.Clone(up.v), make([]float32, n)
+		k.SwiGLU(out, g, u)
+		k.SwiGLUBF16(a.v, gh.v, uh.v, gate.v, up.v)
+		d.exactly("a", a.v, func(i int) float32 { return out[i] })
+		d.exactly("gate", gh.v, func(i int) float32 { return g[i] })
+		d.exactly("up", uh.v, func(i int) float32 { return u[i] })
+	}},
+	{"SwiGLUBackwardBF16", func(k *Kernels, d *desk, n, _ int) {
+		gate, up, da, dg, du := d.halves("gate", 1, n), d.halves("up", 1, n), d.floats("da", 1, n, 0), d.halves("dgate", 1, n), d.halves("dup", 1, n)
+		g, u := widened(gate.v), widened(up.v)
+		k.SwiGLUBackward(g, u, da.v)
+		k.SwiGLUBackwardBF16(dg.v, du.v, gate.v, up.v, da.v)
+		d.exactly("dgate", dg.v, func(i int) float32 { return g[i] })
+		d.exactly("dup", du.v, func(i int) float32 { return u[i] })
+	}},
+}
+
+// dot checks a sum of n products.
+func (d *desk) dot(got float32, n int, pair func(j int) (x, y float32)) {
+	var want, size float64
+	for j := range n {
+		x, y := pair(j)
+		want += float64(x) * float64(y)
+		size += math.Abs(float64(x) * float64(y))
+	}
+	d.near("sum", got, want, 1e-6*(1+size))
+}
+
+// angles are cosines and sines for each row, or with one the same for all; step is how far apart they lie.
+func (d *desk) angles(half, angles int) (cos, sin *grid[float32], step int) {
+	cos = d.floats("cos", angles, half, 0)
+	if angles > 1 {
+		step = cos.ld
+	}
+	return cos, d.floats("sin", angles, half, cos.ld), step
+}
+
+// ropeBackCase has heads of 2n values.
+func ropeBackCase(k *Kernels, d *desk, n, rows, angles int) {
+	v, to := d.floats("v", rows, 2*n, 0), d.floats("dst", rows, 2*n, 0)
+	cos, sin, step := d.angles(n, angles)
+	was := slices.Clone(v.v)
+	k.RopeBack(Matrix{F: to.v, LD: to.ld}, v.v, v.ld, cos.v, sin.v, step, n, rows)
+	for i := range rows {
+		for j := range n {
+			a, b, c, s := float64(was[i*v.ld+j]), float64(was[i*v.ld+n+j]), float64(cos.v[i*step+j]), float64(sin.v[i*step+j])
+			d.near("first half", to.row(i)[j], a*c+b*s, 1e-6*(1+math.Abs(a*c)+math.Abs(b*s)))
+			d.near("second half", to.row(i)[n+j], b*c-a*s, 1e-6*(1+math.Abs(b*c)+math.Abs(a*s)))
+		}
+	}
+}
+
+func ropeBackHalfCase(k *Kernels, d *desk, n, rows, angles int) {
+	v, to := d.floats("v", rows, 2*n, 0), d.halves("dst", rows, 2*n)
+	cos, sin, step := d.angles(n, angles)
+	ref := make([]float32, rows*2*n)
+	k.RopeBack(Matrix{F: ref, LD: 2 * n}, slices.Clone(v.v), v.ld, cos.v, sin.v, step, n, rows)
+	k.RopeBack(Matrix{H: to.v, LD: to.ld}, v.v, v.ld, cos.v, sin.v, step, n, rows)
+	for i := range rows {
+		d.exactly("head", to.row(i), func(j int) float32 { return ref[i*2*n+j] })
+	}
+}
+
+// check runs a case on a desk.
+func (c *rowsCase) check(k *Kernels, d *desk, n, rows int) error {
+	c.run(k, d, n, rows)
+	for _, g := range d.grids {
+		if err := g.harmed(); err != nil {
+			d.fail("%w", err)
+		}
+	}
+	if d.err != nil {
+		return fmt.Errorf("%s %s(%d rows of %d): %w", k.Name, c.name, rows, n, d.err)
+	}
+	return nil
+}
+
+// Every kernel at every length up to several times the widest loop, on one row and more: right, nothing beside the rows changes,
+// and the bits do not depend on where they lie.
+func TestRowsEveryLength(t *testing.T) {
+	for _, k := range levels(t) {
+		for _, c := range rowsCases {
+			for n := 1; n <= 80; n++ {
+				rows := 1 + n%4
+				var bits []uint32
+				for place := range 2 {
+					odd := rand.New(rand.NewPCG(uint64(place), uint64(n)))
+					d := &desk{r: rand.New(rand.NewPCG(uint64(n), 5)), odd: func() int { return odd.IntN(12) }}
+					if err := c.check(k, d, n, rows); err != nil {
+						t.Fatal(err)
+					}
+					if bits != nil && !slices.Equal(bits, d.bits) {
+						t.Fatalf("%s %s(%d rows of %d): the bits depend on where the rows lie", k.Name, c.name, rows, n)
+					}
+					bits = d.bits
+				}
+			}
+		}
+	}
+}
+
+// A NaN or an infinity shows in all that depends on it, and in nothing else.
+func TestRowsNotFinite(t *testing.T) {
+	for _, k := range levels(t) {
+		for _, c := range rowsCases {
+			for i, bad := range []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1))} {
+				for n := 1; n <= 70; n += 1 + n/5 {
+					for at := range 5 {
+						d := &desk{r: rand.New(rand.NewPCG(uint64(n), uint64(i))), odd: func() int { return 3 }, bad: bad, badAt: at}
+						if err := c.check(k, d, n, 3); err != nil {
+							t.Fatalf("with %v in grid %d: %v", bad, at, err)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// rowsCalls are calls with every slice of the length that they need at least, which may be changed.
+func rowsCalls(k *Kernels, f func(n int) []float32, h func(n int) []BF16) map[string]func() {
+	const n, rows, ld = 10, 3, 13
+	all, angles := (rows-1)*ld+n, (rows-1)*7+n/2
+	return map[string]func(){
+		"RopeBack":              func() { k.RopeBack(Matrix{F: f(all), LD: ld}, f(all), ld, f(angles), f(angles), 7, n/2, rows) },
+		"RopeBack to bfloat16":  func() { k.RopeBack(Matrix{H: h(all), LD: ld}, f(all), ld, f(angles), f(angles), 7, n/2, rows) },
+		"ScaleRows":             func() { k.ScaleRows(Matrix{F: f(all), LD: ld}, f(all), ld, f(rows), n, rows) },
+		"ScaleRows to bfloat16": func() { k.ScaleRows(Matrix{H: h(all), LD: ld}, f(all), ld, f(rows), n, rows) },
+		"DotRows":               func() { k.DotRows(f(rows), f(all), ld, f(all), ld, n, rows) },
+		"DotRowsBF16":           func() { k.DotRowsBF16(f(rows), h(all), ld, f(all), ld, h(all), ld, n, rows) },
+		"ExpSumBF16":            func() { k.ExpSumBF16(h(n), f(n), 1, 0) },
+		"ScoreGradients":        func() { k.ScoreGradients(f(n), f(n), f(n), f(n), 1) },
+		"ScoreGradientsBF16":    func() { k.ScoreGradientsBF16(h(n), h(n), f(n), f(n), f(n), f(n), 1) },
+		"SwiGLUBF16":            func() { k.SwiGLUBF16(h(n), h(n), h(n), f(n), f(n)) },
+		"SwiGLUBackwardBF16":    func() { k.SwiGLUBackwardBF16(h(n), h(n), h(n), h(n), f(n)) },
+	}
+}
+
+// No call allocates.
+func TestRowsAllocs(t *testing.T) {
+	floats, halves := make([]float32, 100), make([]BF16, 100)
+	for _, k := range levels(t) {
+		for name, call := range rowsCalls(k, func(n int) []float32 { return floats[:n] }, func(n int) []BF16 { return halves[:n] }) {
+			if got := testing.AllocsPerRun(20, call); got != 0 {
+				t.Errorf("%s %s: %v allocations a call", k.Name, name, got)
+			}
+		}
+	}
+}
+
+// An argument that is a value too short is an index out of range before anything is written, whatever room there is behind it.
+func TestRowsShortSlices(t *testing.T) {
+	const half = BF16(0x3F00)
+	// The length of these is that of the row; of the others a shorter one would do.
+	first := map[string]string{"ExpSumBF16": "f0", "ScoreGradients": "f0", "ScoreGradientsBF16": "f0", "SwiGLUBF16": "h0", "SwiGLUBackwardBF16": "h0"}
+	for _, k := range levels(t) {
+		for name := range rowsCalls(k, nil, nil) {
+			for _, kind := range []string{"f", "h"} {
+				for short := 0; ; short++ {
+					counts, clean := map[string]int{}, true
+					cut := func(which string, n int) int {
+						counts[which]++
+						if which == kind && counts[which] == short+1 {
+							n--
+						}
+						return n
+					}
+					var floats [][]float32
+					var halves [][]BF16
+					call := rowsCalls(k, func(n int) []float32 {
+						floats = append(floats, slices.Repeat([]float32{0.5}, 100))
+						return floats[len(floats)-1][:cut("f", n)]
+					}, func(n int) []BF16 {
+						halves = append(halves, slices.Repeat([]BF16{half}, 100))
+						return halves[len(halves)-1][:cut("h", n)]
+					})[name]
+					refused := panics(call)
+					if counts[kind] <= short {
+						if refused {
+							t.Errorf("%s %s: refused as it should be", k.Name, name)
+						}
+						break
+					}
+					if first[name] == fmt.Sprint(kind, short) {
+						continue
+					}
+					for _, v := range floats {
+						clean = clean && !slices.ContainsFunc(v, func(x float32) bool { return x != 0.5 })
+					}
+					for _, v := range halves {
+						clean = clean && !slices.ContainsFunc(v, func(x BF16) bool { return x != half })
+					}
+					if !refused || !clean {
+						t.Errorf("%s %s: slice %d of kind %s may be too short", k.Name, name, short, kind)
+					}
+				}
+			}
+		}
+	}
+}
+
+// No rows, or rows of no values, are nothing to do.
+func TestRowsEmpty(t *testing.T) {
+	for _, k := range levels(t) {
+		for _, x := range [][2]int{{0, 3}, {3, 0}, {0, 0}, {-1, 2}} {
+			k.RopeBack(Matrix{}, nil, 0, nil, nil, 0, x[0], x[1])
+			k.ScaleRows(Matrix{H: []BF16{}}, nil, 0, nil, x[0], x[1])
+			k.DotRows(nil, nil, 0, nil, 0, x[0], x[1])
+			k.DotRowsBF16(nil, nil, 0, nil, 0, nil, 0, x[0], x[1])
+		}
+		if sum := k.ExpSumBF16(nil, nil, 1, 0); sum != 0 {
+			t.Errorf("%s: ExpSumBF16 of nothing is %v", k.Name, sum)
+		}
+		k.ScoreGradients(nil, nil, nil, nil, 1)
+		k.ScoreGradientsBF16(nil, nil, nil, nil, nil, nil, 1)
+		k.SwiGLUBF16(nil, nil, nil, nil, nil)
+		k.SwiGLUBackwardBF16(nil, nil, nil, nil, nil)
+	}
+}
