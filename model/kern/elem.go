@@ -132,3 +132,7 @@ func (k *Kernels) Max(s []float32) float32 {
 	}
 	return largest(s)
 }
+
+// rounds says whether there is an instruction that rounds to bfloat16. It takes subnormals for zero, so that it serves for what is
+// used within a step, and not for copies of parameters, which ToBF16 makes of the same bits in every set.
+func (k *Kernels) rounds() bool { return k.level == avx512 && k.half != rounded }

@@ -183,3 +183,24 @@ func fromBF16AVX512(d *float32, s *BF16, n int)
 
 //go:noescape
 func dotBF16AVX512(a *float32, b *BF16, n int) (sum float32)
+
+//go:noescape
+func expSumBF16VDP(h *BF16, d *float32, n int, scale, bias float32) (sum float32)
+
+//go:noescape
+func scoreGradientsBF16VDP(p, u *BF16, s, d, l, e *float32, n int, scale float32)
+
+//go:noescape
+func unropeBF16VDP(d, e *BF16, a, b, c, s *float32, n, rows, dBytes, aBytes, cBytes int)
+
+//go:noescape
+func scaleRowsBF16VDP(d *BF16, o, f *float32, n, rows, dBytes, oBytes, fBytes int)
+
+//go:noescape
+func dotRowsBF16VDP(d, b *BF16, a, sum *float32, n, rows, dBytes, bBytes, aBytes, sumBytes int)
+
+//go:noescape
+func swigluBF16VDP(a, gh, uh *BF16, gt, u *float32, n int)
+
+//go:noescape
+func swigluBackwardBF16VDP(dg, du, gh, uh *BF16, da *float32, n int)

@@ -64,3 +64,10 @@ func adamwCopyAVX512(h *BF16, p, gr, m, v *float32, n int, k *float32)          
 func toBF16AVX512(d *BF16, s *float32, n int)                                                      {}
 func fromBF16AVX512(d *float32, s *BF16, n int)                                                    {}
 func dotBF16AVX512(a *float32, b *BF16, n int) (sum float32)                                       { return 0 }
+func expSumBF16VDP(h *BF16, d *float32, n int, scale, bias float32) (sum float32)                  { return 0 }
+func scoreGradientsBF16VDP(p, u *BF16, s, d, l, e *float32, n int, scale float32)                  {}
+func unropeBF16VDP(d, e *BF16, a, b, c, s *float32, n, rows, dBytes, aBytes, cBytes int)           {}
+func scaleRowsBF16VDP(d *BF16, o, f *float32, n, rows, dBytes, oBytes, fBytes int)                 {}
+func dotRowsBF16VDP(d, b *BF16, a, sum *float32, n, rows, dBytes, bBytes, aBytes, sumBytes int)    {}
+func swigluBF16VDP(a, gh, uh *BF16, gt, u *float32, n int)                                         {}
+func swigluBackwardBF16VDP(dg, du, gh, uh *BF16, da *float32, n int)                               {}

@@ -31,10 +31,12 @@ func (k *Kernels) RopeBack(dst Matrix, v []float32, ld int, cos, sin []float32, 
 
 func (k *Kernels) ropeBackBF16(dst Matrix, v []float32, ld int, cos, sin []float32, half, rows, step int) {
 	_ = dst.H[(rows-1)*dst.LD+2*half-1]
-	switch k.level {
-	case avx512:
+	switch {
+	case k.rounds():
+		unropeBF16VDP(&dst.H[0], &dst.H[half], &v[0], &v[half], &cos[0], &sin[0], half, rows, dst.LD*2, ld*4, step*4)
+	case k.level == avx512:
 		unropeBF16AVX512(&dst.H[0], &dst.H[half], &v[0], &v[half], &cos[0], &sin[0], half, rows, dst.LD*2, ld*4, step*4)
-	case avx2:
+	case k.level == avx2:
 		unropeBF16AVX2(&dst.H[0], &dst.H[half], &v[0], &v[half], &cos[0], &sin[0], half, rows, dst.LD*2, ld*4, step*4)
 	default:
 		for i := range rows {
@@ -53,11 +55,14 @@ func (k *Kernels) ScaleRows(dst Matrix, v []float32, ld int, f []float32, n, row
 	_, _ = v[(rows-1)*ld+n-1], f[rows-1]
 	if dst.H != nil {
 		_ = dst.H[(rows-1)*dst.LD+n-1]
-		switch k.level {
-		case avx512:
+		switch {
+		case k.rounds():
+			scaleRowsBF16VDP(&dst.H[0], &v[0], &f[0], n, rows, dst.LD*2, ld*4, 4)
+			return
+		case k.level == avx512:
 			scaleRowsBF16AVX512(&dst.H[0], &v[0], &f[0], n, rows, dst.LD*2, ld*4, 4)
 			return
-		case avx2:
+		case k.level == avx2:
 			scaleRowsBF16AVX2(&dst.H[0], &v[0], &f[0], n, rows, dst.LD*2, ld*4, 4)
 			return
 		}
@@ -107,10 +112,12 @@ func (k *Kernels) DotRowsBF16(sum []float32, d []BF16, ldd int, a []float32, lda
 		return
 	}
 	_, _, _, _ = sum[rows-1], d[(rows-1)*ldd+n-1], a[(rows-1)*lda+n-1], b[(rows-1)*ldb+n-1]
-	switch k.level {
-	case avx512:
+	switch {
+	case k.rounds():
+		dotRowsBF16VDP(&d[0], &b[0], &a[0], &sum[0], n, rows, ldd*2, ldb*2, lda*4, 4)
+	case k.level == avx512:
 		dotRowsBF16AVX512(&d[0], &b[0], &a[0], &sum[0], n, rows, ldd*2, ldb*2, lda*4, 4)
-	case avx2:
+	case k.level == avx2:
 		dotRowsBF16AVX2(&d[0], &b[0], &a[0], &sum[0], n, rows, ldd*2, ldb*2, lda*4, 4)
 	default:
 		for i := range rows {

@@ -25,10 +25,12 @@ func (k *Kernels) ExpSumBF16(h []BF16, s []float32, scale, bias float32) float32
 		return 0
 	}
 	_ = h[n-1]
-	switch k.level {
-	case avx512:
+	switch {
+	case k.rounds():
+		return expSumBF16VDP(&h[0], &s[0], n, scale, bias)
+	case k.level == avx512:
 		return expSumBF16AVX512(&h[0], &s[0], n, scale, bias)
-	case avx2:
+	case k.level == avx2:
 		return expSumBF16AVX2(&h[0], &s[0], n, scale, bias)
 	}
 	sum := expSum(s, scale, bias)
@@ -64,10 +66,12 @@ func (k *Kernels) ScoreGradientsBF16(p, g []BF16, s, d, lse, delta []float32, sc
 		return
 	}
 	_, _, _, _, _ = p[n-1], g[n-1], d[n-1], lse[n-1], delta[n-1]
-	switch k.level {
-	case avx512:
+	switch {
+	case k.rounds():
+		scoreGradientsBF16VDP(&p[0], &g[0], &s[0], &d[0], &lse[0], &delta[0], n, scale)
+	case k.level == avx512:
 		scoreGradientsBF16AVX512(&p[0], &g[0], &s[0], &d[0], &lse[0], &delta[0], n, scale)
-	case avx2:
+	case k.level == avx2:
 		scoreGradientsBF16AVX2(&p[0], &g[0], &s[0], &d[0], &lse[0], &delta[0], n, scale)
 	default:
 		k.ScoreGradients(s, d, lse, delta, scale)

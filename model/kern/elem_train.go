@@ -90,10 +90,12 @@ func (k *Kernels) SwiGLUBF16(a, gateHalf, upHalf []BF16, gate, up []float32) {
 		return
 	}
 	_, _, _, _ = gateHalf[n-1], upHalf[n-1], gate[n-1], up[n-1]
-	switch k.level {
-	case avx512:
+	switch {
+	case k.rounds():
+		swigluBF16VDP(&a[0], &gateHalf[0], &upHalf[0], &gate[0], &up[0], n)
+	case k.level == avx512:
 		swigluBF16AVX512(&a[0], &gateHalf[0], &upHalf[0], &gate[0], &up[0], n)
-	case avx2:
+	case k.level == avx2:
 		swigluBF16AVX2(&a[0], &gateHalf[0], &upHalf[0], &gate[0], &up[0], n)
 	default:
 		k.ToBF16(gateHalf[:n], gate)
@@ -110,10 +112,12 @@ func (k *Kernels) SwiGLUBackwardBF16(dGate, dUp, gate, up []BF16, da []float32) 
 		return
 	}
 	_, _, _, _ = dUp[n-1], gate[n-1], up[n-1], da[n-1]
-	switch k.level {
-	case avx512:
+	switch {
+	case k.rounds():
+		swigluBackwardBF16VDP(&dGate[0], &dUp[0], &gate[0], &up[0], &da[0], n)
+	case k.level == avx512:
 		swigluBackwardBF16AVX512(&dGate[0], &dUp[0], &gate[0], &up[0], &da[0], n)
-	case avx2:
+	case k.level == avx2:
 		swigluBackwardBF16AVX2(&dGate[0], &dUp[0], &gate[0], &up[0], &da[0], n)
 	default:
 		for i := range dGate {

@@ -78,7 +78,7 @@ func (s set) missing() string {
 	case s.half == vdp && !f.vdp:
 		return "AVX512-BF16"
 	case s.half == amx && !f.amx:
-		return "AMX tiles for bfloat16"
+		return "AMX tiles for bfloat16 beside AVX512-BF16"
 	}
 	return ""
 }

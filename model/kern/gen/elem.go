@@ -28,6 +28,7 @@ type kernel struct {
 	unroll  int    // copies in the main loop, each with its own accumulator
 	body    string
 	heads   bool     // rope: the row is repeated for every head, with pointers a and b moved on by two rows
+	rounds  bool     // to bfloat16 what is used in the same step only: parameters have the same bits in every set, and no instruction of their own
 	strides []string // the row is repeated rows times, every pointer moved on by the argument that stands in its place here
 }
 
@@ -42,6 +43,7 @@ type isa struct {
 	suffix, reg string
 	lanes       int
 	mask        string
+	narrow      bool // rounded values lie side by side in half a register, as VCVTNEPS2BF16 leaves them; else in the lanes
 	macros      map[string]string
 }
 
@@ -87,6 +89,9 @@ var (
 			VMOVDQA32 #nan16, K2, V$2`,
 	}}
 )
+
+// avx512bf16 is AVX-512 with the instruction that rounds to bfloat16. It takes subnormals for zero.
+var avx512bf16 = isa{suffix: "VDP", reg: "Z", lanes: 16, mask: "K1", narrow: true, macros: map[string]string{"EXP": avx512.macros["EXP"]}}
 
 // exp x = 2^n·exp r: n is x/ln 2 rounded by adding 1.5·2^23, r = x − n·ln 2 in two parts, exp r a polynomial (Cephes expf).
 const (

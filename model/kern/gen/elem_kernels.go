@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"go/format"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -71,7 +72,7 @@ var softmax = []kernel{
 		ST V0, d
 		LIVE V0
 		VADDPS V0, A, A`},
-	{name: "expSumBF16", params: append(bf16s("h"), floats("d", scalar("scale"), scalar("bias"))...), result: "sum", join: "VADDPS", unroll: 2, body: `
+	{name: "expSumBF16", rounds: true, params: append(bf16s("h"), floats("d", scalar("scale"), scalar("bias"))...), result: "sum", join: "VADDPS", unroll: 2, body: `
 		LD d, V0
 		VFMADD213PS @bias, @scale, V0
 		EXP V0, V1, V2, V3
@@ -82,7 +83,7 @@ var softmax = []kernel{
 	{name: "scoreGradients", params: floats("s d l e", scalar("scale")), unroll: 1, body: scoreGradients + `
 		ST V0, s
 		ST V5, d`},
-	{name: "scoreGradientsBF16", params: append(bf16s("p u"), floats("s d l e", scalar("scale"))...), unroll: 1, body: scoreGradients + `
+	{name: "scoreGradientsBF16", rounds: true, params: append(bf16s("p u"), floats("s d l e", scalar("scale"))...), unroll: 1, body: scoreGradients + `
 		ROUND V0, V1, V2
 		STH V1, V0, p
 		ROUND V5, V1, V2
@@ -157,7 +158,7 @@ var swiglu = []kernel{
 		VMULPS V5, V4, V4
 		ST V4, a`},
 	// the same, and gate and up are kept, all rounded
-	{name: "swigluBF16", params: append(bf16s("a gh uh"), floats("gt u")...), unroll: 1, body: `
+	{name: "swigluBF16", rounds: true, params: append(bf16s("a gh uh"), floats("gt u")...), unroll: 1, body: `
 		LD gt, V4
 		LD u, V5
 		VXORPS #sign, V4, V0
@@ -177,7 +178,7 @@ var swiglu = []kernel{
 		ST V7, u
 		ST V6, gt`},
 	// of rounded values, to rounded ones
-	{name: "swigluBackwardBF16", params: append(bf16s("dg du gh uh"), floats("da")...), unroll: 1, body: `
+	{name: "swigluBackwardBF16", rounds: true, params: append(bf16s("dg du gh uh"), floats("da")...), unroll: 1, body: `
 		LDH gh, V4, V0
 		VPSLLD $16, V4, V4
 		LDH uh, V6, V0
@@ -284,6 +285,7 @@ func (k *kernel) decl(suffix string) string {
 func elemFiles() {
 	write("elem_avx2_amd64.s", func() { elem(avx2) })
 	write("elem_avx512_amd64.s", func() { elem(avx512) })
+	write("elem_vdp_amd64.s", func() { elem(avx512bf16) })
 	writeGo("elem_amd64.go", "amd64", func() { elemDecls(false) })
 	writeGo("elem_other.go", "!amd64", func() { elemDecls(true) })
 }
@@ -316,16 +318,21 @@ func elem(i isa) {
 		}
 		p("GLOBL elemMask<>(SB), RODATA|NOPTR, $64\n")
 	}
-	for _, k := range kernels {
+	for _, k := range i.kernels() {
 		w := writer{isa: i, kernel: k, ptr: map[string]string{}, width: map[string]int{}, vec: map[string]string{}}
 		w.function()
 	}
 }
 
+// kernels are those that an instruction set has.
+func (w *isa) kernels() []kernel {
+	return slices.DeleteFunc(slices.Clone(kernels), func(k kernel) bool { return w.narrow && !k.rounds })
+}
+
 // elemDecls writes the declarations of both widths; with bodies for platforms without them.
 func elemDecls(bodies bool) {
-	for _, i := range []isa{avx2, avx512} {
-		for _, k := range kernels {
+	for _, i := range []isa{avx2, avx512, avx512bf16} {
+		for _, k := range i.kernels() {
 			switch {
 			case !bodies:
 				p("//go:noescape\nfunc %s\n", k.decl(i.suffix))

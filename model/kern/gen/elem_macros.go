@@ -1,6 +1,9 @@
 package main
 
-import "strconv"
+import (
+	"fmt"
+	"strconv"
+)
 
 // expand writes a macro:
 //
@@ -12,6 +15,7 @@ import "strconv"
 //	LIVE V0      clear the lanes beyond n
 //	EXP V0, V1, V2, V3    V0 = exp V0, the others are lost
 //	ROUND V0, V1, V2      V1 = the bfloat16 nearest to V0, V0 and V2 are lost
+//	WIDEN V0, V1     V1 = the float32 of a rounded V0
 func (w *writer) expand(op string, args []string) bool {
 	short := w.lanes == 8
 	switch op {
@@ -49,6 +53,17 @@ func (w *writer) expand(op string, args []string) bool {
 		default:
 			w.ins("VPMOVZXWD.Z " + w.at(args[0]) + ", K1, " + args[1])
 		}
+	case "ROUND":
+		if !w.narrow {
+			return w.macro(op, args)
+		}
+		narrow(w.number(args[1]), w.number(args[0]))
+	case "WIDEN":
+		if w.narrow {
+			p("\tVPMOVZXWD Y%s, Z%s", w.number(args[0]), w.number(args[1]))
+			args[0] = args[1]
+		}
+		w.ins("VPSLLD $16, " + args[0] + ", " + args[1])
 	case "STH":
 		w.storeHalves(w.number(args[0]), w.number(args[1]), args[2])
 	case "LIVE":
@@ -58,23 +73,43 @@ func (w *writer) expand(op string, args []string) bool {
 			w.ins("VMOVAPS.Z " + args[0] + ", K1, " + args[0])
 		}
 	default:
-		m, ok := w.macros[op]
-		if ok {
-			w.ins(macroArg.ReplaceAllStringFunc(m, func(s string) string {
-				if s == "$$" {
-					return "$"
-				}
-				i, _ := strconv.Atoi(s[1:])
-				return args[i-1][1:]
-			}))
-		}
-		return ok
+		return w.macro(op, args)
 	}
 	return true
 }
 
+// macro writes one that is text.
+func (w *writer) macro(op string, args []string) bool {
+	m, ok := w.macros[op]
+	if ok {
+		w.ins(macroArg.ReplaceAllStringFunc(m, func(s string) string {
+			if s == "$$" {
+				return "$"
+			}
+			i, _ := strconv.Atoi(s[1:])
+			return args[i-1][1:]
+		}))
+	}
+	return ok
+}
+
+// narrow rounds register b into half of d (EVEX.512.F3.0F38.W0 72 /r); both are below 8.
+func narrow(d, b string) {
+	to, _ := strconv.Atoi(d)
+	from, _ := strconv.Atoi(b)
+	raw(fmt.Sprintf("vcvtneps2bf16 %%zmm%d,%%ymm%d", from, to), 0x62, 0xf2, 0x7e, 0x48, 0x72, 0xc0|byte(to)<<3|byte(from))
+}
+
 // storeHalves stores the low halves of the lanes of register r; with AVX2 the rest goes in pieces of 4, 2 and 1.
 func (w *writer) storeHalves(r, other, ptr string) {
+	switch {
+	case w.narrow && w.rest:
+		p("\tVMOVDQU16 Y%s, K1, %s", r, w.at(ptr))
+		return
+	case w.narrow:
+		p("\tVMOVDQU Y%s, %s", r, w.at(ptr))
+		return
+	}
 	if w.lanes == 16 && w.rest {
 		w.ins("VPMOVDW V" + r + ", K1, " + w.at(ptr))
 		return

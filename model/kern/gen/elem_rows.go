@@ -7,7 +7,7 @@ var headRows = []kernel{
 	{name: "unrope", params: unropeParams("*float32"), strides: unropeStrides, unroll: 1, body: unrope + `
 		ST V4, d
 		ST V5, e`},
-	{name: "unropeBF16", params: unropeParams("*BF16"), strides: unropeStrides, unroll: 1, body: unrope + `
+	{name: "unropeBF16", rounds: true, params: unropeParams("*BF16"), strides: unropeStrides, unroll: 1, body: unrope + `
 		ROUND V4, V0, V1
 		STH V0, V1, d
 		ROUND V5, V0, V1
@@ -18,7 +18,7 @@ var headRows = []kernel{
 		BC f, V1
 		VMULPS V1, V0, V0
 		ST V0, d`},
-	{name: "scaleRowsBF16", params: rowParams("d", "o f", "dBytes oBytes fBytes"), strides: strings.Fields("dBytes oBytes fBytes"), unroll: 1, body: `
+	{name: "scaleRowsBF16", rounds: true, params: rowParams("d", "o f", "dBytes oBytes fBytes"), strides: strings.Fields("dBytes oBytes fBytes"), unroll: 1, body: `
 		LD o, V0
 		BC f, V1
 		VMULPS V1, V0, V0
@@ -30,10 +30,10 @@ var headRows = []kernel{
 		LD b, V1
 		VFMADD231PS V1, V0, A`},
 	// the same of a rounded, which goes to d
-	{name: "dotRowsBF16", params: rowParams("d b", "a sum", "dBytes bBytes aBytes sumBytes"), strides: strings.Fields("dBytes bBytes aBytes sumBytes"), join: "VADDPS", unroll: 2, body: `
+	{name: "dotRowsBF16", rounds: true, params: rowParams("d b", "a sum", "dBytes bBytes aBytes sumBytes"), strides: strings.Fields("dBytes bBytes aBytes sumBytes"), join: "VADDPS", unroll: 2, body: `
 		LD a, V0
 		ROUND V0, V1, V2
-		VPSLLD $16, V1, V0
+		WIDEN V1, V0
 		LDH b, V3, V4
 		VPSLLD $16, V3, V3
 		VFMADD231PS V3, V0, A
