@@ -14,7 +14,7 @@ import (
 func levels(t testing.TB) []*Kernels {
 	t.Helper()
 	var out []*Kernels
-	for _, name := range []string{"portable", "avx2", "avx512"} {
+	for _, name := range []string{"portable", "avx2", "avx512", "avx512bf16"} {
 		k, err := Select(name)
 		if err != nil {
 			t.Logf("skipped: %v", err)
