@@ -28,26 +28,49 @@ func randomProduct(r *rand.Rand, m, n, k int) *product {
 }
 
 func newProduct(r *rand.Rand, m, n, k int, tA, tB, acc bool) *product {
+	p := operands(r, m, n, k, tA, tB, acc)
+	p.reference()
+	return p
+}
+
+// operands are those of a product whose result is not computed yet.
+func operands(r *rand.Rand, m, n, k int, tA, tB, acc bool) *product {
 	p := &product{tA: tA, tB: tB, acc: acc, m: m, n: n, k: k}
-	rows := func(t bool, rows, cols int) (int, int) {
-		if t {
-			rows, cols = cols, rows
-		}
-		return rows, cols
-	}
-	ra, ca := rows(p.tA, m, k)
-	rb, cb := rows(p.tB, k, n)
+	ra, ca := lying(tA, m, k)
+	rb, cb := lying(tB, k, n)
 	p.lda, p.ldb, p.ldc = ca+r.IntN(4), cb+r.IntN(4), n+r.IntN(4)
-	fill := func(n int) (f []float32, h []BF16) {
-		for range n {
-			x := RoundBF16(float32(r.NormFloat64()))
-			f, h = append(f, x.Float32()), append(h, x)
-		}
-		return f, h
+	p.a, p.ah = bothTypes(r, ra*p.lda)
+	p.b, p.bh = bothTypes(r, rb*p.ldb)
+	p.c0, _ = bothTypes(r, m*p.ldc+3)
+	return p
+}
+
+// lying is the size in memory of a matrix that is used as rows×cols.
+func lying(transposed bool, rows, cols int) (int, int) {
+	if transposed {
+		return cols, rows
 	}
-	p.a, p.ah = fill(ra * p.lda)
-	p.b, p.bh = fill(rb * p.ldb)
-	p.c0, _ = fill(m*p.ldc + 3)
+	return rows, cols
+}
+
+func bothTypes(r *rand.Rand, n int) (f []float32, h []BF16) {
+	f, h = make([]float32, n), make([]BF16, n)
+	for i := range f {
+		h[i] = RoundBF16(float32(r.NormFloat64()))
+		f[i] = h[i].Float32()
+	}
+	return f, h
+}
+
+// apart puts the rows of A in memory a multiple of values apart.
+func (p *product) apart(r *rand.Rand, values int) {
+	rows, cols := lying(p.tA, p.m, p.k)
+	p.lda = ceil(cols, values) * values
+	p.a, p.ah = bothTypes(r, rows*p.lda)
+}
+
+// reference computes the product in float64.
+func (p *product) reference() {
 	wide := func(s []float32) (out []float64) {
 		for _, v := range s {
 			out = append(out, float64(v))
@@ -60,9 +83,8 @@ func newProduct(r *rand.Rand, m, n, k int, tA, tB, acc bool) *product {
 		beta = 1
 	}
 	op := map[bool]blas.Transpose{false: blas.NoTrans, true: blas.Trans}
-	gonum.Implementation{}.Dgemm(op[p.tA], op[p.tB], m, n, k, 1, wide(p.a), p.lda, wide(p.b), p.ldb, beta, p.want, p.ldc)
-	p.roundingPerEntry = 2e-6 * math.Sqrt(float64(k)) * 8
-	return p
+	gonum.Implementation{}.Dgemm(op[p.tA], op[p.tB], p.m, p.n, p.k, 1, wide(p.a), p.lda, wide(p.b), p.ldb, beta, p.want, p.ldc)
+	p.roundingPerEntry = 2e-6 * math.Sqrt(float64(p.k)) * 8
 }
 
 // check runs one way and compares with float64; values of C outside the product must not change.

@@ -32,7 +32,18 @@ func (s *Sizes) AddPlaced(k *Kernels, bf16 bool, threads, m, n, kk int) {
 	}
 	x := k.shape(bf16)
 	steps, nn := x.cut(kk)
+	if steps < ceil(kk, x.per) || nn < n {
+		s.addParts(k, bf16, threads, m, n, kk)
+		return
+	}
 	s.count(x, min(ceil(n, x.nr)*x.nr, nn), x.rowPanels(ceil(m, x.mr), 0, false)*x.mr, steps, threads)
+}
+
+// addParts counts a product of several regions, whose rows are computed a part at a time: the last may be so few that workers take
+// columns.
+func (s *Sizes) addParts(k *Kernels, bf16 bool, threads, m, n, kk int) {
+	s.Add(k, bf16, threads, min(m, eachRows), n, kk)
+	s.Add(k, bf16, threads, (m-1)%eachRows+1, n, kk)
 }
 
 // AddRows counts a product whose rows are handed over and have no place of their own.
@@ -40,7 +51,7 @@ func (s *Sizes) AddRows(k *Kernels, bf16 bool, threads, m, n, kk int) {
 	x := k.shape(bf16)
 	steps, nn := x.cut(kk)
 	if k.level == portable || steps < ceil(kk, x.per) || nn < n {
-		s.Add(k, bf16, threads, min(m, eachRows), n, kk)
+		s.addParts(k, bf16, threads, m, n, kk)
 		s.lent = max(s.lent, min(m, eachRows)*n)
 		return
 	}
