@@ -138,6 +138,20 @@ func TestParseManifestRefuses(t *testing.T) {
 	}
 }
 
+// A pinned manifest is the one of that hash and that root, and both.
+func TestGetManifest(t *testing.T) {
+	p := packed(t, toyCorpus(3*bytePage, 5_000))
+	good := Pin{Manifest: p.Spec.Manifest, Root: p.Spec.Root}
+	if m, err := GetManifest(t.Context(), p, good); err != nil || m.Root() != good.Root {
+		t.Fatal(err)
+	}
+	for name, pin := range map[string]Pin{"another root": {Manifest: good.Manifest}, "a shard": {Manifest: sha256.Sum256(p.Objects[0].Data), Root: good.Root}, "nothing": {Root: good.Root}} {
+		if _, err := GetManifest(t.Context(), p, pin); err == nil || name == "another root" && !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // A manifest of the format before is refused with advice, not as nonsense.
 func TestOldManifest(t *testing.T) {
 	old := append([]byte("SN3D\x01"), make([]byte, 16+4*32)...)

@@ -206,6 +206,16 @@ func TestMergeInto(t *testing.T) {
 		t.Fatalf("%+v, %v", res, err)
 	}
 	documents(t, out, wide{})
+	pin, err := data.ReadPin(whole)
+	check(t, err)
+	for name, b := range tree(t, whole) {
+		if strings.HasPrefix(name, "data/") && name != data.Key(pin.Manifest) {
+			check(t, os.WriteFile(filepath.Join(whole, name), append([]byte(b), 0), 0o644))
+		}
+	}
+	if _, err := Merge(context.Background(), filepath.Join(t.TempDir(), "out"), []string{links}); !errors.Is(err, data.ErrCorrupt) {
+		t.Errorf("objects that are not what their names say: %v", err)
+	}
 }
 
 // broken copies a dataset and flips a bit of its manifest.

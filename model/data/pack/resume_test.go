@@ -172,6 +172,22 @@ func TestLockOfTheDead(t *testing.T) {
 	}
 }
 
+// What a crash left behind the counted bytes is gone before anything is written; what lacks some of them is damaged.
+func TestOpenAt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	check(t, os.WriteFile(path, []byte("counted and more"), 0o600))
+	f, err := openAt(path, 7)
+	check(t, err)
+	_, err = f.Write([]byte("!"))
+	check(t, errors.Join(err, f.Close()))
+	if b, err := os.ReadFile(path); err != nil || string(b) != "counted!" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if _, err := openAt(path, 9); !errors.Is(err, ErrJournal) {
+		t.Errorf("too short: %v", err)
+	}
+}
+
 // Another job does not go on with the work of this one; nor does this one if an input changed, or if its notes are damaged.
 func TestResumeRefuses(t *testing.T) {
 	in := folder(t, map[string][]byte{"a.jsonl": asLines(texts("other", 100, 9000))})
