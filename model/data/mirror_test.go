@@ -86,7 +86,7 @@ func TestSlowMirror(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := packed(t, toyCorpus(4*bytePage, 5_000))
 		slow := newBucket(p)
-		slow.lie = func(_ string, _ int64, b []byte) ([]byte, error) { time.Sleep(slowRead + time.Second); return b, nil }
+		slow.lie = func(_ string, _ int64, b []byte) ([]byte, error) { <-time.After(slowRead + time.Second); return b, nil }
 		for _, c := range []struct {
 			from []Mirror
 			want []uint64 // pages and objects that each served: the manifest, and a page each time
