@@ -318,6 +318,57 @@ func TestRowsNotFinite(t *testing.T) {
 	}
 }
 
+// Values between two of bfloat16, in the middle, beyond the largest, infinite and none are rounded as RoundBF16 does. What bfloat16
+// holds as a subnormal, or is one, may become zero where an instruction rounds.
+func TestRowsRoundEveryKind(t *testing.T) {
+	const n, rows = 53, 3
+	r := rand.New(rand.NewPCG(6, 6))
+	for _, k := range levels(t) {
+		for range 300 {
+			x, one, h, sum := make([]float32, n*rows), []float32{1, 1, 1}, make([]BF16, n*rows), make([]float32, rows)
+			for i := range x {
+				x[i] = math.Float32frombits(r.Uint32() & [...]uint32{0xFFFFFFFF, 0x80FFFFFF, 0xFFFF8000, 0xFF80FFFF}[r.IntN(4)])
+			}
+			check := func(what string, got []BF16) {
+				for i, b := range got {
+					if !rounds(k, x[i], b) {
+						t.Fatalf("%s %s: value %d, %#08x, becomes %#04x, want %#04x", k.Name, what, i, math.Float32bits(x[i]), b, RoundBF16(x[i]))
+					}
+				}
+			}
+			k.ScaleRows(Matrix{H: h, LD: n}, x, n, one, n, rows)
+			check("ScaleRows", h)
+			k.DotRowsBF16(sum, h, n, x, n, make([]BF16, n*rows), n, n, rows)
+			check("DotRowsBF16", h)
+			gate, up := make([]BF16, n*rows), make([]BF16, n*rows)
+			k.SwiGLUBF16(h, gate, up, slices.Clone(x), slices.Clone(x))
+			check("gate of SwiGLUBF16", gate)
+			check("up of SwiGLUBF16", up)
+			k.RopeBack(Matrix{H: h, LD: n}, slices.Clone(x), n, slices.Repeat(one, n), make([]float32, n), 0, n/2, rows)
+			for i := range rows { // an odd value each is left out; x + 0·y is not finite where y is not
+				for j := range n / 2 {
+					a, b := i*n+j, i*n+n/2+j
+					if x[a]-x[a] == 0 && x[b]-x[b] == 0 && !(rounds(k, x[a], h[a]) && rounds(k, x[b], h[b])) {
+						t.Fatalf("%s RopeBack: %#08x, %#08x become %#04x, %#04x", k.Name, math.Float32bits(x[a]), math.Float32bits(x[b]), h[a], h[b])
+					}
+				}
+			}
+		}
+	}
+}
+
+// rounds says whether b is x rounded.
+func rounds(k *Kernels, x float32, b BF16) bool {
+	want := RoundBF16(x)
+	switch {
+	case b == want || b&0x7FFF == 0 && want&0x7FFF == 0:
+		return true
+	case want == nanBF16:
+		return b.Float32() != b.Float32()
+	}
+	return k.rounds() && b&0x7FFF == 0 && math.Abs(float64(x)) < 0x1p-126
+}
+
 // rowsCalls are calls with every slice of the length that they need at least, which may be changed.
 func rowsCalls(k *Kernels, f func(n int) []float32, h func(n int) []BF16) map[string]func() {
 	const n, rows, ld = 10, 3, 13
