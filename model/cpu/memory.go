@@ -185,7 +185,8 @@ func (e Engine) Need(c model.Config, opt model.Options, batch int, train bool) m
 	var a arena
 	n.carve(&a)
 	p := int64(c.Params())
-	need := model.Need{Params: 4 * p, Acts: 4 * (int64(a.used) + n.packed())}
+	rotary := int64(c.Seq) * int64(c.HeadDim) // cosines and sines
+	need := model.Need{Params: 4 * p, Acts: 4 * (int64(a.used) + n.packed() + rotary)}
 	switch n.style {
 	case halves:
 		need.Params += 2 * p

@@ -18,12 +18,13 @@ func TestNeedOfActivations(t *testing.T) {
 	long.Layers, long.Seq = 1, 2048
 	wide.Layers, wide.Width, wide.FFN, wide.Vocab, wide.Tied, wide.Seq = 1, 128, 256, 50304, true, 512
 	huge.Layers, huge.Width, huge.FFN, huge.Vocab, huge.Tied, huge.Seq = 1, 64, 192, 128256, true, 512
+	narrow := model.Config{Vocab: 128, Width: 64, Layers: 1, Heads: 4, KVHeads: 2, HeadDim: 34, FFN: 96, Seq: 2048, RopeTheta: 1e4, NormEps: 1e-5}
 	for _, x := range []struct {
 		name         string
 		c            model.Config
 		batch, micro int
 		kernels      []string
-	}{{"small", small, 4, 0, kern.Names()}, {"in parts", small, 4, 2, kern.Names()[:4]}, {"long", long, 1, 0, []string{""}}, {"wide vocabulary", wide, 1, 0, []string{""}},
+	}{{"small", small, 4, 0, kern.Names()}, {"in parts", small, 4, 2, kern.Names()[:4]}, {"long", long, 1, 0, []string{""}}, {"long and narrow", narrow, 1, 0, kern.Names()}, {"wide vocabulary", wide, 1, 0, []string{""}},
 		{"huge vocabulary", huge, 1, 0, []string{""}}} {
 		if testing.Short() && x.name != "in parts" {
 			continue // too slow under the race detector
