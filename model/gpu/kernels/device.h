@@ -46,7 +46,7 @@ typedef unsigned long long ulong64;
 
 #define KERNEL(threads) extern "C" GPU_GLOBAL GPU_BOUNDS(threads)
 #define GLOBAL(T) T*
-#define SHARED(T, name, count) GPU_SHARED T name[count]
+#define SHARED(T, name, count) GPU_SHARED __attribute__((aligned(16))) T name[count]
 #define SYNC() __syncthreads()
 
 DEVICE float shfl_xor(float v, int m) { float y; asm volatile("shfl.sync.bfly.b32 %0, %1, %2, 31, 0xffffffff;" : "=f"(y) : "f"(v), "r"(m)); return y; }
@@ -73,8 +73,8 @@ DEVICE float float_of(unsigned a) { float y; asm("mov.b32 %0, %1;" : "=f"(y) : "
 
 // Vectors in memory, at element i, which must be a multiple of their length: pairs of bf16 in one unsigned (the first in the low
 // half), four unsigneds or floats in 16 bytes.
-struct u4 { unsigned x, y, z, w; };
-struct f4 { float x, y, z, w; };
+struct __attribute__((aligned(16))) u4 { unsigned x, y, z, w; };
+struct __attribute__((aligned(16))) f4 { float x, y, z, w; };
 DEVICE unsigned load_pair(const bf16* p, long64 i) { return *(const unsigned*)(p + i); }
 DEVICE void store_pair(bf16* p, long64 i, unsigned v) { *(unsigned*)(p + i) = v; }
 DEVICE u4 load8(const bf16* p, long64 i) { return *(const u4*)(p + i); }
