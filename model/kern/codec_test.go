@@ -11,16 +11,8 @@ import (
 
 // codecSets are the sets with different code for compression.
 func codecSets(t testing.TB) []*Kernels {
-	var out []*Kernels
-	for _, name := range []string{"avx512", "avx2"} {
-		k, err := Select(name)
-		if err != nil {
-			t.Logf("skipped: %v", err)
-			continue
-		}
-		out = append(out, k)
-	}
-	return out
+	t.Helper()
+	return sets(t, "avx2", "avx512")
 }
 
 // kinds are vectors that selection could stumble over.

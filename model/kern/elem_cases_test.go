@@ -13,16 +13,7 @@ import (
 // levels are one set of kernels for every instruction set that this CPU has.
 func levels(t testing.TB) []*Kernels {
 	t.Helper()
-	var out []*Kernels
-	for _, name := range []string{"portable", "avx2", "avx512", "avx512bf16"} {
-		k, err := Select(name)
-		if err != nil {
-			t.Logf("skipped: %v", err)
-			continue
-		}
-		out = append(out, k)
-	}
-	return out
+	return sets(t, "portable", "avx2", "avx512", "avx512bf16")
 }
 
 // elemCase is a kernel and what it means in float64. Rows are changed in place; the results are what it returns.

@@ -121,7 +121,8 @@ func (c *panelCase) fill() {
 		from, to := c.want(c.part.Steps, row/c.mr*c.mr, c.steps)
 		return step >= from && step < to
 	})
-	c.b, c.hb, c.ldb = matrix(c.tB, c.k, c.n, c.moreB, false, func(int, int) bool { return true })
+	first := c.part.Slice * c.slice
+	c.b, c.hb, c.ldb = matrix(c.tB, c.k, c.n, c.moreB, false, func(step, _ int) bool { return step >= first && step < first+c.steps })
 	c.reach = ceil(c.cols, BandUnit) * BandUnit
 	c.ldc = c.reach + c.moreC
 	c.c = slices.Repeat([]float32{math.Float32frombits(guardBits)}, guardLen+ceil(c.m, c.mr)*c.mr*c.ldc+guardLen)
