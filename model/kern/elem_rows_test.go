@@ -34,6 +34,15 @@ type grid[T float32 | BF16] struct {
 	n, ld    int
 }
 
+// place copies v to the first or the last bytes of a page.
+func place[T any](page []byte, v []T, end bool) []T {
+	all := unsafe.Slice((*T)(unsafe.Pointer(&page[0])), len(page)/int(unsafe.Sizeof(v[0])))
+	if end {
+		all = all[len(all)-len(v):]
+	}
+	return slices.Clip(all[:copy(all, v)])
+}
+
 const guardBF16 = BF16(0x7F81) // a NaN, as guardBits is
 
 func newGrid[T float32 | BF16](d *desk, name string, rows, n, ld int, guard T, value func() T) *grid[T] {

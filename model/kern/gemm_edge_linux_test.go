@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"unsafe"
 )
 
 // No product reads or writes beyond its matrices, of whatever form: at the first and at the last byte of mapped memory, the next
@@ -109,13 +108,4 @@ func words(r *rand.Rand, per, n int) (v []float32) {
 		v = append(v, x)
 	}
 	return v
-}
-
-// place copies v to the first or the last bytes of a page.
-func place[T any](page []byte, v []T, end bool) []T {
-	all := unsafe.Slice((*T)(unsafe.Pointer(&page[0])), len(page)/int(unsafe.Sizeof(v[0])))
-	if end {
-		all = all[len(all)-len(v):]
-	}
-	return slices.Clip(all[:copy(all, v)])
 }
