@@ -8,7 +8,7 @@
 //   dqkv    (B,T,S)      bf16   the gradient of qkv, rows as qkv's
 //
 // A kernel serves heads up to its width D, 32, 64 or 128, and pads them with zeros. T is any. If hd and stride are multiples of 8,
-// qkv and dy begin at multiples of 16 bytes. Products round their factors p and ds to bf16. Nothing is added up in an order that
+// qkv and dy begin at multiples of 16 bytes; if they are even, all begin at multiples of 4. Products round their factors p and ds to bf16. Nothing is added up in an order that
 // could differ: a block owns what it writes.
 //
 // A key behind the diagonal is no number: its scores are never looked at, and where a product meets its row with a weight of zero,
@@ -79,32 +79,43 @@ DEVICE void seen_mma(float* c, const unsigned* a, const unsigned* b, int up) {
 }
 
 // attn_gather adds p·rows: p are 16×16·N weights, rows those of s. Row r of p sees rows up to ahead+r, a multiple of 16, or with
-// up those from there on. One step of 16 rows may lie on the diagonal.
+// up those from there on. One step of 16 rows may lie on the diagonal. Columns are those of frag_b_rows.
 template <int D, int N, class S> DEVICE void attn_gather(float (&o)[D / 8][4], float (&p)[2 * N][4], S& s, int ahead, int up) {
-  unsigned a[4], on[4] = {0, 0, 0, 0}, b[2];
+  unsigned a[4], on[4] = {0, 0, 0, 0}, b[2][2];
   UNROLL for (int i = 0; i < N; i++) {
     attn_factor(a, p[2 * i], p[2 * i + 1]);
     if (ahead == 16 * i)
       UNROLL for (int r = 0; r < 4; r++) on[r] = a[r];
     if (up ? ahead >= 16 * i : ahead <= 16 * i) continue; // on the diagonal, or seen by nobody
-    UNROLL for (int j = 0; j < D / 8; j++) {
-      frag_b_rows(b, s, D + 8, 16 * i, 8 * j);
-      mma16816(o[j], a, b);
+    UNROLL for (int j = 0; j < D / 8; j += 2) {
+      frag_b_rows(b[0], b[1], s, D + 8, 16 * i, 8 * j);
+      mma16816(o[j], a, b[0]);
+      mma16816(o[j + 1], a, b[1]);
     }
   }
   if (ahead < 0 || ahead >= 16 * N) return;
-  UNROLL for (int j = 0; j < D / 8; j++) {
-    frag_b_rows(b, s, D + 8, ahead, 8 * j);
-    seen_mma(o[j], on, b, up);
+  UNROLL for (int j = 0; j < D / 8; j += 2) {
+    frag_b_rows(b[0], b[1], s, D + 8, ahead, 8 * j);
+    seen_mma(o[j], on, b[0], up);
+    seen_mma(o[j + 1], on, b[1], up);
   }
 }
 
-// attn_put writes 16 rows of sums, those below T, each times its factor.
+// attn_put writes 16 rows of what attn_gather summed, those below T, each times its factor.
 template <int D> DEVICE void attn_put(GLOBAL(bf16) p, long64 at, int ld, int row, const attn& z, float (&c)[D / 8][4], float f0, float f1) {
-  UNROLL for (int j = 0; j < D / 8; j++)
+  int pairs = ((at | ld | z.hd) & 1) == 0;
+  UNROLL for (int j = 0; j < D / 8; j += 2)
     UNROLL for (int i = 0; i < 4; i++) {
-      int r = row + lane_row() + i / 2 * 8, d = 8 * j + lane_col() + i % 2;
-      if (r < z.T && d < z.hd) p[at + (long64)r * ld + d] = bf16_of(c[j][i] * (i < 2 ? f0 : f1));
+      int r = row + lane_row() + i / 2 * 8, d = 8 * j + 2 * lane_col() + i % 2 * 2;
+      unsigned v = pair_of(c[j][i] * (i < 2 ? f0 : f1), c[j + 1][i] * (i < 2 ? f0 : f1));
+      long64 to = at + (long64)r * ld + d;
+      if (r >= z.T || d >= z.hd) continue;
+      if (pairs) {
+        store_pair(p, to, v);
+        continue;
+      }
+      p[to] = (bf16)v;
+      if (d + 1 < z.hd) p[to + 1] = (bf16)(v >> 16);
     }
 }
 

@@ -7,7 +7,8 @@
 //
 // A block makes a square of R×R values of C, R = 128 or 64 (_64: for small C, so that there are enough blocks): grid
 // (⌈n/R⌉, ⌈m/R⌉), 2·R threads. C is float32 or bf16 (_bf16); with acc ≠ 0 its values are added to the sum before it is rounded.
-// A matrix whose leading dimension is a multiple of 8 begins at a multiple of 16 bytes. Sums go along k in one order.
+// A factor whose leading dimension is a multiple of 8 begins at a multiple of 16 bytes, C of bf16 whose is even at one of 4. Sums go
+// along k in one order.
 #include "tile.h"
 
 #define GEMM_K 32                // of k at once,
@@ -50,7 +51,13 @@ DEVICE void gemm_store(GLOBAL(float) c, long64 at, int n, float x, float y, int 
 }
 
 DEVICE void gemm_store(GLOBAL(bf16) c, long64 at, int n, float x, float y, int acc) {
-  if (n > 0) c[at] = bf16_of(acc ? wide(c[at]) + x : x);
+  if (n <= 0) return;
+  if (n > 1 && (at & 1) == 0) {
+    unsigned old = acc ? load_pair(c, at) : 0u;
+    store_pair(c, at, acc ? pair_of(low(old) + x, high(old) + y) : pair_of(x, y));
+    return;
+  }
+  c[at] = bf16_of(acc ? wide(c[at]) + x : x);
   if (n > 1) c[at + 1] = bf16_of(acc ? wide(c[at + 1]) + y : y);
 }
 

@@ -32,11 +32,15 @@ template <class S> DEVICE void frag_b(unsigned* b, S& s, int ld, int col, int k)
   b[1] = load_pair(s, at + 8);
 }
 
-// b: rows k … k+15, columns col … col+7 of s.
-template <class S> DEVICE void frag_b_rows(unsigned* b, S& s, int ld, int k, int col) {
-  int at = (k + lane_col()) * ld + col + lane_row();
-  b[0] = (unsigned)s[at] | (unsigned)s[at + ld] << 16;
-  b[1] = (unsigned)s[at + 8 * ld] | (unsigned)s[at + 9 * ld] << 16;
+// b0, b1: rows k … k+15, and of the columns col … col+15 of s the even ones and the odd ones: both halves of a word are of use.
+// The sums over b0 and b1 are then of columns 2·lane_col() … 2·lane_col()+3, taken in turns.
+template <class S> DEVICE void frag_b_rows(unsigned* b0, unsigned* b1, S& s, int ld, int k, int col) {
+  int at = (k + lane_col()) * ld + col + 2 * lane_row();
+  UNROLL for (int i = 0; i < 2; i++) {
+    unsigned x = load_pair(s, at + 8 * i * ld), y = load_pair(s, at + 8 * i * ld + ld);
+    b0[i] = (x & 0xFFFFu) | y << 16;
+    b1[i] = x >> 16 | (y & 0xFFFF0000u);
+  }
 }
 
 // row8 is the values i … i+7 of p, those from n on zero and not read; whole says that i is a multiple of 8 if n is at least 8.
