@@ -17,8 +17,9 @@ type Request struct {
 	Validator bool
 	Engine    model.Engine // a model.Sizer says what it will allocate; else it is estimated
 	Options   model.Options
-	Wait      bool  // a miner in --gap wait has no proxy
-	Cache     int64 // bytes that --data-cache lets pages of the dataset take
+	Host      *model.Need // what an engine that computes on cards takes of this machine's memory; nil: Engine is asked
+	Wait      bool        // a miner in --gap wait has no proxy
+	Cache     int64       // bytes that --data-cache lets pages of the dataset take
 }
 
 // Line is one part of a plan.
@@ -95,7 +96,7 @@ func Make(r Request) Plan {
 	if r.Validator {
 		batch = min(judgeBatch, max(r.Run.Score.HeldOut, r.Run.Score.Own))
 	}
-	need := needs(r.Engine, cfg, r.Options, batch, !r.Validator)
+	need := needs(r, cfg, batch)
 	add := func(to *[]Line, name string, n int64) {
 		if n > 0 {
 			*to = append(*to, Line{name, min(n, beyond)})
@@ -184,13 +185,17 @@ func tokenBytes(vocab int) int64 {
 
 // needs asks the engine, unless its answer could overflow: then, and without a Sizer, it estimates from what the backward pass
 // must have kept of every token.
-func needs(e model.Engine, c model.Config, o model.Options, batch int, train bool) model.Need {
+func needs(r Request, c model.Config, batch int) model.Need {
+	if r.Host != nil {
+		return *r.Host
+	}
+	o, train := r.Options, !r.Validator
 	if o.MicroBatch > 0 {
 		batch = min(batch, o.MicroBatch)
 	}
 	n := estimate(c, o, batch, train)
 	const absurd = 1 << 50
-	if s, ok := e.(model.Sizer); ok && n.Acts < absurd {
+	if s, ok := r.Engine.(model.Sizer); ok && n.Acts < absurd {
 		return s.Need(c, o, batch, train)
 	}
 	return n

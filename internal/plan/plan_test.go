@@ -275,6 +275,17 @@ func TestSizer(t *testing.T) {
 	}
 }
 
+// An engine on cards says what it takes of this machine; the node's own parts stay.
+func TestHost(t *testing.T) {
+	r := request(t, "1b")
+	cpu := Make(r)
+	r.Host = &model.Need{Moments: 7}
+	p := Make(r)
+	if p.Memory[0].Name != "engine: optimizer moments" || p.Memory[0].Bytes != 7 || Sum(p.Memory[1:]) != Sum(cpu.Memory[4:]) {
+		t.Errorf("%+v", p.Memory)
+	}
+}
+
 // What is on disk already need not be written a second time: a restart on a nearly full disk is not refused.
 func TestDisk(t *testing.T) {
 	p := Make(request(t, "40m"))
