@@ -160,10 +160,15 @@ func (r *Run) Validate() error {
 	if r.Version != RunVersion {
 		return fmt.Errorf("run descriptor: version %d, this build knows %d; install the release the network runs", r.Version, RunVersion)
 	}
-	for _, v := range []float64{r.Model.RopeTheta, r.Model.NormEps, r.Train.LR, r.Train.MinLR, r.Train.Decay, r.Train.Beta1,
-		r.Train.Beta2, r.Train.Eps, r.Train.WeightDecay, r.Train.Clip, r.Payload.Beta, r.Outer.Alpha, r.Score.EMA} {
-		if math.IsNaN(v) || math.IsInf(v, 0) || v < 0 {
-			return fmt.Errorf("run descriptor: a setting is %v", v)
+	for _, x := range []struct {
+		name string
+		v    float64
+	}{{"model.rope_theta", r.Model.RopeTheta}, {"model.norm_eps", r.Model.NormEps}, {"train.lr", r.Train.LR}, {"train.min_lr", r.Train.MinLR},
+		{"train.decay", r.Train.Decay}, {"train.beta1", r.Train.Beta1}, {"train.beta2", r.Train.Beta2}, {"train.eps", r.Train.Eps},
+		{"train.weight_decay", r.Train.WeightDecay}, {"train.clip", r.Train.Clip}, {"payload.beta", r.Payload.Beta},
+		{"outer.alpha", r.Outer.Alpha}, {"score.ema", r.Score.EMA}} {
+		if math.IsNaN(x.v) || math.IsInf(x.v, 0) || x.v < 0 {
+			return fmt.Errorf("run descriptor: %s is %v; give a number from 0 on", x.name, x.v)
 		}
 	}
 	if err := r.Schedule.Validate(); err != nil {

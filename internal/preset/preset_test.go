@@ -231,7 +231,7 @@ func TestRefusals(t *testing.T) {
 		{"warm-up into the decay", `"warmup": 50`, `"warmup": 500`, "train.warmup 500 ends after the learning rate begins to fall"},
 		{"floor above the peak", `"min_lr": 0.1`, `"min_lr": 1.5`, "train.min_lr 1.5"},
 		{"beta", `"beta2": 0.95`, `"beta2": 1`, "train.beta2 1"},
-		{"negative", `"clip": 1`, `"clip": -1`, "a setting is -1"},
+		{"negative", `"clip": 1`, `"clip": -1`, "train.clip is -1"},
 		{"k", `"k": 1024`, `"k": 5000`, "k schedule entry 0"},
 		{"feedback", `"beta": 0.95`, `"beta": 1.5`, "payload.beta 1.5"},
 		{"winners", `"expected_winners": 4`, `"expected_winners": 40`, "score.expected_winners 40"},
