@@ -5,7 +5,8 @@
 //   - a kernel is KERNEL(threads) void name(...), extern "C" through the macro; its block has that many threads in x, one dimension;
 //   - parameters are GLOBAL(T) and GLOBAL(const T) pointers with T of float, bf16, int, unsigned, unsigned char, long64, ulong64, and
 //     scalars of int, unsigned, float, long64, ulong64; at most 16;
-//   - memory of a block is SHARED(T, name, count), at most 48 KiB a kernel; no dynamic shared memory;
+//   - memory of a block is SHARED(T, name, count), aligned to 16 bytes, at most 48 KiB a kernel; no dynamic shared memory; a DEVICE
+//     function takes it, or global memory, as GLOBAL(T);
 //   - global and shared memory are read and written by [] and by the functions below, never through a cast;
 //   - every thread of a block meets the same SYNC, and every lane of a warp the same shuffle and mma, in the same order;
 //   - no atomics on floating point values, no order that depends on timing: the same input gives the same bits;
@@ -23,7 +24,7 @@ typedef unsigned long long ulong64;
 #if defined(__clang__) && defined(__CUDA__) && !defined(__NVCC__)
 #define GPU_GLOBAL __attribute__((global))
 #define DEVICE static __attribute__((device)) inline __attribute__((always_inline))
-#define GPU_SHARED __attribute__((shared))
+#define GPU_SHARED __attribute__((shared)) __attribute__((aligned(16)))
 #define GPU_BOUNDS(n) __attribute__((launch_bounds(n)))
 #define TID __nvvm_read_ptx_sreg_tid_x()
 #define BLOCK_X __nvvm_read_ptx_sreg_ctaid_x()
@@ -34,14 +35,14 @@ typedef unsigned long long ulong64;
 #else
 #define GPU_GLOBAL __global__
 #define DEVICE static __device__ __forceinline__
-#define GPU_SHARED __shared__
+#define GPU_SHARED __shared__ __align__(16)
 #define GPU_BOUNDS(n) __launch_bounds__(n)
-#define TID threadIdx.x
-#define BLOCK_X blockIdx.x
-#define BLOCK_Y blockIdx.y
-#define BLOCK_Z blockIdx.z
-#define BLOCKS_X gridDim.x
-#define BLOCKS_Y gridDim.y
+#define TID ((int)threadIdx.x)
+#define BLOCK_X ((int)blockIdx.x)
+#define BLOCK_Y ((int)blockIdx.y)
+#define BLOCK_Z ((int)blockIdx.z)
+#define BLOCKS_X ((int)gridDim.x)
+#define BLOCKS_Y ((int)gridDim.y)
 #endif
 
 #define KERNEL(threads) extern "C" GPU_GLOBAL GPU_BOUNDS(threads)

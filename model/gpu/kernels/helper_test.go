@@ -1,0 +1,145 @@
+package kernels_test
+
+import (
+	"testing"
+
+	"sn3/model/gpu/cuda"
+	"sn3/model/gpu/kernels"
+	signatures "sn3/model/gpu/kernels/source"
+	"sn3/model/gpu/standin"
+)
+
+// bench is the stand-in with some kernels, for tests of them. Its methods end the test where something fails.
+type bench struct {
+	testing.TB
+	card    *standin.Card
+	kernels map[string]cuda.Kernel
+}
+
+// on opens the stand-in with the kernels of these files. Settings of the card: b.card.Set(t, "order", "reverse").
+func on(t testing.TB, files ...string) *bench {
+	t.Helper()
+	b := &bench{t, standin.Open(t, files...), map[string]cuda.Kernel{}}
+	for _, f := range files {
+		text, err := kernels.Sources.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := signatures.Parse(string(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range list {
+			b.kernels[k.Name] = k
+		}
+	}
+	return b
+}
+
+// run does f on the card with everything that it allocates freed afterwards.
+func (b *bench) run(f func(r *runner) error) error {
+	b.Helper()
+	return b.card.Do(func(c *cuda.Context) (err error) {
+		m, err := c.Load(standin.Image)
+		if err != nil {
+			return err
+		}
+		r := &runner{Context: c, b: b, m: m}
+		defer func() {
+			for _, p := range r.ptrs {
+				if e := c.Free(p); err == nil {
+					err = e
+				}
+			}
+			if e := m.Unload(); err == nil {
+				err = e
+			}
+		}()
+		return f(r)
+	})
+}
+
+// must is run for what may not fail.
+func (b *bench) must(f func(r *runner) error) {
+	b.Helper()
+	if err := b.run(f); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// orders runs f with the blocks forward, in reverse, and at random with two seeds; the results must not depend on it.
+func (b *bench) orders(f func(order string)) {
+	for _, o := range [][2]string{{"forward", "1"}, {"reverse", "1"}, {"random", "1"}, {"random", "2"}} {
+		b.card.Set(b, "order", o[0])
+		b.card.Set(b, "seed", o[1])
+		f(o[0] + " " + o[1])
+	}
+}
+
+// runner is the card within run.
+type runner struct {
+	*cuda.Context
+	b    *bench
+	m    *cuda.Module
+	ptrs []cuda.Ptr
+}
+
+// room allocates bytes that are not written yet, freed after run.
+func (r *runner) room(bytes int) cuda.Ptr {
+	r.b.Helper()
+	p, err := r.Alloc(int64(bytes))
+	if err != nil {
+		r.b.Fatal(err)
+	}
+	r.ptrs = append(r.ptrs, p)
+	return p
+}
+
+// put allocates room for s and copies it there.
+func put[T cuda.Value](r *runner, s []T) cuda.Ptr {
+	r.b.Helper()
+	var v T
+	p := r.room(max(1, len(s)*sizeOf(v)))
+	if err := cuda.Put(r.Context, p, s); err != nil {
+		r.b.Fatal(err)
+	}
+	return p
+}
+
+// get copies n values from the card.
+func get[T cuda.Value](r *runner, p cuda.Ptr, n int) []T {
+	r.b.Helper()
+	s := make([]T, n)
+	if err := cuda.Get(r.Context, s, p); err != nil {
+		r.b.Fatal(err)
+	}
+	return s
+}
+
+func sizeOf(v any) int {
+	switch v.(type) {
+	case uint8:
+		return 1
+	case uint16:
+		return 2
+	case int32, uint32, float32:
+		return 4
+	}
+	return 8
+}
+
+// launch runs a kernel and waits for it.
+func (r *runner) launch(name string, grid [3]int, args ...any) error {
+	k, ok := r.b.kernels[name]
+	if !ok {
+		r.b.Fatalf("there is no kernel %s in the files of this test", name)
+	}
+	f, err := r.m.Func(k)
+	if err != nil {
+		return err
+	}
+	if err := r.Launch(f, grid, args...); err != nil {
+		return err
+	}
+	return r.Sync()
+}

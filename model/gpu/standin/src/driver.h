@@ -1,0 +1,225 @@
+// The driver's functions, as in NVIDIA's cuda.h.
+#pragma once
+
+using namespace standin;
+#define API extern "C" __attribute__((visibility("default"))) int
+#define BEGIN(context)                                                        \
+  std::lock_guard<std::recursive_mutex> hold(standin::lock);                  \
+  if (int e = begin(__func__, context)) return e;                             \
+  if (!inited && strcmp(__func__, "cuInit") && strcmp(__func__, "cuDriverGetVersion")) return not_initialized; \
+  if (context && !current) return invalid_context
+
+static bool inited;
+static thread_local void* current;
+static const char primary = 0;
+
+API cuInit(unsigned) { BEGIN(false); if (!settings.devices) return no_device; inited = true; return ok; }
+API cuDriverGetVersion(int* v) { BEGIN(false); *v = settings.version; return ok; }
+API cuDeviceGetCount(int* n) { BEGIN(false); *n = settings.devices; return ok; }
+API cuDeviceGet(int* d, int i) { BEGIN(false); if (i < 0 || i >= settings.devices) return invalid_device; *d = i; return ok; }
+API cuDeviceGetName(char* s, int n, int) { BEGIN(false); snprintf(s, n, "stand-in on the CPU"); return ok; }
+API cuDeviceTotalMem_v2(size_t* n, int) { BEGIN(false); *n = total_bytes; return ok; }
+API cuDeviceGetUuid(char* u, int d) { BEGIN(false); memset(u, 0x51, 16); u[15] = (char)d; return ok; }
+API cuDeviceGetPCIBusId(char* s, int n, int d) { BEGIN(false); snprintf(s, n, "0000:%02X:00.0", d + 1); return ok; }
+API cuDeviceGetAttribute(int* v, int a, int) {
+  BEGIN(false);
+  switch (a) {
+    case 1: *v = 1024; break;                 // threads in a block
+    case 13: *v = 1000000; break;             // clock, kHz
+    case 16: *v = 1; break;                   // multiprocessors
+    case 32: *v = 0; break;                   // ECC
+    case 36: *v = 1000000; break;             // memory clock, kHz
+    case 37: *v = 64; break;                  // memory bus, bits
+    case 38: *v = 1 << 20; break;             // L2
+    case 75: *v = settings.cc / 10; break;
+    case 76: *v = settings.cc % 10; break;
+    default: return invalid_value;
+  }
+  return ok;
+}
+API cuDevicePrimaryCtxRetain(void** c, int d) { BEGIN(false); if (d < 0 || d >= settings.devices) return invalid_device; contexts++; *c = (void*)&primary; return ok; }
+API cuDevicePrimaryCtxRelease_v2(int) { BEGIN(false); if (!contexts) return invalid_context; if (!--contexts) sticky = ok; return ok; }
+API cuCtxSetCurrent(void* c) { BEGIN(false); current = c; return ok; }
+API cuCtxSynchronize() { BEGIN(true); return refuse(); }
+
+API cuMemAlloc_v2(uintptr_t* p, size_t n) {
+  BEGIN(true);
+  if (int e = refuse()) return e;
+  if (!n) return invalid_value;
+  allocations_asked++;
+  if (settings.oom && allocations_asked - oom_base == settings.oom) return out_of_memory;
+  *p = allocate(n);
+  return *p ? ok : out_of_memory;
+}
+API cuMemFree_v2(uintptr_t p) {
+  BEGIN(true);
+  if (int e = refuse()) return e;
+  if (!p) return ok;
+  if (release(p)) return ok;
+  span(p, 1, "free");
+  if (trouble.empty()) trouble = "free: the address is not the beginning of an allocation";
+  return invalid_value;
+}
+API cuMemGetInfo_v2(size_t* free, size_t* total) { BEGIN(true); *free = total_bytes - live_bytes; *total = total_bytes; return ok; }
+API cuMemHostAlloc(void** p, size_t n, unsigned) {
+  BEGIN(true);
+  allocations_asked++;
+  if (settings.oom && allocations_asked - oom_base == settings.oom) return out_of_memory;
+  *p = n ? aligned_alloc(4096, (n + 4095) & ~4095ull) : nullptr;
+  if (!*p) return n ? out_of_memory : invalid_value;
+  pinned.insert(*p);
+  return ok;
+}
+API cuMemFreeHost(void* p) { BEGIN(true); if (!pinned.erase(p)) return invalid_value; free(p); return ok; }
+
+API cuMemcpyHtoD_v2(uintptr_t d, const void* s, size_t n) { BEGIN(true); if (int e = refuse()) return e; return copy_in(d, s, n); }
+API cuMemcpyDtoH_v2(void* d, uintptr_t s, size_t n) { BEGIN(true); if (int e = refuse()) return e; return copy_out(d, s, n); }
+API cuMemcpyHtoDAsync_v2(uintptr_t d, const void* s, size_t n, void* q) { BEGIN(true); return issue(q, [=] { return copy_in(d, s, n); }); }
+API cuMemcpyDtoHAsync_v2(void* d, uintptr_t s, size_t n, void* q) { BEGIN(true); return issue(q, [=] { return copy_out(d, s, n); }); }
+API cuMemcpyDtoDAsync_v2(uintptr_t d, uintptr_t s, size_t n, void* q) { BEGIN(true); return issue(q, [=] { return copy_within(d, s, n); }); }
+API cuMemsetD8Async(uintptr_t d, unsigned char v, size_t n, void* q) { BEGIN(true); return issue(q, [=] { return fill(d, v, n); }); }
+
+API cuStreamCreate(void** s, unsigned) { BEGIN(true); *s = new Stream; streams.insert(*s); return ok; }
+API cuStreamDestroy_v2(void* s) { BEGIN(true); if (!streams.erase(s)) return invalid_handle; delete (Stream*)s; return ok; }
+API cuStreamSynchronize(void* s) {
+  BEGIN(true);
+  if (s && !streams.count(s)) return invalid_handle;
+  if (s && ((Stream*)s)->capture) return refuse();
+  return ok;
+}
+API cuStreamWaitEvent(void* s, void* e, unsigned) {
+  BEGIN(true);
+  if ((s && !streams.count(s)) || !events.count(e)) return invalid_handle;
+  if (s && ((Event*)e)->capture) ((Stream*)s)->capture = ((Event*)e)->capture;
+  return ok;
+}
+API cuEventCreate(void** e, unsigned) { BEGIN(true); *e = new Event; events.insert(*e); return ok; }
+API cuEventDestroy_v2(void* e) { BEGIN(true); if (!events.erase(e)) return invalid_handle; delete (Event*)e; return ok; }
+API cuEventRecord(void* e, void* s) {
+  BEGIN(true);
+  if (!events.count(e) || (s && !streams.count(s))) return invalid_handle;
+  Event* v = (Event*)e;
+  v->capture = s ? ((Stream*)s)->capture : nullptr;
+  v->recorded = true;
+  v->at = std::chrono::steady_clock::now();
+  return ok;
+}
+API cuEventSynchronize(void* e) { BEGIN(true); return events.count(e) ? (((Event*)e)->capture ? refuse() : ok) : invalid_handle; }
+API cuEventElapsedTime(float* ms, void* a, void* b) {
+  BEGIN(true);
+  if (!events.count(a) || !events.count(b) || !((Event*)a)->recorded || !((Event*)b)->recorded) return invalid_handle;
+  *ms = std::chrono::duration<float, std::milli>(((Event*)b)->at - ((Event*)a)->at).count();
+  return ok;
+}
+
+API cuModuleLoadDataEx(void** m, const char* image, unsigned n, int* options, void** values) {
+  BEGIN(true);
+  if (int e = refuse()) return e;
+  std::string text = image;
+  int e = loads(text);
+  if (e) {
+    for (unsigned i = 0; i + 1 < n; i++) // 5: the error log, 6: its size
+      if (options[i] == 5 && options[i + 1] == 6) snprintf((char*)values[i], (size_t)values[i + 1], "stand-in: no PTX that this device takes");
+    return e;
+  }
+  Module* made = new Module{text};
+  modules.insert(*m = made);
+  return ok;
+}
+API cuModuleUnload(void* m) { BEGIN(true); if (!modules.erase(m)) return invalid_handle; delete (Module*)m; return ok; }
+API cuModuleGetFunction(void** f, void* m, const char* name) {
+  BEGIN(true);
+  if (!modules.count(m)) return invalid_handle;
+  for (const Kernel& k : table)
+    if (!strcmp(k.name, name) && entry(((Module*)m)->image, name)) { *f = (void*)&k; return ok; }
+  return not_found;
+}
+API cuFuncGetParamInfo(void* f, size_t i, size_t* offset, size_t* size) {
+  BEGIN(true);
+  const Kernel* k = (const Kernel*)f;
+  if (i >= (size_t)k->count) return invalid_value;
+  size_t at = 0, n = 0;
+  for (size_t j = 0; j <= i; j++) {
+    at += n;
+    n = k->kinds[j] == '4' ? 4 : 8;
+    at = (at + n - 1) / n * n;
+  }
+  *offset = at;
+  if (size) *size = n;
+  return ok;
+}
+API cuLaunchKernel(void* f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void* q, void** args, void** extra) {
+  BEGIN(true);
+  const Kernel* k = (const Kernel*)f;
+  if (k < table || k >= std::end(table)) return invalid_handle;
+  if (!gx || !gy || !gz || gx > 0x7FFFFFFF || gy > 65535 || gz > 65535 || shared || extra || !args) return invalid_value;
+  if ((int)bx != k->threads || by != 1 || bz != 1) return invalid_value;
+  Launch l{k, {(int)gx, (int)gy, (int)gz}, {}};
+  for (int i = 0; i < k->count; i++) {
+    if (!args[i]) return invalid_value;
+    memcpy(&l.values[i], args[i], k->kinds[i] == '4' ? 4 : 8);
+  }
+  return issue(q, [=] { return run_launch(l); });
+}
+
+API cuStreamBeginCapture_v2(void* s, int) {
+  BEGIN(true);
+  if (!streams.count(s)) return invalid_handle;
+  if (capturing) return refuse();
+  capturing = std::make_shared<Capture>(Capture{std::make_shared<Graph>(), s, false});
+  ((Stream*)s)->capture = capturing;
+  return ok;
+}
+API cuStreamEndCapture(void* s, void** g) {
+  BEGIN(true);
+  if (!streams.count(s)) return invalid_handle;
+  if (!capturing || capturing->origin != s) return capture_unmatched;
+  auto c = std::move(capturing);
+  capturing = nullptr;
+  for (void* q : streams) ((Stream*)q)->capture = nullptr;
+  for (void* e : events) ((Event*)e)->capture = nullptr;
+  if (c->broken) return capture_invalidated;
+  *g = new Graph(*c->graph);
+  graphs.insert(*g);
+  return ok;
+}
+API cuGraphInstantiateWithFlags(void** x, void* g, unsigned long long) {
+  BEGIN(true);
+  if (!graphs.count(g)) return invalid_handle;
+  execs.insert(*x = new Graph(*(Graph*)g));
+  return ok;
+}
+API cuGraphGetNodes(void* g, void*, size_t* n) { BEGIN(true); if (!graphs.count(g)) return invalid_handle; *n = ((Graph*)g)->work.size(); return ok; }
+API cuGraphLaunch(void* x, void* q) {
+  BEGIN(true);
+  if (!execs.count(x)) return invalid_handle;
+  return issue(q, [=] {
+    for (const Work& w : ((Graph*)x)->work)
+      if (int e = w()) return e;
+    return (int)ok;
+  });
+}
+API cuGraphExecDestroy(void* x) { BEGIN(true); if (!execs.erase(x)) return invalid_handle; delete (Graph*)x; return ok; }
+API cuGraphDestroy(void* g) { BEGIN(true); if (!graphs.erase(g)) return invalid_handle; delete (Graph*)g; return ok; }
+
+// The texts of errors. After a fault of the stand-in its own words come first; they are given once.
+API cuGetErrorName(int code, const char** s) {
+  static const std::map<int, const char*> names = {
+      {1, "CUDA_ERROR_INVALID_VALUE"}, {2, "CUDA_ERROR_OUT_OF_MEMORY"}, {3, "CUDA_ERROR_NOT_INITIALIZED"}, {100, "CUDA_ERROR_NO_DEVICE"},
+      {101, "CUDA_ERROR_INVALID_DEVICE"}, {200, "CUDA_ERROR_INVALID_IMAGE"}, {201, "CUDA_ERROR_INVALID_CONTEXT"}, {209, "CUDA_ERROR_NO_BINARY_FOR_GPU"},
+      {218, "CUDA_ERROR_INVALID_PTX"}, {222, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION"}, {400, "CUDA_ERROR_INVALID_HANDLE"}, {500, "CUDA_ERROR_NOT_FOUND"},
+      {600, "CUDA_ERROR_NOT_READY"}, {700, "CUDA_ERROR_ILLEGAL_ADDRESS"}, {719, "CUDA_ERROR_LAUNCH_FAILED"}, {803, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"},
+      {900, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"}, {901, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"}, {903, "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED"}, {999, "CUDA_ERROR_UNKNOWN"}};
+  auto i = names.find(code);
+  if (i == names.end()) return invalid_value;
+  *s = i->second;
+  return ok;
+}
+API cuGetErrorString(int code, const char** s) {
+  std::lock_guard<std::recursive_mutex> hold(standin::lock);
+  static std::string text;
+  text = trouble.empty() ? "stand-in's error " + std::to_string(code) : trouble;
+  if (!sticky) trouble.clear();
+  *s = text.c_str();
+  return ok;
+}

@@ -1,0 +1,154 @@
+// Launches, streams and graphs.
+#pragma once
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <random>
+
+namespace standin {
+
+enum { ok = 0, invalid_value = 1, out_of_memory = 2, not_initialized = 3, no_device = 100, invalid_device = 101, invalid_image = 200, invalid_context = 201,
+       no_binary = 209, invalid_ptx = 218, unsupported_ptx = 222, invalid_handle = 400, not_found = 500, not_ready = 600, illegal_address = 700,
+       launch_failed = 719, capture_unsupported = 900, capture_invalidated = 901, capture_unmatched = 903, capture_unjoined = 904 };
+
+using Work = std::function<int()>;
+struct Graph { std::vector<Work> work; };
+struct Capture { std::shared_ptr<Graph> graph; void* origin; bool broken; };
+struct Stream { std::shared_ptr<Capture> capture; };
+struct Event { bool recorded = false; std::chrono::steady_clock::time_point at; std::shared_ptr<Capture> capture; };
+struct Module { std::string image; };
+
+static std::shared_ptr<Capture> capturing; // the one capture that is going on, if any
+
+// refuse is for calls that may not be made during a capture: they break it.
+static int refuse() {
+  if (!capturing) return ok;
+  capturing->broken = true;
+  return capture_unsupported;
+}
+
+// issue does work now, or adds it to the graph that its stream captures.
+static int issue(void* stream, Work w) {
+  if (stream && !streams.count(stream)) return invalid_handle;
+  auto c = stream ? ((Stream*)stream)->capture : nullptr;
+  if (c) {
+    c->graph->work.push_back(std::move(w));
+    return ok;
+  }
+  if (!stream && capturing) return refuse();
+  return w();
+}
+
+// orders lists 0..n-1 as the setting says; with warps the lanes of a warp stay together.
+static std::vector<int> orders(int n, std::mt19937_64& random, bool threads) {
+  std::vector<int> list(n);
+  for (int i = 0; i < n; i++) list[i] = i;
+  if (settings.order == "reverse") std::reverse(list.begin(), list.end());
+  if (settings.order != "random") return list;
+  if (!threads) {
+    std::shuffle(list.begin(), list.end(), random);
+    return list;
+  }
+  std::vector<int> warps(n / 32);
+  for (int i = 0; i < n / 32; i++) warps[i] = i;
+  std::shuffle(warps.begin(), warps.end(), random);
+  for (int i = 0; i < n; i++) list[i] = warps[i / 32] * 32 + i % 32;
+  for (int w = 0; w < n; w += 32) std::shuffle(list.begin() + w, list.begin() + w + 32, random);
+  return list;
+}
+
+struct Launch {
+  const Kernel* kernel;
+  int grid[3];
+  uint64_t values[16]; // the arguments, as they were at the launch
+};
+
+static int run_launch(const Launch& l) {
+  Pointer<char> pointers[16];
+  void* args[16];
+  for (int i = 0; i < l.kernel->count; i++) {
+    args[i] = (void*)&l.values[i];
+    if (l.kernel->kinds[i] != 'p') continue;
+    args[i] = &pointers[i];
+    if (!l.values[i]) continue;
+    std::string what = std::string("kernel ") + l.kernel->name + ", argument " + std::to_string(i);
+    Region* r = span(l.values[i], 0, what.c_str());
+    if (!r) {
+      faults++;
+      return sticky = illegal_address;
+    }
+    pointers[i] = {r, (char*)l.values[i]};
+  }
+  launched[l.kernel->name]++;
+  run.kernel = l.kernel->name;
+  run.launch_epoch = ++run.epoch;
+  for (int i = 0; i < 3; i++) run.blocks[i] = l.grid[i];
+  sched.body = l.kernel->body;
+  sched.args = args;
+  std::mt19937_64 random(settings.seed * 1000003 + run.launch_epoch);
+  std::vector<int> threads = orders(l.kernel->threads, random, true), blocks = orders(l.grid[0] * l.grid[1] * l.grid[2], random, false);
+  for (int b : blocks) {
+    run.block[0] = b % l.grid[0];
+    run.block[1] = b / l.grid[0] % l.grid[1];
+    run.block[2] = b / l.grid[0] / l.grid[1];
+    if (settings.order == "random") threads = orders(l.kernel->threads, random, true);
+    if (run_block(threads.data(), l.kernel->threads)) continue;
+    recover(l.kernel->threads);
+    faults++;
+    return sticky = illegal_address;
+  }
+  run.epoch++;
+  return ok;
+}
+
+static int copy_in(uintptr_t to, const void* from, uint64_t n) {
+  Region* r = span(to, n, "copy to the device");
+  if (!r) return invalid_value;
+  memcpy((void*)to, from, n);
+  fill_marks(*r, to - (uintptr_t)r->base, n, run.epoch << 11 | 1);
+  run.epoch++;
+  return ok;
+}
+static int copy_out(void* to, uintptr_t from, uint64_t n) {
+  if (!span(from, n, "copy from the device")) return invalid_value;
+  memcpy(to, (void*)from, n);
+  return ok;
+}
+static int copy_within(uintptr_t to, uintptr_t from, uint64_t n) {
+  Region *a = span(to, n, "copy on the device, to"), *b = a ? span(from, n, "copy on the device, from") : nullptr;
+  if (!b) return invalid_value;
+  memmove((void*)to, (void*)from, n);
+  uint64_t ka = (to - (uintptr_t)a->base) >> 1, kb = (from - (uintptr_t)b->base) >> 1;
+  memmove(a->wrote + ka, b->wrote + kb, (n + 1) / 2 * sizeof(uint64_t));
+  run.epoch++;
+  return ok;
+}
+static int fill(uintptr_t to, unsigned char value, uint64_t n) {
+  Region* r = span(to, n, "fill");
+  if (!r) return invalid_value;
+  memset((void*)to, value, n);
+  fill_marks(*r, to - (uintptr_t)r->base, n, run.epoch << 11 | 1);
+  run.epoch++;
+  return ok;
+}
+
+// entry says whether a PTX image has the kernel; an image that begins with "// standin" has all of them.
+static bool entry(const std::string& image, const char* name) {
+  return image.rfind("// standin", 0) == 0 || image.find(std::string(".entry ") + name + "(") != std::string::npos;
+}
+
+// loads says why the image's PTX cannot be loaded here, as the driver would: version, target.
+static int loads(const std::string& image) {
+  if (image.rfind("// standin", 0) == 0) return ok;
+  size_t v = image.find("\n.version "), t = image.find("\n.target sm_");
+  if (v == std::string::npos || t == std::string::npos) return invalid_ptx;
+  int major = 0, minor = 0, target = 0;
+  char exact = 0;
+  sscanf(image.c_str() + v + 10, "%d.%d", &major, &minor);
+  sscanf(image.c_str() + t + 12, "%d%c", &target, &exact);
+  if ((major + 4) * 1000 + minor * 10 > settings.version) return unsupported_ptx; // PTX 8.3 came with CUDA 12.3
+  if (exact == 'a' ? target != settings.cc : target > settings.cc) return no_binary;
+  return ok;
+}
+
+}  // namespace standin
