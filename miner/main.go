@@ -26,6 +26,9 @@ func run(args []string) error {
 	if handled, err := node.VerboseVersion(os.Stdout, args); handled {
 		return err
 	}
+	if len(args) > 1 && args[1] == "doctor" {
+		return doctorApp().Run(append([]string{"miner doctor"}, args[2:]...))
+	}
 	flags := append(node.Flags(),
 		&cli.StringFlag{Name: "gap", Value: string(mining.Auto), Category: "This machine:",
 			Usage: "until the window's model arrives, `MODE`: wait, train (from a proxy, then shift) or auto (train only what would not fit afterwards)"},
@@ -35,7 +38,7 @@ func run(args []string) error {
 			Usage: "save the optimizer's moments every `K` windows; a crash with older ones costs a window without submission"},
 		&cli.BoolFlag{Name: "gpu", Category: "This machine:", Usage: "train on NVIDIA GPUs"})
 	return node.App("miner", "train the shared model and earn emissions",
-		"Needs a registered hotkey (sn3 register) and an own bucket; the network's run descriptor tells the rest.", flags,
+		"Needs a registered hotkey (sn3 register) and an own bucket; the network's run descriptor tells the rest.\nminer doctor says what this machine has and what it could train.", flags,
 		func(c *cli.Context) error {
 			if c.Bool("gpu") {
 				return probeGPU()

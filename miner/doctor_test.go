@@ -1,0 +1,116 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"sn3/internal/plan"
+	"sn3/internal/proc"
+	"sn3/model/gpu/cuda"
+	"sn3/model/gpu/standin"
+)
+
+// Every card of the driver is described, with the speed of its copies and what it has room to train. The driver is the stand-in.
+func TestDoctorWithADriver(t *testing.T) {
+	t.Setenv("SN3_CUDA", standin.Library(t))
+	var b strings.Builder
+	if err := doctor(&b, "portable", 0.9); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"kernels  portable: forced", "\nnvidia   driver ", ", for CUDA up to ", "libcublasLt.so", "libnccl.so.2", "\ncard 0 ", "compute capability ",
+		"kernels: those for sm_", "copies, measured: ", " GB/s to the card, ", " GB/s from it, ", "not supported yet", "no GPU engine yet"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, b.String())
+		}
+	}
+}
+
+// What a card could train follows from its memory and the share of it.
+func TestTrainable(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		memory uint64
+		share  float64
+		want   []string
+	}{
+		{"NVIDIA H200", 150754820096, 0.9, []string{"room to train 8b: plan lean, recompute none", "tokens/s on paper", "room to train 1b: plan classic, recompute none, micro-batch 8"}},
+		{"NVIDIA GeForce RTX 4090", 25386352640, 0.9, []string{"room to train 1b: plan lean, recompute none", "room to train 160m: plan classic"}},
+		{"unheard of", 25386352640, 0.9, []string{"room to train 1b: plan lean, recompute none", "room to train 160m: plan classic"}},
+		{"NVIDIA H200", 150754820096, 0.0001, []string{"room for none of the presets"}},
+	} {
+		out := strings.Join(trainable(cuda.Info{Name: c.name, Memory: c.memory}, c.share), "\n")
+		for _, want := range c.want {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s: no %q in\n%s", c.name, want, out)
+			}
+		}
+		if strings.Contains(out, "paper") == (c.name == "unheard of") && c.share > 0.5 {
+			t.Errorf("%s is predicted, or a known card is not:\n%s", c.name, out)
+		}
+	}
+}
+
+func TestLargestOnCPU(t *testing.T) {
+	for free, want := range map[int64]string{1 << 20: "none of the presets", 1 << 30: "presets up to 8m", 16 << 30: "up to 160m", 1 << 50: "up to 70b", plan.Unknown: "up to 70b"} {
+		if got := largestOnCPU(free); !strings.Contains(got, want) {
+			t.Errorf("%d bytes: %s, want %s", free, got, want)
+		}
+	}
+}
+
+// GPUs of other makers are told by the bus: class 03, vendor.
+func TestOtherGPUs(t *testing.T) {
+	bus := func(devices ...string) fstest.MapFS {
+		fsys := fstest.MapFS{}
+		for i, d := range devices {
+			class, vendor, _ := strings.Cut(d, " ")
+			at := "sys/bus/pci/devices/0000:00:0" + string(rune('0'+i)) + ".0/"
+			fsys[at+"class"], fsys[at+"vendor"] = &fstest.MapFile{Data: []byte(class + "\n")}, &fstest.MapFile{Data: []byte(vendor + "\n")}
+		}
+		return fsys
+	}
+	for _, c := range []struct {
+		fsys     fstest.MapFS
+		platform string
+		want     string
+	}{
+		{bus(), "linux/amd64", ""},
+		{bus("0x060000 0x8086", "0x030200 0x10de"), "linux/amd64", ""},
+		{bus("0x030000 0x1002", "0x038000 0x8086"), "linux/amd64", "AMD Intel"},
+		{bus(), "darwin/arm64", "Apple"},
+	} {
+		if got := strings.Join(otherGPUs(c.fsys, c.platform), " "); got != c.want {
+			t.Errorf("%s: %q, want %q", c.platform, got, c.want)
+		}
+	}
+	if !onBus(bus("0x030200 0x10de"), "0x10de") || onBus(fstest.MapFS{"sys/bus/pci/devices/x/class": {Data: []byte("0x030000")}}, "") {
+		t.Error("a card is overlooked, or one without a vendor found")
+	}
+}
+
+// A library that is there tells its version in the maker's form; one that is not says what that means.
+func TestLibraries(t *testing.T) {
+	for _, c := range []struct {
+		v    uint64
+		want string
+	}{{120405, "12.4.5"}, {130001, "13.0.1"}, {21903, "2.19.3"}} {
+		if got := decimal(c.v, 10000); got != c.want {
+			t.Errorf("%d: %s", c.v, got)
+		}
+	}
+	l := library{names: []string{"libsn3-a.so", "libsn3-b.so"}, without: "so what"}
+	if got := l.look(); got != "no libsn3-a.so and no libsn3-b.so: so what" {
+		t.Error(got)
+	}
+}
+
+func TestDoctorArguments(t *testing.T) {
+	t.Setenv("SN3_CUDA", "no such library")
+	for line, want := range map[string]int{"doctor now": proc.ExitUsage, "doctor --gpu-memory 90": proc.ExitUsage, "doctor --gpu-memory NaN": proc.ExitUsage,
+		"doctor --kernels abacus": proc.ExitUsage, "doctor --kernel portable": proc.ExitUsage, "doctor --kernels portable --gpu-memory 1": 0} {
+		if err := run(append([]string{"miner"}, strings.Fields(line)...)); proc.ExitCode(err) != want {
+			t.Errorf("miner %s: exit code %d (%v), want %d", line, proc.ExitCode(err), err, want)
+		}
+	}
+}

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ebitengine/purego"
+
+	"sn3/internal/preset"
+	"sn3/internal/spec"
+	"sn3/model/gpu/cuda"
+	"sn3/model/gpu/kernels"
+	"sn3/model/gpu/memory"
+	"sn3/model/gpu/roofline"
+)
+
+// nvidia writes what there is of NVIDIA: driver, libraries, cards, and what each card could train.
+func nvidia(w io.Writer, share float64) {
+	driver, err := cuda.Open()
+	if err != nil {
+		fmt.Fprintf(w, "nvidia   %v\n", err)
+		if onBus(os.DirFS("/"), "0x10de") {
+			fmt.Fprintln(w, "         a card of NVIDIA is on the bus: with the driver it could be used")
+		}
+		return
+	}
+	fmt.Fprintf(w, "nvidia   driver %s, for CUDA up to %d.%d\n", driver.Path(), driver.Version()/1000, driver.Version()%1000/10)
+	for _, l := range libraries {
+		fmt.Fprintf(w, "         %s\n", l.look())
+	}
+	cards, err := driver.Devices()
+	if err != nil {
+		fmt.Fprintf(w, "         cards cannot be listed: %v\n", err)
+		return
+	}
+	if len(cards) == 0 {
+		fmt.Fprintln(w, "         the driver lists no card; check nvidia-smi and CUDA_VISIBLE_DEVICES")
+	}
+	for _, c := range cards {
+		writeCard(w, driver, c, share)
+	}
+}
+
+// library is one that a GPU engine uses where it is there.
+type library struct {
+	names   []string // in the order in which they are tried
+	version string   // the function that tells it
+	of      func(fn uintptr) string
+	without string // what its absence means
+}
+
+// libraries are looked for in this order.
+var libraries = []library{
+	{[]string{"libcublasLt.so.13", "libcublasLt.so.12"}, "cublasLtGetVersion", func(fn uintptr) string {
+		var get func() uint64
+		purego.RegisterFunc(&get, fn)
+		return decimal(get(), 10000)
+	}, "matrix products run on kernels of our own, which are slower; it comes with the CUDA toolkit"},
+	{[]string{"libnccl.so.2"}, "ncclGetVersion", func(fn uintptr) string {
+		var get func(*int32) int32
+		purego.RegisterFunc(&get, fn)
+		var v int32
+		if get(&v) != 0 || v < 0 {
+			return ""
+		}
+		return decimal(uint64(v), 10000)
+	}, "nothing is lost: it is for several cards, which come with a later release"},
+}
+
+// decimal writes a version that is one number, major·unit + minor·100 + patch.
+func decimal(v, unit uint64) string { return fmt.Sprintf("%d.%d.%d", v/unit, v%unit/100, v%100) }
+
+// look opens the library and says what it found.
+func (l library) look() string {
+	for _, name := range l.names {
+		lib, err := purego.Dlopen(name, purego.RTLD_NOW|purego.RTLD_LOCAL)
+		if err != nil {
+			continue
+		}
+		version := ""
+		if fn, err := purego.Dlsym(lib, l.version); err == nil {
+			version = l.of(fn)
+		}
+		if version == "" {
+			version = "that does not tell its version"
+		}
+		return name + " " + version
+	}
+	return fmt.Sprintf("no %s: %s", strings.Join(l.names, " and no "), l.without)
+}
+
+// writeCard writes what a card is, which kernels it gets, how fast it copies, and what it could train.
+func writeCard(w io.Writer, driver *cuda.Driver, c cuda.Info, share float64) {
+	ecc := "no ECC"
+	if c.ECC {
+		ecc = "ECC"
+	}
+	fmt.Fprintf(w, "card %-3d %s, %.1f GB, %d multiprocessors of %d MHz, compute capability %d.%d, %s, bus %s, %s\n", c.Ordinal, c.Name, float64(c.Memory)/1e9, c.SMs,
+		c.Clock/1000, c.Major, c.Minor, ecc, c.Bus, c.UUID)
+	if kernels.Image(c.Major, c.Minor) == nil {
+		fmt.Fprintln(w, "         too old for our kernels, which need compute capability 8.0: the CPU engine works")
+		return
+	}
+	if c.Major == 9 && c.Minor == 0 {
+		fmt.Fprintln(w, "         kernels: those for sm_90a, which are for this capability only")
+	} else {
+		fmt.Fprintln(w, "         kernels: those for sm_80, which the driver compiles for every card from 8.0 on")
+	}
+	speeds, err := copySpeeds(driver, c.Ordinal)
+	if err != nil {
+		fmt.Fprintf(w, "         copies cannot be measured: %v\n", err)
+	} else {
+		fmt.Fprintf(w, "         copies, measured: %s\n", speeds)
+	}
+	for _, x := range trainable(c, share) {
+		fmt.Fprintf(w, "         %s\n", x)
+	}
+}
+
+// trainable says, from the largest preset that fits down, how a card could train it.
+func trainable(c cuda.Info, share float64) (out []string) {
+	allowed := int64(share * float64(c.Memory))
+	card, known := roofline.Recognised(c.Name, int64(c.Memory))
+	for _, name := range slices.Backward(preset.Names()) {
+		run, err := preset.Run(name, 0)
+		if err != nil {
+			continue
+		}
+		r, ok := memory.Request{Model: spec.Config(run.Model), Ranks: 1}.Choose(allowed, min(run.Train.Batch, max(1, fullCard/run.Model.Seq)))
+		if !ok {
+			continue
+		}
+		speed := ""
+		if known {
+			if p, err := roofline.Predict(card, r, run.Train.Batch); err == nil {
+				speed = fmt.Sprintf("; at most %.0f tokens/s on paper", p.PerSecond)
+			}
+		}
+		out = append(out, fmt.Sprintf("room to train %s: plan %s, recompute %s, micro-batch %d, %.1f of %.1f GB%s", name, r.Plan, r.Recompute, r.MicroBatch,
+			float64(r.Arena().Size)/1e9, float64(allowed)/1e9, speed))
+		if len(out) == 3 {
+			break
+		}
+	}
+	if out == nil {
+		out = []string{"room for none of the presets"}
+	}
+	return out
+}
+
+// fullCard is how many tokens at once fill a card, as in sn3 plan.
+const fullCard = 16384
+
+// The copies that are measured: the best of some.
+const (
+	copyBytes = 64 << 20
+	copyTimes = 5
+)
+
+// copySpeeds measures copies to the card, from it and on it.
+func copySpeeds(driver *cuda.Driver, ordinal int) (text string, err error) {
+	device, err := driver.Start(ordinal)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, device.Close()) }()
+	err = device.Do(func(c *cuda.Context) (err error) {
+		a, err := c.Alloc(copyBytes)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, c.Free(a)) }()
+		b, err := c.Alloc(copyBytes)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, c.Free(b)) }()
+		host, err := c.Pin(copyBytes)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, c.FreePinned(host)) }()
+		bytes := cuda.Slice[uint8](host)
+		var out []string
+		for _, x := range []struct {
+			name string
+			copy func() error
+		}{{"to the card", func() error { return cuda.PutAsync(c, a, bytes) }}, {"from it", func() error { return cuda.GetAsync(c, bytes, a) }},
+			{"on it (read and written)", func() error { return c.Copy(b, a, copyBytes) }}} {
+			best, err := fastest(c, x.copy)
+			if err != nil {
+				return err
+			}
+			out = append(out, fmt.Sprintf("%.1f GB/s %s", copyBytes/best.Seconds()/1e9, x.name))
+		}
+		text = strings.Join(out, ", ")
+		return nil
+	})
+	return text, err
+}
+
+// fastest is the least time that some work took on the device.
+func fastest(c *cuda.Context, work func() error) (best time.Duration, err error) {
+	from, err := c.NewEvent()
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, c.FreeEvent(from)) }()
+	to, err := c.NewEvent()
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, c.FreeEvent(to)) }()
+	for range copyTimes {
+		if err := errors.Join(c.Record(from), work(), c.Record(to), c.SyncEvent(to)); err != nil {
+			return 0, err
+		}
+		d, err := c.Between(from, to)
+		if err != nil {
+			return 0, err
+		}
+		if best == 0 || d < best {
+			best = max(d, 1)
+		}
+	}
+	return best, nil
+}
