@@ -1,0 +1,162 @@
+package kernels_test
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"sn3/model"
+)
+
+// lossCase is a chunk of rows of logits, ld apart, with their targets.
+type lossCase struct {
+	rows, V, ld int
+	x           []float32 // values of bfloat16, so that both kinds have the same logits
+	y           []int32
+	scale       float32
+}
+
+func newLossCase(rows, V, ld int, size float64) *lossCase {
+	c := &lossCase{rows, V, ld, widened(halves(50, rows*ld, size)), make([]int32, rows), 1 / float32(max(1, rows-1))}
+	for i := range c.y {
+		if c.y[i] = int32((i*7919 + V - 1) % V); i%3 == 1 {
+			c.y[i] = model.Ignored
+		}
+	}
+	return c
+}
+
+// ref are the losses and gradients in float64; what lies between rows stays.
+func (c *lossCase) ref() (loss, d []float64) {
+	d = real64(c.x)
+	for i, y := range c.y {
+		row := d[i*c.ld : i*c.ld+c.V]
+		if y == model.Ignored {
+			clear(row)
+			loss = append(loss, 0)
+			continue
+		}
+		top, sum := slices.Max(row), 0.0
+		for _, v := range row {
+			sum += math.Exp(v - top)
+		}
+		loss = append(loss, top+math.Log(sum)-row[y])
+		for j, v := range row {
+			row[j] = math.Exp(v-top) / sum * float64(c.scale)
+		}
+		row[y] -= float64(c.scale)
+	}
+	return loss, d
+}
+
+// lossShape is the shape of a chunk and the deviation of its logits.
+type lossShape struct {
+	rows, V, ld int
+	size        float64
+}
+
+var lossShapes = []lossShape{{1, 1, 1, 1}, {4, 2, 2, 1}, {5, 7, 9, 3}, {3, 8, 8, 1}, {4, 257, 264, 10}, {3, 2048, 2048, 2}, {2, 5000, 5001, 5}, {2, 4104, 4104, 30}, {2, 16, 24, 1000}}
+
+func TestCrossEntropy(t *testing.T) {
+	b := on(t, "loss.cu")
+	for _, s := range lossShapes {
+		checkLoss(t, b, s)
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		d, V := drawShape(rt), rapid.IntRange(1, 3000).Draw(rt, "vocabulary")
+		checkLoss(rt, b, lossShape{1 + d.n%4, V, V + rapid.IntRange(0, 9).Draw(rt, "pad"), rapid.Float64Range(0, 40).Draw(rt, "size")})
+	})
+}
+
+func checkLoss(t rapid.TB, b *bench, s lossShape) {
+	c := newLossCase(s.rows, s.V, s.ld, s.size)
+	what := fmt.Sprint("cross-entropy of ", s)
+	want, grad := c.ref()
+	abs := 2e-6 * float64(c.scale)
+	// float32 in place
+	loss, x := make([]float32, c.rows), slices.Clone(c.x)
+	b.exec("cross_entropy", c.rows, x, loss, c.y, []float32{c.scale}, int32(c.V), int32(c.ld))
+	near(t, what, loss, want, 1e-6, 1e-5+1e-6*s.size)
+	near(t, what+", gradient", x, grad, 2e-5, abs)
+	for name, k := range kernelSets(t) {
+		for i, y := range c.y {
+			if y != model.Ignored {
+				row := slices.Clone(c.x[i*c.ld : i*c.ld+c.V])
+				l := k.CrossEntropy(row, int(y), c.scale)
+				near(t, what+" of "+name, loss[i:i+1], []float64{l}, 1e-6, 1e-5+1e-6*s.size)
+				near(t, what+", gradient of "+name, x[i*c.ld:i*c.ld+c.V], real64(row), 2e-5, abs)
+			}
+		}
+	}
+	// float32 to bfloat16, and bfloat16 in place
+	to, half, lossTo, lossHalf := toHalves(c.x), toHalves(c.x), slices.Clone(loss), slices.Clone(loss)
+	clear(lossTo)
+	clear(lossHalf)
+	b.exec("cross_entropy_to", c.rows, to, lossTo, c.x, c.y, []float32{c.scale}, int32(c.V), int32(c.ld))
+	same(t, what+" to bf16", to, toHalves(x))
+	b.exec("cross_entropy_bf16", c.rows, half, lossHalf, c.y, []float32{c.scale}, int32(c.V), int32(c.ld))
+	same(t, what+" in bf16", half, to)
+	// the loss alone
+	only, onlyHalf := make([]float32, c.rows), make([]float32, c.rows)
+	b.exec("loss_only", c.rows, only, c.x, c.y, int32(c.V), int32(c.ld))
+	b.exec("loss_only_bf16", c.rows, onlyHalf, toHalves(c.x), c.y, int32(c.V), int32(c.ld))
+	for i, l := range [][]float32{lossTo, lossHalf, only, onlyHalf} {
+		same(t, fmt.Sprint(what, ", loss ", i), bitsOf(l), bitsOf(loss))
+	}
+}
+
+// −Inf is a logit like others; NaN and +Inf show in the loss of their row, and in no other.
+func TestCrossEntropySpecial(t *testing.T) {
+	b := on(t, "loss.cu")
+	for _, special := range []float64{math.Inf(-1), math.Inf(1), math.NaN()} {
+		c := newLossCase(3, 300, 304, 1)
+		c.y = []int32{1, 2, 3}
+		c.x[c.ld+299] = float32(special)
+		x, loss := slices.Clone(c.x), make([]float32, 3)
+		b.exec("cross_entropy", 3, x, loss, c.y, []float32{1}, int32(c.V), int32(c.ld))
+		c.scale = 1
+		want, grad := c.ref()
+		near(t, "row 0", loss[:1], want[:1], 1e-6, 1e-5)
+		near(t, "row 2", loss[2:], want[2:], 1e-6, 1e-5)
+		near(t, "gradient of row 2", x[2*c.ld:2*c.ld+c.V], grad[2*c.ld:2*c.ld+c.V], 2e-5, 2e-6)
+		if l := float64(loss[1]); math.IsInf(special, -1) {
+			near(t, "row with -Inf", loss[1:2], want[1:2], 1e-6, 1e-5)
+			near(t, "its gradient", x[c.ld:c.ld+c.V], grad[c.ld:c.ld+c.V], 2e-5, 2e-6)
+		} else if !math.IsNaN(l) && !math.IsInf(l, 0) {
+			t.Errorf("%v in a row: loss %v", special, l)
+		}
+	}
+}
+
+// Where the target itself is −Inf, or all are, the loss is not finite.
+func TestCrossEntropyImpossible(t *testing.T) {
+	b := on(t, "loss.cu")
+	x, low := normals(51, 16, 1), float32(math.Inf(-1))
+	x[3] = low
+	for i := range 8 {
+		x[8+i] = low
+	}
+	loss := make([]float32, 2)
+	b.exec("loss_only", 2, loss, x, []int32{3, 3}, int32(8), int32(8))
+	for i, l := range loss {
+		if l == l && !math.IsInf(float64(l), 1) {
+			t.Errorf("row %d: loss %v", i, l)
+		}
+	}
+}
+
+func TestLossSum(t *testing.T) {
+	b := on(t, "loss.cu")
+	for _, n := range []int{0, 1, 31, 256, 257, 5000} {
+		loss, total := normals(52, max(1, n), 3), []float32{2.5}
+		want := 0.0
+		for _, l := range loss[:n] {
+			want += float64(l)
+		}
+		b.exec("loss_sum", 1, total, loss, []float32{0.25}, int32(n))
+		near(t, fmt.Sprint("sum of ", n, " losses"), total, []float64{2.5 + want/4}, 1e-6, 1e-4)
+	}
+}

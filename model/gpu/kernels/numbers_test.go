@@ -1,0 +1,99 @@
+package kernels_test
+
+import (
+	"math"
+	"math/rand/v2"
+
+	"pgregory.net/rapid"
+
+	"sn3/model/kern"
+)
+
+// Random values, and how they are compared.
+
+// normals are n values around 0 with the deviation size, the same for a seed.
+func normals(seed uint64, n int, size float64) []float32 {
+	r := rand.New(rand.NewPCG(seed, 5))
+	out := make([]float32, n)
+	for i := range out {
+		out[i] = float32(r.NormFloat64() * size)
+	}
+	return out
+}
+
+// halves are normals in bfloat16.
+func halves(seed uint64, n int, size float64) []kern.BF16 { return toHalves(normals(seed, n, size)) }
+
+func toHalves(x []float32) []kern.BF16 {
+	out := make([]kern.BF16, len(x))
+	for i := range x {
+		out[i] = kern.RoundBF16(x[i])
+	}
+	return out
+}
+
+func widened(h []kern.BF16) []float32 {
+	out := make([]float32, len(h))
+	for i := range h {
+		out[i] = h[i].Float32()
+	}
+	return out
+}
+
+// real is x in float64.
+func real64(x []float32) []float64 {
+	out := make([]float64, len(x))
+	for i := range x {
+		out[i] = float64(x[i])
+	}
+	return out
+}
+
+// halfULP is the relative error of rounding to bfloat16, with room for the last bits of what is rounded.
+const halfULP = 1.0/256 + 1e-5
+
+// near fails unless every value of got is within rel of the size of want's value, plus abs.
+func near(t rapid.TB, what string, got []float32, want []float64, rel, abs float64) {
+	t.Helper()
+	for i, x := range got {
+		if d := math.Abs(float64(x) - want[i]); !(d <= rel*math.Abs(want[i])+abs) {
+			t.Fatalf("%s: value %d is %v, want %v", what, i, x, want[i])
+		}
+	}
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d values, want %d", what, len(got), len(want))
+	}
+}
+
+// same fails unless the bits are the same.
+func same[T comparable](t rapid.TB, what string, got, want []T) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d values, want %d", what, len(got), len(want))
+	}
+	for i := range got {
+		if got[i] != want[i] {
+			t.Fatalf("%s: value %d is %v, want %v", what, i, got[i], want[i])
+		}
+	}
+}
+
+func bitsOf(x []float32) []uint32 {
+	out := make([]uint32, len(x))
+	for i := range x {
+		out[i] = math.Float32bits(x[i])
+	}
+	return out
+}
+
+// kernelSets are the sets of model/kern that run here.
+func kernelSets(t rapid.TB) map[string]*kern.Kernels {
+	t.Helper()
+	out := map[string]*kern.Kernels{}
+	for _, name := range kern.Names() {
+		if k, err := kern.Select(name); err == nil {
+			out[name] = k
+		}
+	}
+	return out
+}
