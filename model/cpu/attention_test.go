@@ -194,6 +194,35 @@ func TestAttentionOfEveryLength(t *testing.T) {
 	}
 }
 
+// Scores of hundreds, of both signs, overflow nowhere: every row subtracts its own maximum, whatever block of keys has it.
+func TestAttentionOfLargeScores(t *testing.T) {
+	for _, hd := range []int{20, 72} {
+		x := newAttentionCase(263, 2, 1, hd)
+		c := x.c
+		for i := range x.qkv {
+			x.qkv[i] *= 8
+		}
+		var rows []vec
+		S := (c.Heads + 2*c.KVHeads) * hd
+		for t := range x.T {
+			rows = append(rows, wide(x.qkv[t*S:][:S]))
+		}
+		x.y = nil
+		for _, y := range attention64(c, rows) {
+			x.y = append(x.y, y...)
+		}
+		precisions(t, func(t *testing.T, kernels string, p model.Precision) {
+			y, _, dqkv := x.run(t, kernels, p, 2)
+			if d := off(y, x.y, 8*x.ySize); !(d <= map[model.Precision]float64{model.F32: 1e-4, model.BF16: 8e-3}[p]) {
+				t.Errorf("heads of %d: off by %.2g of the largest value", hd, d)
+			}
+			if i := slices.IndexFunc(dqkv, func(g float32) bool { return g-g != 0 }); i >= 0 {
+				t.Errorf("heads of %d: gradient %d is %v", hd, i, dqkv[i])
+			}
+		})
+	}
+}
+
 // The bits of attention do not depend on threads, of which there may be more than key/value heads.
 func TestAttentionBitsDoNotDependOnThreads(t *testing.T) {
 	for _, s := range [][4]int{{300, 3, 1, 20}, {270, 4, 2, 34}} {
