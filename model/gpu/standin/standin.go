@@ -33,7 +33,7 @@ var own embed.FS
 var Image = []byte("// standin")
 
 // flags are those of g++: no contraction, so that mul and add round as on the card.
-var flags = []string{"-std=c++20", "-O2", "-g1", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall", "-Wno-unused-function"}
+var flags = []string{"-std=c++20", "-O2", "-ftree-vectorize", "-g1", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall", "-Wno-unused-function"}
 
 // Library returns the path of the stand-in with the kernels of the named files, all without a name. It is built once for the same
 // sources and kept in the user's cache. Without g++ the test is skipped.

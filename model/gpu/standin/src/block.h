@@ -18,6 +18,7 @@ namespace standin {
 Run run = {-1, 0, {}, {}, 1, 1, 1, 0, nullptr};
 Slot slots[2][1024];
 uint8_t turn[1024];
+bool multiplied[2][32];
 std::string trouble; // what a fault said, until it is fetched
 
 // Fiber: a stack on which threads of a block run, one at a time.
@@ -204,6 +205,26 @@ static bool drive(const int* lanes, int n) {
       if (!resume(lanes[i])) return false;
   }
   return true;
+}
+
+// multiply is mma.m16n8k16 in the lane layout of the PTX ISA, "Matrix Fragments for mma.m16n8k16": row of A and C is lane/4 (+ 8),
+// column of B and C twice lane%4 (+ 1). Every sum goes along k in order, in float32.
+void multiply(Slot* s) {
+  float a[16][16], b[16][8];
+  for (int l = 0; l < 32; l++)
+    for (int e = 0; e < 8; e++) { // element e of a lane's 8 of A: register e/2, half e%2
+      int row = l / 4 + e / 2 % 2 * 8, k = l % 4 * 2 + e % 2 + e / 4 * 8;
+      a[row][k] = f(s[l].a[e / 2] >> (e % 2 * 16) << 16);
+    }
+  for (int l = 0; l < 32; l++)
+    for (int e = 0; e < 4; e++) b[l % 4 * 2 + e % 2 + e / 2 * 8][l / 4] = f(s[l].b[e / 2] >> (e % 2 * 16) << 16);
+  for (int row = 0; row < 16; row++) {
+    float c[8];
+    for (int col = 0; col < 8; col++) c[col] = s[row % 8 * 4 + col / 2].c[row / 8 * 2 + col % 2];
+    for (int k = 0; k < 16; k++)
+      for (int col = 0; col < 8; col++) c[col] += a[row][k] * b[k][col];
+    for (int col = 0; col < 8; col++) s[row % 8 * 4 + col / 2].c[row / 8 * 2 + col % 2] = c[col];
+  }
 }
 
 // run_block runs a block whose threads are listed in order, warp by warp; false after a fault, which is in trouble.

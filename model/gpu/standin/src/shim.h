@@ -50,34 +50,49 @@ struct Index {
   Index(const U& u, const char* file = __builtin_FILE(), int line = __builtin_LINE()) : i((int64_t)u), at{file, line} {}
 };
 
-__attribute__((noinline, cold, noreturn)) void fault_bounds(Region* r, char* p, unsigned n, bool write, At at);
-__attribute__((noinline, cold, noreturn)) void fault_aligned(Region* r, char* p, unsigned n, At at);
+[[gnu::noinline, gnu::cold, noreturn]] void fault_bounds(Region* r, char* p, unsigned n, bool write, At at);
+[[gnu::noinline, gnu::cold, noreturn]] void fault_aligned(Region* r, char* p, unsigned n, At at);
 
-// check verifies an access of n bytes at p; value is what a write writes.
-static inline __attribute__((always_inline)) void check(Region* r, char* p, unsigned n, bool write, const void* value, At at) {
-  if (!r || (uint64_t)(p - r->base) > r->size - n || r->size < n) fault_bounds(r, p, n, write, at);
-  if ((uintptr_t)p & (n - 1)) fault_aligned(r, p, n, at);
-  uint64_t* mark = r->wrote + ((uint64_t)(p - r->base) >> r->shift);
-  if (r->read) return check_race(r, p, n, write, value, at);
-  uint64_t old = run.launch_epoch << 11, mine = run.epoch << 11 | (uint64_t)(run.thread + 1);
-  unsigned count = n >> r->shift;
-  for (unsigned k = 0; k < count; k++)
-    if (mark[k] != mine && (mark[k] >= old || (!write && !mark[k]))) return check_race(r, p, n, write, value, at);
+// check verifies an access of N bytes at p; value is what a write writes. The common cases are settled here: memory that no thread
+// has written in this launch, shared memory written before the last SYNC, and this thread's own.
+template <unsigned N, bool write>
+static inline __attribute__((always_inline)) void check(Region* r, char* p, const void* value, At at) {
+  if (!r || (uint64_t)(p - r->base) > r->size - N || r->size < N) fault_bounds(r, p, N, write, at);
+  if ((uintptr_t)p & (N - 1)) fault_aligned(r, p, N, at);
+  uint64_t first = (uint64_t)(p - r->base) >> r->shift, mine = run.epoch << 11 | (uint64_t)(run.thread + 1);
+  unsigned count = N >> r->shift;
+  uint64_t* wrote = r->wrote + first;
+  bool plain = count > 0;
+  if (r->read) {
+    uint64_t *read = r->read + first, now = run.epoch << 11, block = run.block_epoch << 11;
+    for (unsigned k = 0; k < count; k++) {
+      if (write) plain &= (wrote[k] < now || wrote[k] == mine) & (read[k] < now || read[k] == mine);
+      else plain &= (wrote[k] >= block && wrote[k] < now) | (wrote[k] == mine);
+    }
+    if (!plain) return check_race(r, p, N, write, value, at);
+    for (unsigned k = 0; k < count; k++) {
+      if (write) wrote[k] = mine;
+      else read[k] = read[k] < now || read[k] == mine ? mine : now | everybody;
+    }
+    return;
+  }
+  uint64_t launch = run.launch_epoch << 11;
+  for (unsigned k = 0; k < count; k++) plain &= (wrote[k] < launch && (write || wrote[k])) | (wrote[k] == mine);
+  if (!plain) return check_race(r, p, N, write, value, at);
   if (write)
-    for (unsigned k = 0; k < count; k++) mark[k] = mine;
-  if (n == 1) check_race(r, p, n, write, value, at);
+    for (unsigned k = 0; k < count; k++) wrote[k] = mine;
 }
 
 template <class T>
 static inline T load(Region* r, char* p, At at) {
-  check(r, p, sizeof(T), false, nullptr, at);
+  check<sizeof(T), false>(r, p, nullptr, at);
   T v;
   std::memcpy(&v, p, sizeof(T));
   return v;
 }
 template <class T>
 static inline void store(Region* r, char* p, T v, At at) {
-  check(r, p, sizeof(T), true, &v, at);
+  check<sizeof(T), true>(r, p, &v, at);
   std::memcpy(p, &v, sizeof(T));
 }
 
@@ -153,9 +168,12 @@ struct Shared {
 // Slot is what a lane hands to its warp; one of two, by turns, so that a lane may run one collective ahead.
 struct Slot {
   unsigned v, a[4], b[2];
+  float c[4];
 };
 extern Slot slots[2][1024];
 extern uint8_t turn[1024];
+extern bool multiplied[2][32]; // whether a warp's product is already in c of its slots
+void multiply(Slot* warp);
 
 static inline unsigned exchange(unsigned v, int from, At at, const char* what) {
   int t = run.thread;
@@ -221,23 +239,17 @@ DEVICE void store8(GLOBAL(bf16) p, standin::Index i, u4 v) { standin::store<u4>(
 DEVICE f4 load4(GLOBAL(const float) p, standin::Index i) { return standin::load<f4>(p.r, (p + i.i).p, i.at); }
 DEVICE void store4(GLOBAL(float) p, standin::Index i, f4 v) { standin::store<f4>(p.r, (p + i.i).p, v, i.at); }
 
-// mma16816 in the lane layout of the PTX ISA, "Matrix Fragments for mma.m16n8k16": row of A and C is lane/4 (+ 8), column of B and C
-// twice lane%4 (+ 1). The sum goes along k in order.
+// mma16816: the first lane that goes on makes the product of the whole warp.
 DEVICE void mma16816(float* c, const unsigned* a, const unsigned* b, AT_CALL) {
-  int t = standin::run.thread, w = t & ~31, l = t & 31;
-  standin::Slot* s = standin::slots[standin::turn[t] ^= 1];
+  int t = standin::run.thread, w = t >> 5, phase = standin::turn[t] ^= 1;
+  standin::Slot* s = standin::slots[phase];
   std::memcpy(s[t].a, a, 16);
   std::memcpy(s[t].b, b, 8);
+  std::memcpy(s[t].c, c, 16);
+  standin::multiplied[phase][w] = false;
   standin::meet({file, line}, "mma16816", false);
-  for (int i = 0; i < 4; i++) {
-    int row = (l >> 2), col = (l & 3) * 2 + (i & 1), half = i >> 1;
-    float x = c[i];
-    for (int k = 0; k < 16; k++) {
-      int lane = (k & 7) >> 1, high = k >> 3, odd = (k & 1) * 16;
-      unsigned ea = s[w + row * 4 + lane].a[half + high * 2] >> odd << 16, eb = s[w + col * 4 + lane].b[high] >> odd << 16;
-      x += standin::f(ea) * standin::f(eb);
-    }
-    c[i] = x;
-  }
+  if (!standin::multiplied[phase][w]) standin::multiply(s + 32 * w);
+  standin::multiplied[phase][w] = true;
+  std::memcpy(c, s[t].c, 16);
 }
 #undef AT_CALL
