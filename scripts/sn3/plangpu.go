@@ -88,6 +88,10 @@ type gpuPlan struct {
 	mostEach int // sequences of a step for each card, or as many as fill it
 }
 
+func newGPUPlan(name string, run *chain.Run, card roofline.Card, share float64) *gpuPlan {
+	return &gpuPlan{name: name, run: run, card: card, share: share, allowed: int64(share * float64(card.Memory))}
+}
+
 func planGPUs(c *cli.Context) error {
 	p, m, err := gpuPlanned(c)
 	if err != nil {
@@ -116,12 +120,12 @@ func gpuPlanned(c *cli.Context) (*gpuPlan, plan.Machine, error) {
 	if err != nil {
 		return nil, m, err
 	}
-	p := &gpuPlan{name: x.Name, run: run, share: c.Float64("gpu-memory")}
+	share := c.Float64("gpu-memory")
 	n, card, err := parseCards(c.String("gpus"))
 	switch {
 	case err != nil:
 		return nil, m, err
-	case !(p.share > 0 && p.share <= 1):
+	case !(share > 0 && share <= 1):
 		return nil, m, errors.New("--gpu-memory is a share of the card's memory, above 0 and at most 1")
 	case c.IsSet("seq") && c.Int("seq") < 1:
 		return nil, m, errors.New("--seq must be at least 1")
@@ -134,8 +138,7 @@ func gpuPlanned(c *cli.Context) (*gpuPlan, plan.Machine, error) {
 			return nil, m, err
 		}
 	}
-	p.card, p.allowed = card, int64(p.share*float64(card.Memory))
-	p.mostEach = min(max(1, fullCard/run.Model.Seq), (run.Train.Batch+n-1)/n)
+	p := newGPUPlan(x.Name, run, card, share)
 	p.request = memory.Request{Model: spec.Config(run.Model), Plan: memory.Plan(c.String("plan")), Recompute: memory.Recompute(c.String("recompute")), Ranks: n,
 		MicroBatch: c.Int("micro-batch"), Judge: c.Bool("validator")}
 	return p, m, p.choose(c.String("gap") == "wait")
@@ -144,6 +147,7 @@ func gpuPlanned(c *cli.Context) (*gpuPlan, plan.Machine, error) {
 // choose checks what was given, chooses the rest, and adds what the node takes of the host.
 func (p *gpuPlan) choose(wait bool) error {
 	r := p.request
+	p.mostEach = min(max(1, fullCard/r.Model.Seq), (p.run.Train.Batch+r.Ranks-1)/r.Ranks)
 	if r.Judge {
 		r.Kept = keptOf(p.run, int64(r.Model.Params()))
 	}
