@@ -1,0 +1,81 @@
+// Package gpu is the training engine on one NVIDIA card: the Llama of model/cpu, forward and backward by hand over the kernels of
+// kernels, through the driver alone. Factors of matrix products and activations are bfloat16; sums, norms, softmax, loss, gradients
+// and master parameters float32. The same card, build and input give the same bits.
+//
+// It is under construction: miner --gpu does not use it yet. Parameters come and go through host memory in one piece, memory is
+// taken when the first batch comes, and there is no judge.
+package gpu
+
+import (
+	"errors"
+	"fmt"
+
+	"sn3/model"
+	"sn3/model/gpu/cuda"
+)
+
+// Engine makes trainers on one card.
+type Engine struct {
+	library string
+	ordinal int
+}
+
+// New makes the engine for card ordinal of the driver that library names; "" is the system's.
+func New(library string, ordinal int) Engine { return Engine{library, ordinal} }
+
+// Name implements model.Engine.
+func (Engine) Name() string { return "gpu" }
+
+// widest is the largest head that attention has a kernel for.
+const widest = 128
+
+// NewTrainer implements model.Engine. Without a driver or a card it is ErrUnsupported with the reason. Close the trainer.
+func (e Engine) NewTrainer(c model.Config, o model.Optimizer, opt model.Options) (model.Trainer, error) {
+	l, err := model.NewLayout(c)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case opt.Precision != model.BF16:
+		return nil, fmt.Errorf("%w: precision %q; the card multiplies %s", model.ErrUnsupported, opt.Precision, model.BF16)
+	case opt.MicroBatch < 0:
+		return nil, fmt.Errorf("micro-batch of %d sequences; give at least 1, or 0 for whole batches", opt.MicroBatch)
+	case c.HeadDim > widest:
+		return nil, fmt.Errorf("%w: heads of %d values; the card has kernels for up to %d", model.ErrUnsupported, c.HeadDim, widest)
+	}
+	card, err := e.open()
+	if err != nil {
+		return nil, err
+	}
+	t := &Trainer{net: newNet(c, l, card), opt: o, micro: opt.MicroBatch, host: make([]float32, l.Params())}
+	if err := card.do(t.allocate); err != nil {
+		return nil, errors.Join(err, card.dev.Close())
+	}
+	return t, nil
+}
+
+// NewJudge implements model.Engine.
+func (Engine) NewJudge(model.Config, model.Options) (model.Judge, error) {
+	return nil, fmt.Errorf("%w: the card cannot judge yet", model.ErrUnsupported)
+}
+
+// open starts the card and loads the kernels.
+func (e Engine) open() (*card, error) {
+	open := cuda.Open
+	if e.library != "" {
+		open = func() (*cuda.Driver, error) { return cuda.OpenAt(e.library) }
+	}
+	d, err := open()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", model.ErrUnsupported, err)
+	}
+	dev, err := d.Start(e.ordinal)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", model.ErrUnsupported, err)
+	}
+	k := &card{dev: dev, fns: map[string]*cuda.Func{}}
+	if err := dev.Do(k.load); err != nil {
+		return nil, errors.Join(err, dev.Close())
+	}
+	return k, nil
+}
