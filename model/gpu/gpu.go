@@ -2,8 +2,8 @@
 // kernels, through the driver alone. Factors of matrix products and activations are bfloat16; sums, norms, softmax, loss, gradients
 // and master parameters float32. The same card, build and input give the same bits.
 //
-// It is under construction: miner --gpu does not use it yet. Parameters come and go through host memory in one piece, memory is
-// taken when the first batch comes, and there is no judge.
+// It is under construction: miner --gpu does not use it yet. Parameters come and go through host memory in one piece, and memory for
+// activations is taken when the first batch comes.
 package gpu
 
 import (
@@ -31,17 +31,9 @@ const widest = 128
 
 // NewTrainer implements model.Engine. Without a driver or a card it is ErrUnsupported with the reason. Close the trainer.
 func (e Engine) NewTrainer(c model.Config, o model.Optimizer, opt model.Options) (model.Trainer, error) {
-	l, err := model.NewLayout(c)
+	l, err := check(c, opt)
 	if err != nil {
 		return nil, err
-	}
-	switch {
-	case opt.Precision != model.BF16:
-		return nil, fmt.Errorf("%w: precision %q; the card multiplies %s", model.ErrUnsupported, opt.Precision, model.BF16)
-	case opt.MicroBatch < 0:
-		return nil, fmt.Errorf("micro-batch of %d sequences; give at least 1, or 0 for whole batches", opt.MicroBatch)
-	case c.HeadDim > widest:
-		return nil, fmt.Errorf("%w: heads of %d values; the card has kernels for up to %d", model.ErrUnsupported, c.HeadDim, widest)
 	}
 	card, err := e.open()
 	if err != nil {
@@ -54,9 +46,21 @@ func (e Engine) NewTrainer(c model.Config, o model.Optimizer, opt model.Options)
 	return t, nil
 }
 
-// NewJudge implements model.Engine.
-func (Engine) NewJudge(model.Config, model.Options) (model.Judge, error) {
-	return nil, fmt.Errorf("%w: the card cannot judge yet", model.ErrUnsupported)
+// check refuses what the card has no kernels for.
+func check(c model.Config, opt model.Options) (*model.Layout, error) {
+	l, err := model.NewLayout(c)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case opt.Precision != model.BF16:
+		return nil, fmt.Errorf("%w: precision %q; the card multiplies %s", model.ErrUnsupported, opt.Precision, model.BF16)
+	case opt.MicroBatch < 0:
+		return nil, fmt.Errorf("micro-batch of %d sequences; give at least 1, or 0 for whole batches", opt.MicroBatch)
+	case c.HeadDim > widest:
+		return nil, fmt.Errorf("%w: heads of %d values; the card has kernels for up to %d", model.ErrUnsupported, c.HeadDim, widest)
+	}
+	return l, nil
 }
 
 // open starts the card and loads the kernels.

@@ -214,7 +214,7 @@ func TestRefuses(t *testing.T) {
 			_, err := e.NewTrainer(wide, optimizer(), model.Options{Precision: model.BF16})
 			return err
 		},
-		"a judge": func() error { _, err := e.NewJudge(c, model.Options{Precision: model.BF16}); return err },
+		"a judge": func() error { _, err := e.NewJudge(c, model.Options{}); return err },
 		"no driver": func() error {
 			_, err := New("/nowhere/libcuda.so", 0).NewTrainer(c, optimizer(), model.Options{Precision: model.BF16})
 			return err
@@ -226,6 +226,66 @@ func TestRefuses(t *testing.T) {
 	} {
 		if err := try(); !errors.Is(err, model.ErrUnsupported) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// one entry a chunk.
+type nudge struct{ l *model.Layout }
+
+func (n nudge) Chunk(i int, idx []uint16, val []float32) int {
+	idx[0], val[0] = uint16(n.l.Chunk(i).Len/2), 0.5
+	return 1
+}
+
+// Losses and logits are the CPU's in bfloat16, with a delta and without; afterwards θ is what it was.
+func TestJudgeIsTheCPUs(t *testing.T) {
+	for name, c := range shapes {
+		x, err := New(standin.Library(t), 0).NewJudge(c, model.Options{Precision: model.BF16, MicroBatch: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := x.(*Judge)
+		y, err := cpu.New("").NewJudge(c, model.Options{Threads: 1, Precision: model.BF16})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := model.NewFlat(g.net.layout)
+		w.Init(7)
+		if err := errors.Join(g.Reset(t.Context(), w), y.Reset(t.Context(), w)); err != nil {
+			t.Fatal(err)
+		}
+		sets := [][]model.Batch{{batch(1, c, 3, c.Seq), batch(2, c, 1, 2)}, {batch(3, c, 2, 5)}}
+		var first [][]float64
+		for i, d := range []model.Delta{nil, nudge{g.net.layout}, nil} {
+			got, err := g.Losses(t.Context(), d, 0.25, sets)
+			want, err2 := y.Losses(t.Context(), d, 0.25, sets)
+			if err := errors.Join(err, err2); err != nil {
+				t.Fatal(err)
+			}
+			for s := range want {
+				for k := range want[s] {
+					if !(math.Abs(got[s][k]-want[s][k]) <= 4e-3*want[s][k]) {
+						t.Errorf("%s: set %d, sequence %d: %v, on the CPU %v", name, s, k, got[s][k], want[s][k])
+					}
+				}
+			}
+			if i == 0 {
+				first = got
+			} else if same := slices.EqualFunc(first, got, slices.Equal); same != (d == nil) {
+				t.Errorf("%s: losses after the delta are those before it: %v", name, same)
+			}
+		}
+		b := batch(4, c, 2, c.Seq)
+		got, want := make([]float32, len(b.X)*c.Vocab), make([]float32, len(b.X)*c.Vocab)
+		if err := errors.Join(g.Logits(got, b.X, b.B, b.T), y.(model.Forwarder).Logits(want, b.X, b.B, b.T)); err != nil {
+			t.Fatal(err)
+		}
+		if d := apart(got, want, 0); !(d < 2e-2) {
+			t.Errorf("%s: logits are %.1e away", name, d)
+		}
+		if err := g.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -45,6 +45,7 @@ type net struct {
 	start    cuda.Ptr
 	sorted   [2][]int32
 	attn     string // suffix of attention's kernels
+	forward  bool   // it only measures: one block's activations serve all
 }
 
 func newNet(c model.Config, l *model.Layout, k *card) *net {
@@ -87,17 +88,25 @@ func (n *net) carve(a *arena) {
 	c, N := n.cfg, n.rows
 	C, Q, S, F := c.Width, n.q(), n.qkv(), c.FFN
 	n.act = n.act[:0]
-	for range c.Layers {
+	layers := c.Layers
+	if n.forward {
+		layers = min(layers, 2) // x of one block, while x2 of the one before is read
+	}
+	for range layers {
 		n.act = append(n.act, acts{x: a.half(N * C), h1: a.half(N * C), qkv: a.half(N * S), y: a.half(N * Q), x2: a.half(N * C),
 			h2: a.half(N * C), gateUp: a.half(N * 2 * F), a: a.half(N * F), r1: a.f32(N), r2: a.f32(N), lse: a.f32(N * c.Heads)})
 	}
 	rows := min(N, headRows)
 	n.xf, n.hf, n.rf, n.loss = a.half(N*C), a.half(N*C), a.f32(N), a.f32(N)
-	n.logits, n.dlogits = a.f32(rows*c.Vocab), a.half(rows*c.Vocab)
-	n.dx, n.dxo, n.dh, n.da = a.f32(N*C), a.half(N*C), a.half(N*max(C, Q)), a.half(N*F)
-	n.dgu, n.dqkv, n.delta, n.part = a.half(N*2*F), a.half(N*S), a.f32(N*c.Heads), a.f32(blocks(N, normRows)*C)
+	n.logits = a.f32(rows * c.Vocab)
 	n.cos, n.sin = a.f32(n.span*c.HeadDim/2), a.f32(n.span*c.HeadDim/2)
 	n.x, n.y, n.order, n.start = a.f32(N), a.f32(N), a.f32(N), a.f32(N+1)
+	if n.forward {
+		return
+	}
+	n.dlogits = a.half(rows * c.Vocab)
+	n.dx, n.dxo, n.dh, n.da = a.f32(N*C), a.half(N*C), a.half(N*max(C, Q)), a.half(N*F)
+	n.dgu, n.dqkv, n.delta, n.part = a.half(N*2*F), a.half(N*S), a.f32(N*c.Heads), a.f32(blocks(N, normRows)*C)
 }
 
 // load brings a batch to the card.
@@ -118,12 +127,13 @@ func (n *net) hidden(q *queue, B, T int) {
 	c, N, eps := n.cfg, B*T, float32(n.cfg.NormEps)
 	C, Q, S, F, half := c.Width, n.q(), n.qkv(), c.FFN, c.HeadDim/2
 	q.run("embed", N, 1, 1, n.act[0].x, n.x, n.weight(n.vec.emb), C)
-	for i := range n.act {
-		a, w := &n.act[i], &n.vec.layers[i]
+	at := func(i int) *acts { return &n.act[i%len(n.act)] }
+	for i := range c.Layers {
+		a, w := at(i), &n.vec.layers[i]
 		if i == 0 {
 			q.run("rmsnorm", N, 1, 1, a.h1, a.r1, a.x, n.norm(w.n1), C, eps)
 		} else { // x holds what the block before adds to its x2
-			q.run("rmsnorm_add", N, 1, 1, a.h1, a.r1, a.x, a.x, n.act[i-1].x2, n.norm(w.n1), C, eps)
+			q.run("rmsnorm_add", N, 1, 1, a.h1, a.r1, a.x, a.x, at(i-1).x2, n.norm(w.n1), C, eps)
 		}
 		q.half(nt, N, S, C, a.h1, C, n.weight(w.qkv), C, a.qkv, S)
 		q.run("rope", N, 1, 1, a.qkv, n.cos, n.sin, T, 0, c.Heads+c.KVHeads, half, S, float32(1))
@@ -133,12 +143,12 @@ func (n *net) hidden(q *queue, B, T int) {
 		q.half(nt, N, 2*F, C, a.h2, C, n.weight(w.gateUp), C, a.gateUp, 2*F)
 		q.run("swiglu", N, 1, 1, a.a, a.gateUp, F)
 		next := n.xf
-		if i+1 < len(n.act) {
-			next = n.act[i+1].x
+		if i+1 < c.Layers {
+			next = at(i + 1).x
 		}
 		q.half(nt, N, C, F, a.a, F, n.weight(w.down), F, next, C)
 	}
-	q.run("rmsnorm_add", N, 1, 1, n.hf, n.rf, n.xf, n.xf, n.act[len(n.act)-1].x2, n.norm(n.vec.norm), C, eps)
+	q.run("rmsnorm_add", N, 1, 1, n.hf, n.rf, n.xf, n.xf, at(c.Layers-1).x2, n.norm(n.vec.norm), C, eps)
 }
 
 // backward adds to outcome's loss that of the batch that is loaded, times scale, and makes g its gradient, or adds it with acc.
@@ -172,15 +182,13 @@ func (n *net) backward(q *queue, B, T int, acc bool) {
 // head computes the loss and, per block of rows, the gradients of the output matrix and of hf, left in dh.
 func (n *net) head(q *queue, N int, acc bool) {
 	V, C := n.cfg.Vocab, n.cfg.Width
-	for from := 0; from < N; from += headRows {
-		rows := min(headRows, N-from)
+	n.eachHead(q, N, func(from, rows int) {
 		h, y := n.hf.Add(2*int64(from)*int64(C)), n.y.Add(4*int64(from))
-		q.product(nt, rows, V, C, h, C, n.weight(n.vec.head), C, n.logits, V, false)
 		q.run("cross_entropy_to", rows, 1, 1, n.dlogits, n.loss, n.logits, y, n.scale(), V, V)
 		q.run("loss_sum", 1, 1, 1, n.outcome(), n.loss, n.scale(), rows)
 		q.product(tn, V, C, rows, n.dlogits, V, h, C, n.grad(n.vec.head), C, acc || from > 0)
 		q.half(nn, rows, C, V, n.dlogits, V, n.weight(n.vec.head), C, n.dh.Add(2*int64(from)*int64(C)), C)
-	}
+	})
 }
 
 // normBack adds to dx the gradient through a norm of x, whose output's gradient is dh, and makes that of its weight.

@@ -70,38 +70,17 @@ func (t *Trainer) Close() error { return t.net.dev.Close() }
 
 // Reset implements model.Trainer. What is read waits on the host until all of it is there.
 func (t *Trainer) Reset(_ context.Context, w model.Weights) error {
-	if w.Layout().Hash() != t.net.layout.Hash() {
-		return errors.New("load weights: made for another layout")
-	}
-	flat := make([]float32, t.net.layout.Params())
-	if err := each(t.net.layout, func(i int, v []float32, r model.ChunkRange) error {
-		err := w.Read(v, r)
-		t.net.layout.Scatter(flat, v, i)
+	flat, err := t.net.read(w)
+	if err != nil {
 		return err
-	}); err != nil {
-		return fmt.Errorf("load weights: %w", err)
 	}
 	return t.replace(flat)
-}
-
-// each calls f with room for every chunk's values.
-func each(l *model.Layout, f func(i int, v []float32, r model.ChunkRange) error) error {
-	var buf [model.ChunkSize]float32
-	for i := range l.Chunks() {
-		if err := f(i, buf[:l.Chunk(i).Len], model.ChunkRange{From: i, To: i + 1}); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // replace makes flat the parameters.
 func (t *Trainer) replace(flat []float32) error {
 	t.fresh = false
-	err := t.net.do(func(q *queue) {
-		t.net.vec.up(q, t.net.w, flat)
-		q.run("to_bf16", blocks(t.net.vec.size, 8*256), 1, 1, t.net.half, t.net.w, t.net.vec.size)
-	})
+	err := t.net.do(func(q *queue) { t.net.replace(q, flat) })
 	if err == nil {
 		t.host, t.fresh = flat, true
 	}
@@ -218,10 +197,7 @@ func (t *Trainer) enqueue(b model.Batch, then func(q *queue)) error {
 	if err != nil {
 		return err
 	}
-	size := t.micro
-	if size == 0 {
-		size = b.B
-	}
+	size := part(b, t.micro)
 	return n.do(func(q *queue) {
 		put(q, n.outcome(), make([]float32, 4))
 		put(q, n.scale(), []float32{float32(1 / float64(max(1, counted)))})
