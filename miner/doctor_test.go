@@ -26,6 +26,16 @@ func TestDoctorWithADriver(t *testing.T) {
 	}
 }
 
+// With a driver --gpu names it, and says that there is no engine.
+func TestGPUWithADriver(t *testing.T) {
+	lib := standin.Library(t)
+	t.Setenv("SN3_CUDA", lib)
+	err := run([]string{"miner", "--gpu"})
+	if proc.ExitCode(err) != proc.ExitRefused || !strings.Contains(err.Error(), lib+", CUDA ") || !strings.Contains(err.Error(), "no GPU engine yet; run miner without --gpu") {
+		t.Errorf("exit code %d: %v", proc.ExitCode(err), err)
+	}
+}
+
 // What a card could train follows from its memory and the share of it.
 func TestTrainable(t *testing.T) {
 	for _, c := range []struct {

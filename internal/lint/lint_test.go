@@ -33,6 +33,8 @@ var rules = []rule{
 	{"storage/", "storage below its root may use it and the mains' frame", []string{"sn3/storage", "sn3/internal/proc"}, nil},
 	{"storage", "the root imports nothing of ours", []string{}, nil},
 	{"model/data", "data knows the chain's types", []string{"sn3/chain", "sn3/model"}, nil},
+	{"model/gpu/memory", "a plan needs no driver, and every tool may print it", []string{"sn3/model"}, []string{"sn3/model/cpu", "sn3/model/gpu/cuda", "sn3/model/gpu/kernels"}},
+	{"model/gpu/roofline", "arithmetic on a plan", []string{"sn3/model", "sn3/model/gpu/memory"}, []string{"sn3/model/cpu", "sn3/model/gpu/cuda", "sn3/model/gpu/kernels"}},
 	{"model/", "engines and formats know the model's types", []string{"sn3/model", "sn3/internal/golden"}, nil},
 	{"model", "the root imports nothing of ours", []string{}, nil},
 	{"gradients", "the codec knows layouts and identifiers", []string{"sn3/model", "sn3/chain"}, nil},

@@ -117,7 +117,7 @@ func (p Plan) changes() []change {
 	var out []change
 	batch := p.Run.Train.Batch
 	if p.Validator {
-		batch = judgeBatch
+		batch = JudgeBatch
 	}
 	now := p.Options.MicroBatch
 	if now <= 0 || now > batch {

@@ -70,8 +70,6 @@ const (
 	replicaCopies = 4
 	// judged are the submissions that a validator holds at once: as many as a vote names.
 	judged = 40
-	// judgeBatch is the longest batch that model/data reads for scoring.
-	judgeBatch = 16
 	// layoutBytes is what model.Layout takes for a chunk; the engine and the replica have one each.
 	layoutBytes = 2 * 48
 	// tokenBytesRead and tokenBytesFile are what a token of a BPE takes while tokenizer.json is read (700 to 1,100 bytes measured with
@@ -79,6 +77,9 @@ const (
 	tokenBytesRead = 1200
 	tokenBytesFile = 140
 )
+
+// JudgeBatch is the longest batch that model/data reads for scoring.
+const JudgeBatch = 16
 
 // Make plans a request.
 func Make(r Request) Plan {
@@ -94,7 +95,7 @@ func Make(r Request) Plan {
 	winners := int64(r.Run.Rules.Gather)
 	batch := r.Run.Train.Batch
 	if r.Validator {
-		batch = min(judgeBatch, max(r.Run.Score.HeldOut, r.Run.Score.Own))
+		batch = min(JudgeBatch, max(r.Run.Score.HeldOut, r.Run.Score.Own))
 	}
 	need := needs(r, cfg, batch)
 	add := func(to *[]Line, name string, n int64) {

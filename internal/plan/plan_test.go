@@ -270,7 +270,7 @@ func TestSizer(t *testing.T) {
 	if p := Make(r); p.Memory[0].Bytes != 1 || p.Memory[1].Bytes != 100 {
 		t.Errorf("%+v", p.Memory)
 	}
-	if len(asked) != 2 || asked[0] != r.Run.Train.Batch || asked[1] != judgeBatch {
+	if len(asked) != 2 || asked[0] != r.Run.Train.Batch || asked[1] != JudgeBatch {
 		t.Errorf("asked for batches of %v", asked)
 	}
 }

@@ -147,15 +147,18 @@ func gpuPlanned(c *cli.Context) (*gpuPlan, plan.Machine, error) {
 // choose checks what was given, chooses the rest, and adds what the node takes of the host.
 func (p *gpuPlan) choose(wait bool) error {
 	r := p.request
-	p.mostEach = min(max(1, fullCard/r.Model.Seq), (p.run.Train.Batch+r.Ranks-1)/r.Ranks)
+	batch := p.run.Train.Batch
 	if r.Judge {
-		r.Kept = keptOf(p.run, int64(r.Model.Params()))
+		batch, r.Kept = plan.JudgeBatch, keptOf(p.run, int64(r.Model.Params()))
 	}
+	each := (batch + r.Ranks - 1) / r.Ranks
+	p.mostEach = min(max(1, fullCard/r.Model.Seq), each)
 	given := r
 	given.Plan, given.Recompute, given.MicroBatch = cmp.Or(r.Plan, memory.Classic), cmp.Or(r.Recompute, memory.None), cmp.Or(r.MicroBatch, 1)
 	if err := given.Validate(); err != nil {
 		return err
 	}
+	r.MicroBatch = min(r.MicroBatch, each) // no card ever has more
 	p.request, _ = r.Choose(p.allowed, p.mostEach)
 	need := p.request.HostNeed()
 	p.node = plan.Make(plan.Request{Name: p.name, Run: p.run, Validator: r.Judge, Host: &need, Wait: wait, Cache: data.DefaultCache,

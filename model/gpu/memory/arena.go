@@ -138,7 +138,8 @@ func Share(params int64, n int) int64 {
 	return min(params, (params+int64(n)-1)/int64(n)+model.ChunkSize)
 }
 
-// Arena lays out a card's memory for a request that Validate accepts.
+// Arena lays out a card's memory for a request that Validate accepts. What works between windows (Δ, compression, aggregation, θ of
+// other nodes coming in) has no region of its own: it uses those of activations and gradients, which are idle then.
 func (r Request) Arena() Arena { return r.lay(true) }
 
 // size is Arena().Size, without a list of every layer's regions.
@@ -251,16 +252,17 @@ func (r Request) activations(a *Arena, s shape, whole bool) {
 	s.live(a, Live, "", everything&^kept)
 }
 
-// head is what follows the layers. Logits exist for HeadRows rows; their gradient is the factor of two products, and so bf16.
+// head is what follows the layers. Logits exist for HeadRows rows, whose beginnings are multiples of 8 values, so that they are read as
+// vectors; their gradient is the factor of two products, and so bf16.
 func (r Request) head(a *Arena, s shape) {
-	rows := min(s.n, HeadRows)
+	rows, ld := min(s.n, HeadRows), (s.v+7)&^7
 	a.add(Head, "xf", bf16, s.n, s.c)
 	a.add(Head, "hf", bf16, s.n, s.c)
 	a.add(Head, "rf", f32, s.n)
 	a.add(Head, "losses", f32, s.n)
-	a.add(Head, "logits", f32, rows, s.v)
+	a.add(Head, "logits", f32, rows, ld)
 	if !r.Judge {
-		a.add(Head, "gradient of logits", bf16, rows, s.v)
+		a.add(Head, "gradient of logits", bf16, rows, ld)
 	}
 }
 
