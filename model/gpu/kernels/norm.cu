@@ -106,10 +106,9 @@ KERNEL(256) void rmsnorm_back_bf16(GLOBAL(bf16) dx, GLOBAL(float) part, GLOBAL(c
   back_rows<bf16, bf16>(dx, dx, part, dy, x, w, r, N, C, coef);
 }
 
-// sum_rows: grid (⌈C/32⌉). dw (C) = Σ over the rows of part (R,C), or is added to it if acc is not 0: eight sums of every eighth
-// row, then these in order.
-KERNEL(256) void sum_rows(GLOBAL(float) dw, GLOBAL(const float) part, int R, int C, int acc) {
-  SHARED(float, sums, 256);
+// add_rows makes columns of dw, from 32·BLOCK_X on, the sum over the rows of part, or adds it: eight sums of every eighth row, then
+// these in order. sums is shared memory of 256 values.
+template <class W, class S> DEVICE void add_rows(GLOBAL(W) dw, GLOBAL(const float) part, int R, int C, int acc, S& sums) {
   int j = 32 * BLOCK_X + (TID & 31);
   // 1. one warp, one of the eight sums
   float s = 0;
@@ -118,7 +117,19 @@ KERNEL(256) void sum_rows(GLOBAL(float) dw, GLOBAL(const float) part, int R, int
   SYNC();
   // 2. the first warp joins them
   if (TID >= 32 || j >= C) return;
-  s = sums[TID];
-  for (int k = 1; k < 8; k++) s += sums[32 * k + TID];
-  dw[j] = acc ? dw[j] + s : s;
+  f8 sum = get8(dw, j, acc ? 1 : 0);
+  for (int k = 0; k < 8; k++) sum.v[0] += sums[32 * k + TID];
+  put8(dw, j, 1, sum);
+}
+
+// sum_rows: grid (⌈C/32⌉). dw (C) = Σ over the rows of part (R,C), or is added to it if acc is not 0.
+KERNEL(256) void sum_rows(GLOBAL(float) dw, GLOBAL(const float) part, int R, int C, int acc) {
+  SHARED(float, sums, 256);
+  add_rows(dw, part, R, C, acc, sums);
+}
+
+// sum_rows_bf16 is sum_rows to gradients in bfloat16; a sum is rounded once.
+KERNEL(256) void sum_rows_bf16(GLOBAL(bf16) dw, GLOBAL(const float) part, int R, int C, int acc) {
+  SHARED(float, sums, 256);
+  add_rows(dw, part, R, C, acc, sums);
 }

@@ -195,13 +195,23 @@ func checkNormBack(t rapid.TB, card *bench, s struct{ n, c int }) {
 
 func TestSumRows(t *testing.T) {
 	b := on(t, "norm.cu")
-	for _, s := range normShapes {
-		part, dw := normals(13, s.n*s.c, 1), make([]float32, s.c)
-		want := make([]float64, s.c)
-		for i, v := range part {
-			want[i%s.c] += float64(v)
+	for _, s := range append(normShapes, struct{ n, c int }{100, 70}) {
+		for acc := range 2 {
+			part, dw := normals(13, s.n*s.c, 1), normals(14, s.c, 1)
+			half, want := toHalves(dw), make([]float64, s.c)
+			wantHalf := make([]float64, s.c)
+			for j := range dw {
+				want[j], wantHalf[j] = float64(acc)*float64(dw[j]), float64(acc)*float64(half[j].Float32())
+			}
+			for i, v := range part {
+				want[i%s.c] += float64(v)
+				wantHalf[i%s.c] += float64(v)
+			}
+			what := fmt.Sprint("sum of rows ", s, ", added: ", acc)
+			b.exec("sum_rows", (s.c+31)/32, dw, part, int32(s.n), int32(s.c), int32(acc))
+			near(t, what, dw, want, 1e-5, 1e-5)
+			b.exec("sum_rows_bf16", (s.c+31)/32, half, part, int32(s.n), int32(s.c), int32(acc))
+			near(t, what+", in bf16", widened(half), wantHalf, halfULP, 1e-5)
 		}
-		b.exec("sum_rows", (s.c+31)/32, dw, part, int32(s.n), int32(s.c), int32(0))
-		near(t, fmt.Sprint("sum of rows ", s), dw, want, 1e-5, 1e-5)
 	}
 }
