@@ -24,11 +24,11 @@ type calls struct {
 	primaryCtxRetain, primaryCtxRelease, ctxSetCurrent, ctxSynchronize                                                                      fn
 	memAlloc, memFree, memGetInfo, memHostAlloc, memFreeHost, memsetAsync, memcpyHtoD, memcpyDtoH, memcpyDtoD                               fn
 	streamCreate, streamDestroy, streamSynchronize, streamWaitEvent, eventCreate, eventDestroy, eventRecord, eventSynchronize, eventElapsed fn
-	moduleLoad, moduleUnload, moduleGetFunction, funcGetParamInfo, launchKernel                                                             fn
+	moduleLoad, moduleUnload, moduleGetFunction, funcGetParamInfo, launchKernel, standinPart                                                fn
 	beginCapture, endCapture, graphInstantiate, graphLaunch, graphExecDestroy, graphDestroy, getErrorName, getErrorString                   fn
 }
 
-// bind finds the functions in the library. funcGetParamInfo came with CUDA 12.4 and may be missing.
+// bind finds the functions in the library. funcGetParamInfo came with CUDA 12.4, standinPart is the stand-in's: they may be missing.
 func (c *calls) bind(lib uintptr) error {
 	for _, s := range []struct {
 		to   *fn
@@ -49,10 +49,10 @@ func (c *calls) bind(lib uintptr) error {
 		{&c.funcGetParamInfo, "cuFuncGetParamInfo"}, {&c.launchKernel, "cuLaunchKernel"},
 		{&c.beginCapture, "cuStreamBeginCapture_v2"}, {&c.endCapture, "cuStreamEndCapture"}, {&c.graphInstantiate, "cuGraphInstantiateWithFlags"},
 		{&c.graphLaunch, "cuGraphLaunch"}, {&c.graphExecDestroy, "cuGraphExecDestroy"}, {&c.graphDestroy, "cuGraphDestroy"},
-		{&c.getErrorName, "cuGetErrorName"}, {&c.getErrorString, "cuGetErrorString"},
+		{&c.getErrorName, "cuGetErrorName"}, {&c.getErrorString, "cuGetErrorString"}, {&c.standinPart, "sn3StandinPart"},
 	} {
 		addr, err := dlsym(lib, s.name)
-		if err != nil && s.to != &c.funcGetParamInfo {
+		if err != nil && s.to != &c.funcGetParamInfo && s.to != &c.standinPart {
 			return fmt.Errorf("find %s: %w", s.name, err)
 		}
 		*s.to = fn{s.name, addr}

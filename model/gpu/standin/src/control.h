@@ -14,7 +14,7 @@ struct Settings {
   uint64_t oom = 0;     // fail this allocation, counted from the setting on; 0: none
   std::string fail;     // name:k:code fails the k-th call of a driver function, counted from the setting on
   int devices = 1, version = 13000, cc = 80;
-  std::string report;   // a file that gets the report when the process ends
+  std::string report;   // a file that gets the report when the last context is released
 } settings;
 
 std::map<std::string, uint64_t> calls; // of the driver, by name
@@ -64,6 +64,13 @@ static std::string report() {
          ", \"graphs\": " + n(graphs.size() + execs.size()) + ", \"contexts\": " + n(contexts) + ", \"faults\": " + n(faults) + ", \"launches\": " + list(launched) + ", \"calls\": " + list(calls) + "}";
 }
 
+// write_report puts the report into the file of the setting, when the last context has been released.
+static void write_report() {
+  if (settings.report.empty()) return;
+  FILE* f = fopen(settings.report.c_str(), "w");
+  if (!f || fputs(report().c_str(), f) < 0 || fclose(f)) fprintf(stderr, "stand-in: the report cannot be written to %s\n", settings.report.c_str());
+}
+
 // begin is what every driver call does first: count, and fail where a test wants it to.
 static int begin(const char* name, bool needs_context) {
   uint64_t k = ++calls[name];
@@ -78,13 +85,6 @@ struct Life { // of the library
       for (const char* c = name; *c; c++) key += (char)toupper(*c);
       const char* v = getenv(key.c_str());
       if (v && !set(name, v)) fprintf(stderr, "stand-in: %s=%s is not understood\n", key.c_str(), v);
-    }
-  }
-  ~Life() {
-    if (settings.report.empty()) return;
-    if (FILE* f = fopen(settings.report.c_str(), "w")) {
-      fputs(report().c_str(), f);
-      fclose(f);
     }
   }
 } life;

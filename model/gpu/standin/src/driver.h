@@ -38,7 +38,16 @@ API cuDeviceGetAttribute(int* v, int a, int) {
   return ok;
 }
 API cuDevicePrimaryCtxRetain(void** c, int d) { BEGIN(false); if (d < 0 || d >= settings.devices) return invalid_device; contexts++; *c = (void*)&primary; return ok; }
-API cuDevicePrimaryCtxRelease_v2(int) { BEGIN(false); if (!contexts) return invalid_context; if (!--contexts) sticky = ok; return ok; }
+API cuDevicePrimaryCtxRelease_v2(int) {
+  BEGIN(false);
+  if (!contexts) return invalid_context;
+  if (!--contexts) {
+    write_report(); // a process may end without destructors
+    sticky = ok;
+    trouble.clear();
+  }
+  return ok;
+}
 API cuCtxSetCurrent(void* c) { BEGIN(false); current = c; return ok; }
 API cuCtxSynchronize() { BEGIN(true); return refuse(); }
 
@@ -56,10 +65,11 @@ API cuMemFree_v2(uintptr_t p) {
   if (int e = refuse()) return e;
   if (!p) return ok;
   if (release(p)) return ok;
-  span(p, 1, "free");
-  if (trouble.empty()) trouble = "free: the address is not the beginning of an allocation";
+  if (span(p, 1, "free")) trouble = "free: the address is not the beginning of an allocation";
   return invalid_value;
 }
+// sn3StandinPart is not the driver's: see Part.
+API sn3StandinPart(uintptr_t p, size_t n, const char* name) { BEGIN(true); return set_part(p, n, name) ? ok : invalid_value; }
 API cuMemGetInfo_v2(size_t* free, size_t* total) { BEGIN(true); *free = total_bytes - live_bytes; *total = total_bytes; return ok; }
 API cuMemHostAlloc(void** p, size_t n, unsigned) {
   BEGIN(true);

@@ -8,7 +8,7 @@
 namespace standin {
 
 enum { ok = 0, invalid_value = 1, out_of_memory = 2, not_initialized = 3, no_device = 100, invalid_device = 101, invalid_image = 200, invalid_context = 201,
-       no_binary = 209, invalid_ptx = 218, unsupported_ptx = 222, invalid_handle = 400, not_found = 500, not_ready = 600, illegal_address = 700,
+       no_binary = 209, invalid_ptx = 218, unsupported_ptx = 222, invalid_handle = 400, not_found = 500, not_ready = 600, illegal_address = 700, out_of_resources = 701,
        launch_failed = 719, capture_unsupported = 900, capture_invalidated = 901, capture_unmatched = 903, capture_unjoined = 904 };
 
 using Work = std::function<int()>;
@@ -77,8 +77,11 @@ static int run_launch(const Launch& l) {
       faults++;
       return sticky = illegal_address;
     }
+    if (Part* part = part_of(l.values[i])) r = &part->region;
     pointers[i] = {r, (char*)l.values[i]};
   }
+  uint64_t count = (uint64_t)l.grid[0] * l.grid[1] * l.grid[2];
+  if (count > 1 << 28) return trouble = "too many blocks for the stand-in", out_of_resources;
   launched[l.kernel->name]++;
   run.kernel = l.kernel->name;
   run.launch_epoch = ++run.epoch;
@@ -86,7 +89,7 @@ static int run_launch(const Launch& l) {
   sched.body = l.kernel->body;
   sched.args = args;
   std::mt19937_64 random(settings.seed * 1000003 + run.launch_epoch);
-  std::vector<int> threads = orders(l.kernel->threads, random, true), blocks = orders(l.grid[0] * l.grid[1] * l.grid[2], random, false);
+  std::vector<int> threads = orders(l.kernel->threads, random, true), blocks = orders((int)count, random, false);
   for (int b : blocks) {
     run.block[0] = b % l.grid[0];
     run.block[1] = b / l.grid[0] % l.grid[1];

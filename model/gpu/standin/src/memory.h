@@ -9,6 +9,11 @@ struct Allocation {
   Region region;
   bool freed;
 };
+struct Part { // of an allocation, named by the program: accesses through a pointer into it stay in it
+  Region region;
+  std::string name;
+};
+std::map<uintptr_t, Part*> parts;             // by address; they do not overlap
 std::map<uintptr_t, Allocation*> allocations; // by address; freed ones stay, so that their addresses are never used again
 uint64_t live_bytes, live_count, peak_bytes, total_bytes = 16ull << 30;
 
@@ -46,11 +51,30 @@ static Allocation* find(uintptr_t p) {
   return p - i->first <= a->region.size ? a : nullptr;
 }
 
+// part_of returns the part that holds p, or null.
+static Part* part_of(uintptr_t p) {
+  auto i = parts.upper_bound(p);
+  if (i == parts.begin()) return nullptr;
+  Part* a = (--i)->second;
+  return p - i->first < a->region.size ? a : nullptr;
+}
+
+// forget_parts ends the parts that have something of n bytes at p.
+static void forget_parts(uintptr_t p, uint64_t n) {
+  auto i = parts.lower_bound(p);
+  if (i != parts.begin() && std::prev(i)->first + std::prev(i)->second->region.size > p) --i;
+  while (i != parts.end() && i->first < p + n) {
+    delete i->second;
+    i = parts.erase(i);
+  }
+}
+
 // release frees the allocation that begins at p. Its addresses stay reserved: to use them is an error for ever.
 static bool release(uintptr_t p) {
   auto i = allocations.find(p);
   if (i == allocations.end() || i->second->freed) return false;
   Region& r = i->second->region;
+  forget_parts(p, r.size);
   munmap(r.wrote, (r.size / 2 + 1) * sizeof(uint64_t));
   mmap(r.base, r.size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
   i->second->freed = true;
@@ -73,15 +97,30 @@ static Region* span(uintptr_t p, uint64_t n, const char* what) {
   return nullptr;
 }
 
+// set_part names n bytes at p; what they held is no longer known.
+static bool set_part(uintptr_t p, uint64_t n, const char* name) {
+  Region* r = n && p % 16 == 0 ? span(p, n, "part") : nullptr;
+  if (!r) return false;
+  forget_parts(p, n);
+  Part* made = new Part{{(char*)p, n, r->wrote + ((p - (uintptr_t)r->base) >> 1), nullptr, 1, nullptr}, name};
+  made->region.name = made->name.c_str();
+  fill_marks(made->region, 0, n, 0);
+  memset((void*)p, 0xFF, n);
+  parts[p] = made;
+  return true;
+}
+
+// of says where an access went.
+static std::string of(Region* r) { return r->read ? std::string("shared ") + r->name : r->name ? r->name : "an allocation"; }
+
 void fault_bounds(Region* r, char* p, unsigned n, bool write, At at) {
   const char* verb = write ? "writes" : "reads";
   if (!r) fault(at, "%s %u bytes through a null pointer", verb, n);
-  fault(at, "%s %u bytes at offset %ld of %s%s of %lu bytes", verb, n, (long)(p - r->base), r->name ? "shared " : "an allocation", r->name ? r->name : "",
-        (unsigned long)r->size);
+  fault(at, "%s %u bytes at offset %ld of %s of %lu bytes", verb, n, (long)(p - r->base), of(r).c_str(), (unsigned long)r->size);
 }
 
 void fault_aligned(Region* r, char* p, unsigned n, At at) {
-  fault(at, "%u bytes at offset %ld, which is not a multiple of %u", n, (long)(p - r->base), n);
+  fault(at, "%u bytes at offset %ld of %s, which is not aligned to %u", n, (long)(p - r->base), of(r).c_str(), n);
 }
 
 static void fault_race(Region* r, char* p, const char* verb, const char* other, uint64_t mark, At at) {
@@ -90,8 +129,7 @@ static void fault_race(Region* r, char* p, const char* verb, const char* other, 
   if (epoch < run.block_epoch) snprintf(who, sizeof who, "another block");
   else if (thread == everybody) snprintf(who, sizeof who, "several threads");
   else snprintf(who, sizeof who, "thread %lu", (unsigned long)thread - 1);
-  fault(at, "%s at offset %ld of %s%s what %s %s without a SYNC between", verb, (long)(p - r->base), r->name ? "shared " : "an allocation",
-        r->name ? r->name : "", who, other);
+  fault(at, "%s at offset %ld of %s what %s %s without a SYNC between", verb, (long)(p - r->base), of(r).c_str(), who, other);
 }
 
 // check_race is the whole check of marks. A mark of this launch by another thread is a race unless a SYNC lies between, which is not
@@ -103,7 +141,7 @@ void check_race(Region* r, char* p, unsigned n, bool write, const void* value, A
   for (uint64_t k = first; k < first + count; k++) {
     uint64_t w = r->wrote[k], epoch = w >> 11;
     bool written = r->read ? epoch >= run.block_epoch : w != 0;
-    if (!written && !write) fault(at, "reads %s%s at offset %ld, which was never written", r->name ? "shared " : "an allocation", r->name ? r->name : "", (long)(p - r->base));
+    if (!written && !write) fault(at, "reads at offset %ld of %s, which was never written", (long)(p - r->base), of(r).c_str());
     bool other = written && epoch >= run.launch_epoch && w != mine && (epoch == run.epoch || epoch < run.block_epoch);
     if (other && !bytes && !(write && !memcmp(p, value, n))) fault_race(r, p, write ? "writes" : "reads", "wrote", w, at);
     if (r->read) {
