@@ -1,6 +1,7 @@
 package main
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -19,9 +20,58 @@ func TestDoctorWithADriver(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"kernels  portable: forced", "\nnvidia   driver ", ", for CUDA up to ", "libcublasLt.so", "libnccl.so.2", "\ncard 0 ", "compute capability ",
-		"kernels: those for sm_", "copies, measured: ", " GB/s to the card, ", " GB/s from it, ", "not supported yet", "no GPU engine yet"} {
+		"kernels: those for sm_", "copies, measured: ", " GB/s to the card, ", " GB/s from it, ", "products of our kernels, measured: ", " TFLOP/s at ", "not supported yet", "no GPU engine yet"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
+		}
+	}
+	t.Log(b.String())
+}
+
+// examined is what doctor says of NVIDIA with a stand-in that was changed.
+func examined(t *testing.T, settings ...string) (string, standin.Report) {
+	t.Helper()
+	card := standin.Load(t)
+	for i := 0; i < len(settings); i += 2 {
+		card.Set(t, settings[i], settings[i+1])
+	}
+	t.Setenv("SN3_CUDA", card.Path)
+	var b strings.Builder
+	nvidia(&b, 0.9)
+	return b.String(), card.Report(t)
+}
+
+// Machines that are not what we want are described, not failed on.
+func TestDoctorOnOtherMachines(t *testing.T) {
+	for _, c := range []struct{ name, value, want, never string }{
+		{"devices", "0", "check that nvidia-smi lists a card", "card 0"},
+		{"cc", "75", "too old for our kernels, which need compute capability 8.0: the CPU engine works", "measured"},
+		{"cc", "90", "kernels: those for sm_90a", "sm_80"},
+		{"version", "11000", "install a newer driver", "card 0"},
+		{"memory", "100000000", "its speed cannot be measured: ", "copies, measured"},
+	} {
+		if out, _ := examined(t, c.name, c.value); !strings.Contains(out, c.want) || strings.Contains(out, c.never) {
+			t.Errorf("%s %s: no %q, or %q in\n%s", c.name, c.value, c.want, c.never, out)
+		}
+	}
+}
+
+// Whatever call of the driver fails, the first time that it is made: the finding names it, the rest is still said, nothing is left.
+func TestDoctorWhenCallsFail(t *testing.T) {
+	_, whole := examined(t)
+	if left := whole.Left(); left != "" {
+		t.Errorf("left on the card: %s", left)
+	}
+	if len(whole.Calls) < 20 {
+		t.Fatalf("doctor made calls of %d functions", len(whole.Calls))
+	}
+	for call := range whole.Calls {
+		out, r := examined(t, "fail", call+":1:999")
+		if !strings.Contains(out, call+": ") {
+			t.Errorf("%s fails and is not named:\n%s", call, out)
+		}
+		if left := r.Left(); left != "" && !regexp.MustCompile("Free|Destroy|Release|Unload").MatchString(call) {
+			t.Errorf("%s fails: left on the card: %s", call, left)
 		}
 	}
 }

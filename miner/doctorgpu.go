@@ -1,13 +1,11 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/ebitengine/purego"
 
@@ -111,11 +109,8 @@ func writeCard(w io.Writer, driver *cuda.Driver, c cuda.Info, share float64) {
 	} else {
 		fmt.Fprintln(w, "         kernels: those for sm_80, which the driver compiles for every card from 8.0 on")
 	}
-	speeds, err := copySpeeds(driver, c.Ordinal)
-	if err != nil {
-		fmt.Fprintf(w, "         copies cannot be measured: %v\n", err)
-	} else {
-		fmt.Fprintf(w, "         copies, measured: %s\n", speeds)
+	if err := measure(w, driver, c.Ordinal); err != nil {
+		fmt.Fprintf(w, "         its speed cannot be measured: %v\n", err)
 	}
 	for _, x := range trainable(c, share) {
 		fmt.Fprintf(w, "         %s\n", x)
@@ -155,78 +150,3 @@ func trainable(c cuda.Info, share float64) (out []string) {
 
 // fullCard is how many tokens at once fill a card, as in sn3 plan.
 const fullCard = 16384
-
-// The copies that are measured: the best of some.
-const (
-	copyBytes = 64 << 20
-	copyTimes = 5
-)
-
-// copySpeeds measures copies to the card, from it and on it.
-func copySpeeds(driver *cuda.Driver, ordinal int) (text string, err error) {
-	device, err := driver.Start(ordinal)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, device.Close()) }()
-	err = device.Do(func(c *cuda.Context) (err error) {
-		a, err := c.Alloc(copyBytes)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, c.Free(a)) }()
-		b, err := c.Alloc(copyBytes)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, c.Free(b)) }()
-		host, err := c.Pin(copyBytes)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, c.FreePinned(host)) }()
-		bytes := cuda.Slice[uint8](host)
-		var out []string
-		for _, x := range []struct {
-			name string
-			copy func() error
-		}{{"to the card", func() error { return cuda.PutAsync(c, a, bytes) }}, {"from it", func() error { return cuda.GetAsync(c, bytes, a) }},
-			{"on it (read and written)", func() error { return c.Copy(b, a, copyBytes) }}} {
-			best, err := fastest(c, x.copy)
-			if err != nil {
-				return err
-			}
-			out = append(out, fmt.Sprintf("%.1f GB/s %s", copyBytes/best.Seconds()/1e9, x.name))
-		}
-		text = strings.Join(out, ", ")
-		return nil
-	})
-	return text, err
-}
-
-// fastest is the least time that some work took on the device.
-func fastest(c *cuda.Context, work func() error) (best time.Duration, err error) {
-	from, err := c.NewEvent()
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, c.FreeEvent(from)) }()
-	to, err := c.NewEvent()
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, c.FreeEvent(to)) }()
-	for range copyTimes {
-		if err := errors.Join(c.Record(from), work(), c.Record(to), c.SyncEvent(to)); err != nil {
-			return 0, err
-		}
-		d, err := c.Between(from, to)
-		if err != nil {
-			return 0, err
-		}
-		if best == 0 || d < best {
-			best = max(d, 1)
-		}
-	}
-	return best, nil
-}
