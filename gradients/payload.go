@@ -257,6 +257,13 @@ func (p *Payload) Chunk(i int, idx []uint16, val []float32) int {
 	return to - from
 }
 
+// Symbols is chunk i as it is coded, to be read only: ascending indices, for each a code (1: twice the scale, 2: negative), and which
+// scale of the table. A device decodes these; their values are what Chunk gives.
+func (p *Payload) Symbols(i int) (idx []uint16, codes []byte, scale byte) {
+	s := p.symbols(i)
+	return s.idx, s.codes, s.scale
+}
+
 // K is the run's k that the payload was made with.
 func (p *Payload) K() int { return p.k }
 
