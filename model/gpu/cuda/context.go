@@ -15,6 +15,7 @@ type Context struct {
 	capture *Stream // the one that is captured, if any
 	values  [16]uint64
 	params  [16]unsafe.Pointer // to values; what the driver reads a launch's arguments from
+	args    [11]uintptr        // of cuLaunchKernel, here so that a launch makes no garbage
 }
 
 // Ptr is an address of device memory.

@@ -28,6 +28,9 @@ const (
 
 // Load loads an image: PTX, which the driver compiles, so it may take seconds the first time.
 func (c *Context) Load(image []byte) (*Module, error) {
+	if len(image) == 0 {
+		return nil, fmt.Errorf("load kernels: there are none for compute capability %d.%d", c.info.Major, c.info.Minor)
+	}
 	m := &Module{c: c}
 	src := make([]byte, len(image)+1) // with its zero
 	copy(src, image)
@@ -76,6 +79,10 @@ func (m *Module) Func(k Kernel) (*Func, error) {
 			return nil, fmt.Errorf("kernel %s takes %d bytes for parameter %d (%s), the table says %d: the image and the table differ", k.Name, size, i, p.Name, p.Type.Size())
 		}
 	}
+	var offset, size uint64
+	if m.c.d.funcGetParamInfo.call(m.c.d, f.handle, uintptr(len(k.Params)), uintptr(unsafe.Pointer(&offset)), uintptr(unsafe.Pointer(&size))) == nil {
+		return nil, fmt.Errorf("kernel %s has more parameters than the table's %d: the image and the table differ", k.Name, len(k.Params))
+	}
 	return f, nil
 }
 
@@ -90,8 +97,9 @@ func (c *Context) Launch(f *Func, grid [3]int, args ...any) error {
 			return fmt.Errorf("launch %s: a grid of %d×%d×%d blocks is not possible", f.kernel.Name, grid[0], grid[1], grid[2])
 		}
 	}
-	return c.d.launchKernel.call(c.d, f.handle, uintptr(grid[0]), uintptr(grid[1]), uintptr(grid[2]), uintptr(f.kernel.Threads), 1, 1, 0,
-		c.stream.handle, uintptr(unsafe.Pointer(&c.params[0])), 0)
+	c.args = [11]uintptr{f.handle, uintptr(grid[0]), uintptr(grid[1]), uintptr(grid[2]), uintptr(f.kernel.Threads), 1, 1, 0, c.stream.handle,
+		uintptr(unsafe.Pointer(&c.params[0])), 0}
+	return c.d.launchKernel.call(c.d, c.args[:]...)
 }
 
 // bind puts the arguments where the driver reads them.

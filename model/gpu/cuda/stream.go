@@ -1,6 +1,7 @@
 package cuda
 
 import (
+	"errors"
 	"time"
 	"unsafe"
 )
@@ -83,23 +84,21 @@ func (c *Context) Capture(f func() error) (*Graph, error) {
 	failed := f()
 	c.stream = s
 	var g uintptr
-	err := c.d.endCapture.call(c.d, s.handle, uintptr(unsafe.Pointer(&g)))
-	if g != 0 {
-		defer func() {
-			if e := c.d.graphDestroy.call(c.d, g); err == nil {
-				err = e
-			}
-		}()
-	}
-	if failed != nil {
+	if err := c.d.endCapture.call(c.d, s.handle, uintptr(unsafe.Pointer(&g))); err != nil || failed != nil {
+		if failed == nil {
+			failed = err // a call of f that was not allowed broke the capture, and says more
+		}
+		if g != 0 {
+			failed = errors.Join(failed, c.d.graphDestroy.call(c.d, g))
+		}
 		return nil, failed
 	}
-	if err != nil {
-		return nil, err
-	}
 	x := new(Graph)
-	if err = c.d.graphInstantiate.call(c.d, uintptr(unsafe.Pointer(&x.handle)), g, 0); err != nil {
-		return nil, err
+	if err := c.d.graphInstantiate.call(c.d, uintptr(unsafe.Pointer(&x.handle)), g, 0); err != nil {
+		return nil, errors.Join(err, c.d.graphDestroy.call(c.d, g))
+	}
+	if err := c.d.graphDestroy.call(c.d, g); err != nil {
+		return nil, errors.Join(err, c.FreeGraph(x))
 	}
 	return x, nil
 }

@@ -6,7 +6,7 @@ using namespace standin;
 #define BEGIN(context)                                                        \
   std::lock_guard<std::recursive_mutex> hold(standin::lock);                  \
   if (int e = begin(__func__, context)) return e;                             \
-  if (!inited && strcmp(__func__, "cuInit") && strcmp(__func__, "cuDriverGetVersion")) return not_initialized; \
+  if (!inited && strcmp(__func__, "cuInit") && strcmp(__func__, "cuDriverGetVersion") && strncmp(__func__, "cuGetError", 10)) return not_initialized; \
   if (context && !current) return invalid_context
 
 static bool inited;
@@ -214,6 +214,7 @@ API cuGraphDestroy(void* g) { BEGIN(true); if (!graphs.erase(g)) return invalid_
 
 // The texts of errors. After a fault of the stand-in its own words come first; they are given once.
 API cuGetErrorName(int code, const char** s) {
+  BEGIN(false);
   static const std::map<int, const char*> names = {
       {1, "CUDA_ERROR_INVALID_VALUE"}, {2, "CUDA_ERROR_OUT_OF_MEMORY"}, {3, "CUDA_ERROR_NOT_INITIALIZED"}, {100, "CUDA_ERROR_NO_DEVICE"},
       {101, "CUDA_ERROR_INVALID_DEVICE"}, {200, "CUDA_ERROR_INVALID_IMAGE"}, {201, "CUDA_ERROR_INVALID_CONTEXT"}, {209, "CUDA_ERROR_NO_BINARY_FOR_GPU"},
@@ -226,7 +227,7 @@ API cuGetErrorName(int code, const char** s) {
   return ok;
 }
 API cuGetErrorString(int code, const char** s) {
-  std::lock_guard<std::recursive_mutex> hold(standin::lock);
+  BEGIN(false);
   static std::string text;
   text = trouble.empty() ? "stand-in's error " + std::to_string(code) : trouble;
   if (!sticky) trouble.clear();

@@ -1,0 +1,116 @@
+package cuda_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sn3/model/gpu/cuda"
+	"sn3/model/gpu/standin"
+)
+
+// shared builds a library from C source.
+func shared(t *testing.T, name, text string) string {
+	t.Helper()
+	gxx, err := exec.LookPath("g++")
+	if err != nil {
+		t.Skip("there is no g++")
+	}
+	dir := t.TempDir()
+	src, lib := filepath.Join(dir, name+".cpp"), filepath.Join(dir, name)
+	if err := os.WriteFile(src, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(gxx, "-shared", "-fPIC", "-O1", "-o", lib, src).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return lib
+}
+
+// What is no driver, or not one for us, says so and what to do.
+func TestUnavailable(t *testing.T) {
+	text := filepath.Join(t.TempDir(), "libcuda.so")
+	if err := os.WriteFile(text, []byte("not a library"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	set := func(name, value string) string {
+		c := standin.Load(t, "scale.cu")
+		c.Set(t, name, value)
+		return c.Path
+	}
+	for _, c := range []struct{ name, path, reason, advice string }{
+		{"missing", "/nowhere/libcuda.so.1", "there is no NVIDIA driver (/nowhere/libcuda.so.1)", "install NVIDIA's driver"},
+		{"text", text, "there is no NVIDIA driver", "install NVIDIA's driver"},
+		{"other library", shared(t, "libother.so", "extern \"C\" int cuInit(unsigned) { return 0; }"), "find cuDriverGetVersion", "install a newer driver"},
+		{"old", set("version", "12020"), "the driver is for CUDA 12.2, our kernels need CUDA 12.3", "install a newer driver"},
+		{"no card", set("devices", "0"), "cuInit: CUDA_ERROR_NO_DEVICE (100)", "nvidia-smi"},
+		{"faulty", set("fail", "cuDriverGetVersion:1:999"), "cuDriverGetVersion: CUDA_ERROR_UNKNOWN (999)", "reinstall"},
+		{"mismatch", set("fail", "cuInit:1:803"), "restart the machine after the driver's update", "nvidia-smi"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := cuda.OpenAt(c.path)
+			u, ok := errors.AsType[*cuda.Unavailable](err)
+			if !ok || !strings.Contains(err.Error(), c.reason) || !strings.Contains(u.Advice, c.advice) {
+				t.Fatalf("%#v: %v", err, err)
+			}
+		})
+	}
+}
+
+// SN3_CUDA names the library.
+func TestOpen(t *testing.T) {
+	c := standin.Load(t, "scale.cu")
+	t.Setenv("SN3_CUDA", c.Path)
+	d, err := cuda.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Version() != 13000 || d.Path() != c.Path {
+		t.Errorf("version %d of %s", d.Version(), d.Path())
+	}
+	t.Setenv("SN3_CUDA", "/nowhere/libcuda.so")
+	if _, err := cuda.Open(); err == nil || !strings.Contains(err.Error(), "/nowhere/libcuda.so") {
+		t.Error(err)
+	}
+}
+
+func TestDevices(t *testing.T) {
+	c := standin.Load(t, "scale.cu")
+	c.Set(t, "devices", "2")
+	c.Set(t, "cc", "90")
+	c.Set(t, "memory", "1000000")
+	d, err := cuda.OpenAt(c.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := d.Devices()
+	if err != nil || len(list) != 2 {
+		t.Fatal(list, err)
+	}
+	want := cuda.Info{Ordinal: 1, Name: "stand-in on the CPU", Memory: 1000000, SMs: 1, Major: 9, Minor: 0, Clock: 1000000, MemoryClock: 1000000,
+		MemoryBus: 64, L2: 1 << 20, Bus: "0000:02:00.0", UUID: "GPU-51515151-5151-5151-5151-515151515101"}
+	if list[1] != want {
+		t.Errorf("%+v, not %+v", list[1], want)
+	}
+	for _, ordinal := range []int{-1, 2} {
+		if _, err := d.Start(ordinal); !strings.Contains(err.Error(), "there is no card") {
+			t.Error(err)
+		}
+	}
+	v, err := d.Start(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.Info() != want {
+		t.Error(v.Info())
+	}
+	if err := v.Close(); err != nil {
+		t.Error(err)
+	}
+	if left := c.Report(t).Left(); left != "" {
+		t.Error(left)
+	}
+}
