@@ -2,13 +2,11 @@ package cpu
 
 import (
 	"context"
-	"encoding/json"
 	"math"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"sn3/internal/golden"
+	"sn3/internal/golden/llama"
 	"sn3/model"
 	"sn3/model/hf"
 )
@@ -25,12 +23,12 @@ func TestGoldenLlamaBF16(t *testing.T) {
 }
 
 func checkGoldenBF16(t *testing.T, dir, kernels string) {
-	g, want := readCase(t, dir)
+	g, want := llama.Read(t, dir)
 	c, w, err := hf.OpenDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, b, opt := context.Background(), g.batch(), model.Options{Precision: model.BF16}
+	ctx, b, opt := context.Background(), g.Batch(), model.Options{Precision: model.BF16}
 	j, err := New(kernels).NewJudge(c, opt)
 	if err == nil {
 		err = j.Reset(ctx, w)
@@ -45,7 +43,7 @@ func checkGoldenBF16(t *testing.T, dir, kernels string) {
 	if err := want.Read("logits", 0, wantLogits); err != nil {
 		t.Fatal(err)
 	}
-	if d := l2(logits, wantLogits); d > 0.06 || d < 1e-5 {
+	if d := llama.L2(logits, wantLogits); d > 0.06 || d < 1e-5 {
 		t.Errorf("logits differ by %.2g", d)
 	}
 	x, err := New(kernels).NewTrainer(c, model.Optimizer{LR: 1e-3, Total: 1}, opt)
@@ -65,7 +63,7 @@ func checkGoldenBF16(t *testing.T, dir, kernels string) {
 		if err := want.Read("grad."+x.Name, 0, e); err != nil {
 			t.Fatal(err)
 		}
-		if d := l2(grad[x.Off:x.Off+x.Len()], e); d > 0.15 {
+		if d := llama.L2(grad[x.Off:x.Off+x.Len()], e); d > 0.15 {
 			t.Errorf("gradient of %s differs by %.2g", x.Name, d)
 		}
 	}
@@ -74,23 +72,14 @@ func checkGoldenBF16(t *testing.T, dir, kernels string) {
 // 200 steps: every loss within 2e-2 of float64's, and no drift.
 func TestGoldenTrainBF16(t *testing.T) {
 	dir := golden.Case(t, "llama", "train", "case.json")
-	raw, err := os.ReadFile(filepath.Join(dir, "case.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var g goldenTrain
-	if err := json.Unmarshal(raw, &g); err != nil {
-		t.Fatal(err)
-	}
-	stream := g.tokens()
+	g := llama.ReadTrain(t, dir)
+	stream := g.Tokens()
 	kernelSets(t, func(t *testing.T, kernels string) {
 		c, w, err := hf.OpenDir(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		o := model.Optimizer{Total: g.Steps, Beta1: g.AdamW.Betas[0], Beta2: g.AdamW.Betas[1], Eps: g.AdamW.Eps, WeightDecay: g.AdamW.Decay, Clip: g.AdamW.Clip,
-			Decays: func(model.Tensor) bool { return true }}
-		x, err := New(kernels).NewTrainer(c, o, model.Options{Threads: 2, Precision: model.BF16})
+		x, err := New(kernels).NewTrainer(c, g.Optimizer(), model.Options{Threads: 2, Precision: model.BF16})
 		if err == nil {
 			err = x.Reset(context.Background(), w)
 		}
@@ -100,7 +89,7 @@ func TestGoldenTrainBF16(t *testing.T) {
 		tr, worst, mean := x.(*Trainer), 0.0, 0.0
 		for i, want := range g.Losses {
 			tr.opt.LR = g.Schedule.Values[i]
-			off := train(t, tr, uint64(i), g.batch(stream, i)).Loss - want
+			off := train(t, tr, uint64(i), g.Batch(stream, i)).Loss - want
 			worst, mean = max(worst, math.Abs(off)), mean+off/float64(g.Steps)
 		}
 		t.Logf("200 steps: losses within %.1e, mean difference %.1e", worst, mean)

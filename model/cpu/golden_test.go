@@ -2,86 +2,14 @@ package cpu
 
 import (
 	"context"
-	"encoding/json"
 	"math"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"sn3/internal/golden"
+	"sn3/internal/golden/llama"
 	"sn3/model"
 	"sn3/model/hf"
 )
-
-type goldenCase struct {
-	InputIDs [][]int32 `json:"input_ids"`
-	Labels   [][]int32 `json:"labels"`
-	Loss     struct {
-		Shift   bool    `json:"shift"`
-		Float64 float64 `json:"float64"`
-	} `json:"loss"`
-	GradNorm float64 `json:"grad_norm"`
-	AdamW    struct {
-		Steps       int       `json:"steps"`
-		LR          float64   `json:"lr"`
-		Beta1       float64   `json:"beta1"`
-		Beta2       float64   `json:"beta2"`
-		Betas       []float64 `json:"betas"`
-		Eps         float64   `json:"eps"`
-		WeightDecay float64   `json:"weight_decay"`
-		NoDecay1D   bool      `json:"no_decay_1d"`
-		Clip        *float64  `json:"clip"`
-		Losses      []float64 `json:"losses_float64"`
-		Norms       []float64 `json:"grad_norms_float64"`
-	} `json:"adamw"`
-}
-
-func (g goldenCase) batch() model.Batch {
-	b := model.Batch{B: len(g.InputIDs), T: len(g.InputIDs[0])}
-	for i, row := range g.InputIDs {
-		b.X = append(b.X, row...)
-		l := g.Labels[i]
-		if g.Loss.Shift {
-			l = append(append([]int32(nil), l[1:]...), ignored)
-		}
-		b.Y = append(b.Y, l...)
-	}
-	return b
-}
-
-func readCase(t *testing.T, dir string) (g goldenCase, f *hf.File) {
-	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(dir, "case.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(raw, &g); err != nil {
-		t.Fatal(err)
-	}
-	file, err := os.Open(filepath.Join(dir, "expected.safetensors"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { file.Close() })
-	st, err := file.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if f, err = hf.Open(file, st.Size()); err != nil {
-		t.Fatal(err)
-	}
-	return g, f
-}
-
-// l2 is |a−b|/|b|.
-func l2(a []float32, b []float32) float64 {
-	var d, n float64
-	for i := range b {
-		d += (float64(a[i]) - float64(b[i])) * (float64(a[i]) - float64(b[i]))
-		n += float64(b[i]) * float64(b[i])
-	}
-	return math.Sqrt(d / math.Max(n, 1e-30))
-}
 
 func TestGoldenLlama(t *testing.T) {
 	for _, name := range []string{"mha", "gqa-tied", "mqa-headdim", "ignore-index", "hf-init", "llama3-rope", "legacy-llama1", "legacy-llama3", "long", "sharded", "bf16-weights"} {
@@ -92,12 +20,12 @@ func TestGoldenLlama(t *testing.T) {
 }
 
 func checkGolden(t *testing.T, dir, kernels string) {
-	g, want := readCase(t, dir)
+	g, want := llama.Read(t, dir)
 	c, w, err := hf.OpenDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, b := context.Background(), g.batch()
+	ctx, b := context.Background(), g.Batch()
 	j, err := New(kernels).NewJudge(c, model.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +41,7 @@ func checkGolden(t *testing.T, dir, kernels string) {
 	if err := want.Read("logits", 0, wantLogits); err != nil {
 		t.Fatal(err)
 	}
-	off := max(l2(logits, wantLogits), largest(logits, wantLogits))
+	off := max(llama.L2(logits, wantLogits), largest(logits, wantLogits))
 	if off > 1e-5 {
 		t.Errorf("logits differ by %.2g", off)
 	}
@@ -136,7 +64,7 @@ func checkGolden(t *testing.T, dir, kernels string) {
 			t.Fatal(err)
 		}
 		got := grad[x.Off : x.Off+x.Len()]
-		if d, most := l2(got, e), largest(got, e); d > 2e-5 || most > 5e-5 {
+		if d, most := llama.L2(got, e), largest(got, e); d > 2e-5 || most > 5e-5 {
 			t.Errorf("gradient of %s differs by %.2g, an element by %.2g", x.Name, d, most)
 		} else {
 			worst = max(worst, d)
@@ -149,7 +77,7 @@ func checkGolden(t *testing.T, dir, kernels string) {
 		g.AdamW.Steps, checkSteps(t, tr, g, want, b))
 }
 
-func goldenTrainer(t *testing.T, c model.Config, g goldenCase, kernels string) *Trainer {
+func goldenTrainer(t *testing.T, c model.Config, g llama.Case, kernels string) *Trainer {
 	o := model.Optimizer{LR: g.AdamW.LR, Total: 1000, Beta1: g.AdamW.Beta1, Beta2: g.AdamW.Beta2, Eps: g.AdamW.Eps, WeightDecay: g.AdamW.WeightDecay,
 		Decays: func(x model.Tensor) bool { return !g.AdamW.NoDecay1D || len(x.Shape) > 1 }}
 	if len(g.AdamW.Betas) == 2 {
@@ -166,7 +94,7 @@ func goldenTrainer(t *testing.T, c model.Config, g goldenCase, kernels string) *
 }
 
 // checkSteps makes the case's steps and returns by how much all parameters then differ.
-func checkSteps(t *testing.T, tr *Trainer, g goldenCase, want *hf.File, b model.Batch) float64 {
+func checkSteps(t *testing.T, tr *Trainer, g llama.Case, want *hf.File, b model.Batch) float64 {
 	if len(g.AdamW.Losses) != g.AdamW.Steps || len(g.AdamW.Norms) != g.AdamW.Steps {
 		t.Fatalf("%d losses and %d norms of %d steps", len(g.AdamW.Losses), len(g.AdamW.Norms), g.AdamW.Steps)
 	}
@@ -190,7 +118,7 @@ func checkSteps(t *testing.T, tr *Trainer, g goldenCase, want *hf.File, b model.
 		}
 		got, exp = append(got, tr.net.w.flat[x.Off:x.Off+x.Len()]...), append(exp, e...)
 	}
-	if d := l2(got, exp); d > 1e-4 {
+	if d := llama.L2(got, exp); d > 1e-4 {
 		t.Errorf("parameters after %d steps differ by %.2g", len(g.AdamW.Losses), d)
 	}
 	for i := range got {
@@ -198,5 +126,5 @@ func checkSteps(t *testing.T, tr *Trainer, g goldenCase, want *hf.File, b model.
 			t.Fatalf("parameter %d after %d steps differs by %.2g", i, g.AdamW.Steps, d)
 		}
 	}
-	return l2(got, exp)
+	return llama.L2(got, exp)
 }
