@@ -252,17 +252,20 @@ func checkCompress(r *rig, what string, l *model.Layout, e []float32, k int) {
 }
 
 func TestCompress(t *testing.T) {
-	inOrders(t, func(r *rig) {
-		rnd := rand.New(rand.NewPCG(2, 9))
-		many, one, wide := edges(t), block(t, 64, 64), long(t, 1000)
-		for kind := range kinds {
-			checkCompress(r, kind, many, vectorOf(rnd, kind, many.Params()), 64)
-			for _, k := range []int{1, 1500, 4096} {
-				checkCompress(r, kind, one, vectorOf(rnd, kind, one.Params()), k)
-			}
+	r, n := newRig(t, "protocol.cu"), 0
+	rnd := rand.New(rand.NewPCG(2, 9))
+	check := func(kind string, l *model.Layout, k int) {
+		r.card.Set(t, "order", orders[n%len(orders)])
+		checkCompress(r, kind, l, vectorOf(rnd, kind, l.Params()), k)
+		n++
+	}
+	for kind := range kinds {
+		check(kind, edges(t), 64)
+		for _, k := range []int{1, 1500, 4096} {
+			check(kind, block(t, 64, 64), k)
 		}
-		checkCompress(r, "vectors", wide, vectorOf(rnd, "heavy", wide.Params()), 64)
-	}, "protocol.cu")
+	}
+	check("heavy", long(t, 1000), 64)
 }
 
 // Chunks of every kind of length, drawn; and all the codec can be asked to keep of them.
@@ -282,64 +285,62 @@ func TestCompressDrawn(t *testing.T) {
 
 // A chunk with a value that is not finite says so and stays as it is; its neighbours do not mind.
 func TestCompressNotFinite(t *testing.T) {
-	inOrders(t, func(r *rig) {
-		l := edges(t)
-		rnd := rand.New(rand.NewPCG(3, 9))
-		for _, x := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
-			e := vectorOf(rnd, "heavy", l.Params())
-			want := symbolsOf(payloadOf(r, l, e, 64))
-			bad := map[int]bool{}
-			for i := range l.Chunks() {
-				if c := l.Chunk(i); i%3 == 1 {
-					e[c.Start+rnd.IntN(c.Len)], bad[i] = float32(x), true
-				}
+	r, l := newRig(t, "protocol.cu"), edges(t)
+	rnd := rand.New(rand.NewPCG(3, 9))
+	for n, x := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		r.card.Set(t, "order", orders[n])
+		e := vectorOf(rnd, "heavy", l.Params())
+		want := symbolsOf(payloadOf(r, l, e, 64))
+		bad := map[int]bool{}
+		for i := range l.Chunks() {
+			if c := l.Chunk(i); i%3 == 1 {
+				e[c.Start+rnd.IntN(c.Len)], bad[i] = float32(x), true
 			}
-			if _, err := gradients.NewCodec(l).Encode(new(bytes.Buffer), source{flat(l, e)}, 64, nil); !errors.Is(err, gradients.ErrNotFinite) {
-				r.Fatalf("the codec takes %v: %v", x, err)
-			}
-			left := slices.Clone(e)
-			got, finite := compress(r, l, left, 64)
-			for i := range got {
-				c := l.Chunk(i)
-				switch {
-				case finite[i] == bad[i], finite[i] && !got[i].equal(want[i]):
-					r.Fatalf("%v: chunk %d: finite %v, %v", x, i, finite[i], got[i])
-				case bad[i]:
-					sameBits(r, "chunk that is not finite", left[c.Start:c.Start+c.Len], e[c.Start:c.Start+c.Len])
-				}
-			}
-			r.free()
 		}
-	}, "protocol.cu")
+		if _, err := gradients.NewCodec(l).Encode(new(bytes.Buffer), source{flat(l, e)}, 64, nil); !errors.Is(err, gradients.ErrNotFinite) {
+			r.Fatalf("the codec takes %v: %v", x, err)
+		}
+		left := slices.Clone(e)
+		got, finite := compress(r, l, left, 64)
+		for i := range got {
+			c := l.Chunk(i)
+			switch {
+			case finite[i] == bad[i], finite[i] && !got[i].equal(want[i]):
+				r.Fatalf("%v: chunk %d: finite %v, %v", x, i, finite[i], got[i])
+			case bad[i]:
+				sameBits(r, "chunk that is not finite", left[c.Start:c.Start+c.Len], e[c.Start:c.Start+c.Len])
+			}
+		}
+		r.free()
+	}
 }
 
 // Windows one after the other: a miner's error feedback on the device sends what gradients.Feedback sends, Δ and residual included.
 func TestFeedbackOverWindows(t *testing.T) {
-	inOrders(t, func(r *rig) {
-		l := edges(t)
-		f, err := gradients.OpenFeedback(t.TempDir(), l, 0.95)
-		if err != nil {
+	r, l := newRig(t, "protocol.cu"), edges(t)
+	f, err := gradients.OpenFeedback(t.TempDir(), l, 0.95)
+	if err != nil {
+		r.Fatal(err)
+	}
+	rnd := rand.New(rand.NewPCG(4, 9))
+	e := make([]float32, l.Params())
+	for w := range 4 {
+		r.card.Set(t, "order", orders[w%3])
+		start, end := vectorOf(rnd, "heavy", l.Params()), vectorOf(rnd, "heavy", l.Params())
+		p, err := f.Begin(flat(l, start), flat(l, end), chain.Window(w), 96)
+		if err != nil || p.Confirm() != nil {
 			r.Fatal(err)
 		}
-		rnd := rand.New(rand.NewPCG(4, 9))
-		e := make([]float32, l.Params())
-		for w := range 4 {
-			start, end := vectorOf(rnd, "heavy", l.Params()), vectorOf(rnd, "heavy", l.Params())
-			p, err := f.Begin(flat(l, start), flat(l, end), chain.Window(w), 96)
-			if err != nil || p.Confirm() != nil {
-				r.Fatal(err)
+		at := up(r, e)
+		r.launch("feedback", (len(e)+255)/256, at, at, up(r, start), up(r, end), int64(len(e)), float32(0.95))
+		got, _ := compress(r, l, down(r, e, at), 96)
+		for i, want := range symbolsOf(p.Payload()) {
+			if !got[i].equal(want) {
+				r.Fatalf("window %d chunk %d: %v, want %v", w, i, got[i], want)
 			}
-			at := up(r, e)
-			r.launch("feedback", (len(e)+255)/256, at, at, up(r, start), up(r, end), int64(len(e)), float32(0.95))
-			got, _ := compress(r, l, down(r, e, at), 96)
-			for i, want := range symbolsOf(p.Payload()) {
-				if !got[i].equal(want) {
-					r.Fatalf("window %d chunk %d: %v, want %v", w, i, got[i], want)
-				}
-			}
-			r.free()
 		}
-	}, "protocol.cu")
+		r.free()
+	}
 }
 
 // Every level of the table.
