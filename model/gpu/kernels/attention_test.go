@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"sn3/model/kern"
 )
 
@@ -21,6 +23,7 @@ type attnCase struct {
 	qkv, dy      []kern.BF16 // (B,T,stride) (B,T,heads·hd); what pads rows is no number
 	qkv64, dy64  []float64   // the same
 	y, lse, grad []float64   // grad is of qkv, rows without padding
+	rough        float64     // the most that rounding y, in delta, can move a gradient, in units of its rounding
 }
 
 // newAttnCase draws a case; scores grow with sharp.
@@ -71,6 +74,7 @@ func (x *attnCase) row(b, h, t int) {
 	}
 	for s := range p {
 		ds := p[s] * (d[s] - delta) * scale
+		x.rough = math.Max(x.rough, scale*absDot(do, y)*math.Max(largest(q), largest(at(s, x.heads+g))))
 		addTimes(grad(t, h), ds, at(s, x.heads+g))
 		addTimes(grad(s, x.heads+g), ds, q)
 		addTimes(grad(s, x.heads+x.kv+g), p[s], do)
@@ -80,6 +84,13 @@ func (x *attnCase) row(b, h, t int) {
 func dot(a, b []float64) (sum float64) {
 	for i := range a {
 		sum += a[i] * b[i]
+	}
+	return sum
+}
+
+func absDot(a, b []float64) (sum float64) {
+	for i := range a {
+		sum += math.Abs(a[i] * b[i])
 	}
 	return sum
 }
@@ -107,7 +118,7 @@ func width(hd int) string {
 	return "128"
 }
 
-func (x *attnCase) run(t *testing.T, b *bench) attnRun {
+func (x *attnCase) run(t rapid.TB, b *bench) attnRun {
 	t.Helper()
 	rows, blocks := x.B*x.T, (x.T+63)/64
 	o := attnRun{make([]kern.BF16, len(x.dy)), make([]kern.BF16, len(x.qkv)), make([]float32, len(x.lse)), make([]float32, len(x.lse))}
@@ -121,7 +132,7 @@ func (x *attnCase) run(t *testing.T, b *bench) attnRun {
 }
 
 // values are dqkv without what pads its rows, which must be as it was.
-func (x *attnCase) values(t *testing.T, dqkv []kern.BF16) (out []float32) {
+func (x *attnCase) values(t rapid.TB, dqkv []kern.BF16) (out []float32) {
 	t.Helper()
 	S := x.stride()
 	for from := 0; from < len(dqkv); from += S {
@@ -161,6 +172,29 @@ func TestAttention(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestAttentionDrawn(t *testing.T) {
+	b := on(t, "attention.cu")
+	rapid.Check(t, func(rt *rapid.T) {
+		n := func(name string, from, to int) int { return rapid.IntRange(from, to).Draw(rt, name) }
+		a := attn{B: n("B", 1, 2), T: n("T", 1, 70), kv: n("kv", 1, 2), hd: n("hd", 1, 36), pad: n("pad", 0, 9)}
+		a.heads = a.kv * n("group", 1, 3)
+		x := newAttnCase(a, float64(n("sharp", 1, 12)))
+		o := x.run(rt, b)
+		for _, c := range []struct {
+			what string
+			got  []float32
+			want []float64
+			most float64
+		}{{"y", widened(o.y), x.y, largest(x.y) / 128}, {"gradient", x.values(rt, o.dqkv), x.grad, (2*largest(x.grad) + x.rough) / 256}} {
+			for i, v := range c.got {
+				if d := math.Abs(float64(v) - c.want[i]); !(d <= c.most) {
+					rt.Fatalf("%v: %s, value %d is %v, want %v", a, c.what, i, v, c.want[i])
+				}
+			}
+		}
+	})
 }
 
 // The same bits whatever the order of blocks and warps.

@@ -72,12 +72,22 @@ template <int I, class S> DEVICE void gemm_add(float (&c)[I][4][4], S& as, S& bs
   }
 }
 
+// gemm_place is a block's tile of C. Blocks that run at the same time, in the order of the grid, take bands of 8 rows of tiles column
+// by column, so that they read few rows of A and of B between them.
+DEVICE void gemm_place(int* y, int* x) {
+  int wide = (int)BLOCKS_X, u = (int)BLOCK_Y * wide + (int)BLOCK_X, first = u / (8 * wide) * 8, left = (int)BLOCKS_Y - first;
+  int high = left < 8 ? left : 8, at = u - first * wide;
+  *y = first + at % high;
+  *x = at / high;
+}
+
 // gemm_tile is a block's work. Two tiles of each factor lie in shared memory: while one is multiplied, the next is on its way.
 template <int R, bool ta, bool tb, class C, class S>
 DEVICE void gemm_tile(C c, GLOBAL(const bf16) a, GLOBAL(const bf16) b, S& as, S& bs, int m, int n, int k, int lda, int ldb, int ldc, int acc) {
   const int I = R / 32;                                        // 1. the warps of a block: 2 by R/32, each 16·I×32
-  int warp = (int)TID >> 5, row = warp % 2 * 16 * I, col = warp / 2 * 32;
-  gemm_factor fa = {lda, m, (int)BLOCK_Y * R, k}, fb = {ldb, n, (int)BLOCK_X * R, k};
+  int warp = (int)TID >> 5, row = warp % 2 * 16 * I, col = warp / 2 * 32, down, right;
+  gemm_place(&down, &right);
+  gemm_factor fa = {lda, m, down * R, k}, fb = {ldb, n, right * R, k};
   int busy = fa.row + row < m && fb.row + col < n;
   float sum[I][4][4] = {};
   u4 va[2], vb[2];
@@ -92,7 +102,7 @@ DEVICE void gemm_tile(C c, GLOBAL(const bf16) a, GLOBAL(const bf16) b, S& as, S&
     base = next;
   }
   if (!busy) return;
-  UNROLL for (int i = 0; i < I; i++)                                  // 5. sums to C
+  UNROLL for (int i = 0; i < I; i++)                           // 5. sums to C
     UNROLL for (int j = 0; j < 4; j++) {
       int y = fa.row + row + 16 * i + lane_row(), x = fb.row + col + 8 * j + lane_col();
       if (y < m) gemm_store(c, (long64)y * ldc + x, n - x, sum[i][j][0], sum[i][j][1], acc);

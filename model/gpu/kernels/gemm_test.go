@@ -190,8 +190,9 @@ func (x *gemmCase) check(t rapid.TB, b *bench, R int, half bool) {
 	}
 }
 
-// gemmShapes are one value, a tile and one more or less, rows that no vector may read, no steps of k at all.
-var gemmShapes = [][3]int{{1, 1, 1}, {16, 8, 16}, {64, 64, 32}, {63, 65, 31}, {65, 63, 33}, {128, 128, 64}, {129, 127, 40}, {5, 150, 96}, {200, 7, 65}, {3, 4, 0}}
+// gemmShapes are one value, a tile and one more or less, rows that no vector may read, no steps of k at all, more
+// than one band of tiles.
+var gemmShapes = [][3]int{{1, 1, 1}, {16, 8, 16}, {64, 64, 32}, {63, 65, 31}, {65, 63, 33}, {128, 128, 64}, {129, 127, 40}, {5, 150, 96}, {200, 7, 65}, {3, 4, 0}, {700, 130, 16}, {1200, 70, 3}}
 
 func TestGEMM(t *testing.T) {
 	b := on(t, "gemm.cu")
