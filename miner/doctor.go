@@ -65,7 +65,7 @@ func doctor(w io.Writer, kernels string, share float64) error {
 		found = "this machine has one of " + strings.Join(others, " and ")
 	}
 	fmt.Fprintf(w, "others   GPUs of AMD, Intel and Apple are not supported yet (%s); the CPU engine works\n", found)
-	_, err := fmt.Fprintln(w, "engine   this build trains on the CPU only: it has no GPU engine yet, and miner --gpu says so and ends")
+	_, err := fmt.Fprintln(w, "engine   miner trains on the CPU; miner --gpu on one card, in bf16, classic plan, nothing recomputed: experimental, it has only run on a stand-in")
 	return err
 }
 

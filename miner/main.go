@@ -4,6 +4,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -16,8 +17,6 @@ import (
 	"sn3/internal/replica"
 	"sn3/miner/mining"
 	"sn3/model"
-	"sn3/model/cpu"
-	"sn3/model/graph"
 )
 
 func main() { os.Exit(proc.Main("miner", run(os.Args))) }
@@ -35,13 +34,13 @@ func run(args []string) error {
 		&cli.StringFlag{Name: "precision", Value: string(model.F32), Category: "This machine:",
 			Usage: "of the operands of matrix products, `P`: f32, or bf16 (faster on CPUs with instructions for it)"},
 		&cli.IntFlag{Name: "save-every", Category: "This machine:", DefaultText: "by the model's size: 1 to 8",
-			Usage: "save the optimizer's moments every `K` windows; a crash with older ones costs a window without submission"},
-		&cli.BoolFlag{Name: "gpu", Category: "This machine:", Usage: "train on NVIDIA GPUs"})
+			Usage: "save the optimizer's moments every `K` windows; a crash with older ones costs a window without submission"})
+	flags = append(flags, gpuFlags()...)
 	return node.App("miner", "train the shared model and earn emissions",
 		"Needs a registered hotkey (sn3 register) and an own bucket; the network's run descriptor tells the rest.\nminer doctor says what this machine has and what it could train.", flags,
 		func(c *cli.Context) error {
-			if c.Bool("gpu") {
-				return probeGPU()
+			if err := checkGPU(c); err != nil {
+				return err
 			}
 			if g := mining.Gap(c.String("gap")); !g.Valid() {
 				return proc.Usage(fmt.Errorf("unknown gap mode %q; use one of %v", g, mining.Gaps()))
@@ -58,7 +57,7 @@ func run(args []string) error {
 
 // mine wires a miner and runs it until a signal.
 func mine(c *cli.Context) error {
-	engine, err := node.Engine(c.String("engine"), cpu.New(c.String("kernels")), graph.New())
+	engine, err := engineOf(c)
 	if err != nil {
 		return err
 	}
@@ -81,6 +80,10 @@ func mine(c *cli.Context) error {
 	}
 	if err != nil {
 		return fmt.Errorf("make trainer: %w", err)
+	}
+	if x, ok := trainer.(io.Closer); ok { // a card
+		defer x.Close()
+		n.Log.Warn("this engine has only run on a stand-in so far, on no real card: compare its losses with the CPU's, and report what differs")
 	}
 	feedback, err := gradients.OpenFeedback(filepath.Join(n.Dir, "feedback"), n.Replica.Layout(), float32(n.Run.Payload.Beta))
 	if err != nil {

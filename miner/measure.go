@@ -11,10 +11,10 @@ import (
 	"sn3/model/gpu/kernels"
 )
 
-// What is measured: copies of so many bytes, and square products of growing size until one takes long enough to be believed. Of
-// each the best of some.
+// What is measured: copies and square products of growing size, until one takes long enough to be believed; of each the best of some.
 const (
-	copyBytes    = 64 << 20
+	leastCopy    = 1 << 20
+	mostCopy     = 256 << 20
 	leastSide    = 128
 	mostSide     = 8192
 	longEnough   = 2 * time.Millisecond
@@ -43,32 +43,58 @@ func measure(w io.Writer, driver *cuda.Driver, ordinal int) (err error) {
 	})
 }
 
+// direction is from where to where a copy goes.
+type direction string
+
+const (
+	toCard   direction = "to the card"
+	fromCard direction = "from it"
+	onCard   direction = "on it (read, and written)"
+)
+
 // copySpeeds measures copies to the card, from it and on it.
-func copySpeeds(c *cuda.Context) (text string, err error) {
-	room, err := c.Alloc(2 * copyBytes)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, c.Free(room)) }()
-	host, err := c.Pin(copyBytes)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, c.FreePinned(host)) }()
-	bytes := cuda.Slice[uint8](host)
+func copySpeeds(c *cuda.Context) (string, error) {
 	var out []string
-	for _, x := range []struct {
-		name string
-		copy func() error
-	}{{"to the card", func() error { return cuda.PutAsync(c, room, bytes) }}, {"from it", func() error { return cuda.GetAsync(c, bytes, room) }},
-		{"on it (read, and written)", func() error { return c.Copy(room.Add(copyBytes), room, copyBytes) }}} {
-		best, err := fastest(c, x.copy)
-		if err != nil {
-			return "", err
+	for _, d := range []direction{toCard, fromCard, onCard} {
+		for bytes := int64(leastCopy); ; bytes *= 4 {
+			best, err := copyTime(c, d, bytes)
+			if err != nil {
+				return "", err
+			}
+			if best >= longEnough || bytes >= mostCopy {
+				out = append(out, fmt.Sprintf("%.1f GB/s %s", float64(bytes)/best.Seconds()/1e9, d))
+				break
+			}
 		}
-		out = append(out, fmt.Sprintf("%.1f GB/s %s", copyBytes/best.Seconds()/1e9, x.name))
 	}
 	return strings.Join(out, ", "), nil
+}
+
+// copyTime is how long a copy of so many bytes takes; the host's are pinned.
+func copyTime(c *cuda.Context, d direction, bytes int64) (best time.Duration, err error) {
+	room, err := c.Alloc(2 * bytes)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, c.Free(room)) }()
+	if err := c.Memset(room, 0, 2*bytes); err != nil {
+		return 0, err
+	}
+	host, err := c.Pin(bytes)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, c.FreePinned(host)) }()
+	values := cuda.Slice[uint8](host)
+	return fastest(c, func() error {
+		switch d {
+		case toCard:
+			return cuda.PutAsync(c, room, values)
+		case fromCard:
+			return cuda.GetAsync(c, values, room)
+		}
+		return c.Copy(room.Add(bytes), room, bytes)
+	})
 }
 
 // productSpeed measures the product of square matrices in bf16 with sums in float32.

