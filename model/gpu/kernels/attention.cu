@@ -53,10 +53,10 @@ template <int D, int N, class S> DEVICE void attn_dots(float (&c)[N][4], unsigne
 
 // attn_factor makes 16×8 and 16×8 sums, side by side, a factor on the left.
 DEVICE void attn_factor(unsigned* a, float* c0, float* c1) {
-  a[0] = pair_of(c0[0], c0[1]);
-  a[1] = pair_of(c0[2], c0[3]);
-  a[2] = pair_of(c1[0], c1[1]);
-  a[3] = pair_of(c1[2], c1[3]);
+  a[0] = rounded(c0[0], c0[1]);
+  a[1] = rounded(c0[2], c0[3]);
+  a[2] = rounded(c1[0], c1[1]);
+  a[3] = rounded(c1[2], c1[3]);
 }
 
 // endless has a bit for every half of a pair that is no finite number.
@@ -107,7 +107,7 @@ template <int D> DEVICE void attn_put(GLOBAL(bf16) p, long64 at, int ld, int row
   UNROLL for (int j = 0; j < D / 8; j += 2)
     UNROLL for (int i = 0; i < 4; i++) {
       int r = row + lane_row() + i / 2 * 8, d = 8 * j + 2 * lane_col() + i % 2 * 2;
-      unsigned v = pair_of(c[j][i] * (i < 2 ? f0 : f1), c[j + 1][i] * (i < 2 ? f0 : f1));
+      unsigned v = rounded(c[j][i] * (i < 2 ? f0 : f1), c[j + 1][i] * (i < 2 ? f0 : f1));
       long64 to = at + (long64)r * ld + d;
       if (r >= z.T || d >= z.hd) continue;
       if (pairs) {

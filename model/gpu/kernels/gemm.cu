@@ -51,14 +51,13 @@ DEVICE void gemm_store(GLOBAL(float) c, long64 at, int n, float x, float y, int 
 }
 
 DEVICE void gemm_store(GLOBAL(bf16) c, long64 at, int n, float x, float y, int acc) {
-  if (n <= 0) return;
   if (n > 1 && (at & 1) == 0) {
     unsigned old = acc ? load_pair(c, at) : 0u;
-    store_pair(c, at, acc ? pair_of(low(old) + x, high(old) + y) : pair_of(x, y));
+    store_pair(c, at, rounded(acc ? low(old) + x : x, acc ? high(old) + y : y));
     return;
   }
-  c[at] = bf16_of(acc ? wide(c[at]) + x : x);
-  if (n > 1) c[at + 1] = bf16_of(acc ? wide(c[at + 1]) + y : y);
+  if (n > 0) c[at] = (bf16)rounded(acc ? wide(c[at]) + x : x, 0);
+  if (n > 1) c[at + 1] = (bf16)rounded(acc ? wide(c[at + 1]) + y : y, 0);
 }
 
 // gemm_add multiplies what lies in shared memory from base on: a warp makes 16·I×32 of the tile.

@@ -13,6 +13,13 @@
 #define ROLLED _Pragma("unroll 1")
 #endif
 
+// rounded is pair_of by the card's own instruction, but which NaN a NaN becomes.
+#if defined(STANDIN)
+DEVICE unsigned rounded(float lo, float hi) { return pair_of(lo, hi); }
+#else
+DEVICE unsigned rounded(float lo, float hi) { unsigned y; asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(hi), "f"(lo)); return y; }
+#endif
+
 DEVICE int lane_row() { return (int)(TID & 31) >> 2; }      // of a tile's 16×8 values a lane has those of this row and the one 8 below,
 DEVICE int lane_col() { return (int)(TID & 3) * 2; }        // in this column and the next
 
