@@ -5,21 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 
 	"sn3/model"
 )
 
 // Judge implements model.Judge and model.Forwarder. Close it.
 type Judge struct {
-	net   *net
-	micro int
-	host  []float32 // θ, flat
-	torn  bool      // the card holds something else
-	idx   []uint16
-	val   []float32
-	at    []int     // positions that a delta touched
-	old   []float32 // their values before
+	net    *net
+	micro  int
+	deltas deltas
+	torn   bool // the card may hold something else than θ
 }
 
 // NewJudge implements model.Engine.
@@ -32,16 +27,18 @@ func (e Engine) NewJudge(c model.Config, opt model.Options) (model.Judge, error)
 	if err != nil {
 		return nil, err
 	}
-	j := &Judge{net: newNet(c, l, card), micro: opt.MicroBatch, host: make([]float32, l.Params()), idx: make([]uint16, model.ChunkSize), val: make([]float32, model.ChunkSize)}
+	j := &Judge{net: newNet(c, l, card), micro: opt.MicroBatch}
 	j.net.forward = true
 	if err := card.do(func(q *queue) {
 		n := j.net
 		var size int64
 		base := q.allocate(0, func(a *arena) {
 			n.w, n.half, n.scalars = a.f32(n.vec.size), a.half(n.vec.size), a.f32(64)
+			j.deltas.place, j.deltas.at = a.take(24*int64(l.Chunks())), a.take(8*int64(l.Chunks()+1))
 			size = a.used
 		})
 		q.clear(base, size)
+		put(q, j.deltas.place, n.places())
 	}); err != nil {
 		return nil, errors.Join(err, card.dev.Close())
 	}
@@ -57,34 +54,37 @@ func (j *Judge) Reset(_ context.Context, w model.Weights) error {
 	if err != nil {
 		return err
 	}
-	j.host = flat
-	return j.send()
+	return j.change(func(q *queue) { j.net.replace(q, flat) })
 }
 
-// send makes host the card's parameters.
-func (j *Judge) send() error {
+// change does what changes θ; after an error nobody knows what it is.
+func (j *Judge) change(f func(q *queue)) error {
 	j.torn = true
-	err := j.net.do(func(q *queue) { j.net.replace(q, j.host) })
+	err := j.net.do(f)
 	j.torn = err != nil
 	return err
 }
 
-// Losses implements model.Judge. A delta is applied on the host, and all parameters go to the card and back to what they were.
+// Losses implements model.Judge. θ moves and moves back on the card. The indices of a delta must ascend.
 func (j *Judge) Losses(ctx context.Context, d model.Delta, scale float32, sets [][]model.Batch) (out [][]float64, err error) {
 	if j.torn {
 		return nil, model.ErrNoWeights
 	}
 	if d != nil {
-		j.apply(d, scale)
+		if err := j.deltas.collect(j.net.layout, d); err != nil {
+			return nil, err
+		}
+		if err := j.net.do(j.deltas.send); err != nil {
+			return nil, err
+		}
+		if err := j.change(func(q *queue) { j.deltas.apply(q, j.net, scale) }); err != nil {
+			return nil, err
+		}
 		defer func() {
-			j.undo()
-			if e := j.send(); err == nil && e != nil {
+			if e := j.change(func(q *queue) { j.deltas.undo(q, j.net) }); err == nil && e != nil {
 				out, err = nil, e
 			}
 		}()
-		if err := j.send(); err != nil {
-			return nil, err
-		}
 	}
 	out = make([][]float64, len(sets))
 	for i, set := range sets {
@@ -135,30 +135,6 @@ func (j *Judge) losses(b model.Batch) ([]float64, error) {
 		out[s] /= math.Max(1, float64(count))
 	}
 	return out, nil
-}
-
-// apply takes scale·d from θ on the host, remembering what was there.
-func (j *Judge) apply(d model.Delta, scale float32) {
-	l := j.net.layout
-	j.at, j.old = j.at[:0], j.old[:0]
-	for i := range l.Chunks() {
-		c := l.Chunk(i)
-		n := d.Chunk(i, j.idx, j.val)
-		for k := range n {
-			x := int(j.idx[k])
-			p := c.Off + x/c.Cols*c.Stride + x%c.Cols
-			j.at, j.old = append(j.at, p), append(j.old, j.host[p])
-			j.host[p] -= float32(scale * j.val[k])
-		}
-	}
-}
-
-// undo puts the remembered values back, bit for bit; the last first, in case a delta names a position twice.
-func (j *Judge) undo() {
-	for k, p := range slices.Backward(j.at) {
-		j.host[p] = j.old[k]
-	}
-	j.at, j.old = j.at[:0], j.old[:0]
 }
 
 // Logits implements model.Forwarder.
