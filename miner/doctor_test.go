@@ -20,7 +20,7 @@ func TestDoctorWithADriver(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"kernels  portable: forced", "\nnvidia   driver ", ", for CUDA up to ", "libcublasLt.so", "libnccl.so.2", "\ncard 0 ", "compute capability ",
-		"kernels: those for sm_", "copies, measured: ", " GB/s to the card, ", " GB/s from it, ", "products of our kernels, measured: ", " TFLOP/s at ", "not supported yet", "no GPU engine yet"} {
+		"kernels: those for sm_", "copies, measured: ", " GB/s to the card, ", " GB/s from it, ", "products of our kernels, measured: ", " TFLOP/s at ", "not supported yet", "has only run on a stand-in"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
 		}
@@ -77,13 +77,23 @@ func TestDoctorWhenCallsFail(t *testing.T) {
 	}
 }
 
-// With a driver --gpu names it, and says that there is no engine.
-func TestGPUWithADriver(t *testing.T) {
-	lib := standin.Library(t)
-	t.Setenv("SN3_CUDA", lib)
-	err := run([]string{"miner", "--gpu"})
-	if proc.ExitCode(err) != proc.ExitRefused || !strings.Contains(err.Error(), lib+", CUDA ") || !strings.Contains(err.Error(), "no GPU engine yet; run miner without --gpu") {
-		t.Errorf("exit code %d: %v", proc.ExitCode(err), err)
+// With a driver --gpu goes on; what contradicts it is refused by name.
+func TestGPUFlags(t *testing.T) {
+	t.Setenv("SN3_CUDA", standin.Library(t))
+	for line, want := range map[string]string{
+		"--gpu --engine cpu":     "leave --engine cpu out",
+		"--gpu --precision f32":  "--precision f32: cards compute in bf16",
+		"--gpu --gpus 0,1":       "uses one card",
+		"--gpu --gpus first":     "the number of a card",
+		"--gpu --gpu-memory 2":   "above 0 and at most 1",
+		"--gpu":                  "--",
+		"--gpu --precision bf16": "--",
+		"--gpu --gap sideways":   "unknown gap mode",
+	} {
+		err := run(append([]string{"miner"}, strings.Fields(line)...))
+		if err == nil || proc.ExitCode(err) != proc.ExitUsage || !strings.Contains(err.Error(), want) {
+			t.Errorf("miner %s: exit code %d, %v", line, proc.ExitCode(err), err)
+		}
 	}
 }
 

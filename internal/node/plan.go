@@ -20,9 +20,20 @@ func Options(c *cli.Context) model.Options {
 	return model.Options{Threads: c.Int("threads"), Precision: model.Precision(c.String("precision")), MicroBatch: c.Int("micro-batch")}
 }
 
+// card is an engine that computes on a card: what it takes of this machine's memory, and whether there is room on the card.
+type card interface {
+	Host(c model.Config) model.Need
+	Fits(c model.Config, opt model.Options, batch int, train bool, share float64) error
+}
+
 // request is what the flags and the run descriptor ask for.
 func (n *Node) request(c *cli.Context, validator bool, e model.Engine) plan.Request {
-	return plan.Request{Name: "network " + n.Run.Network, Run: n.Run, Validator: validator, Engine: e, Options: Options(c), Wait: c.String("gap") == "wait",
+	var host *model.Need
+	if x, ok := e.(card); ok {
+		need := x.Host(spec.Config(n.Run.Model))
+		host = &need
+	}
+	return plan.Request{Host: host, Name: "network " + n.Run.Network, Run: n.Run, Validator: validator, Engine: e, Options: Options(c), Wait: c.String("gap") == "wait",
 		Cache: c.Int64("data-cache") << 20}
 }
 
@@ -39,6 +50,12 @@ func (n *Node) check(c *cli.Context, validator bool, e model.Engine) error {
 		n.Log.Warn("this machine seems too small; starting as told", "reason", err)
 	case err != nil:
 		return proc.Refused(fmt.Errorf("%w (--plan shows every part, --ignore-plan starts anyway)", err))
+	}
+	if x, ok := e.(card); ok {
+		err := x.Fits(spec.Config(n.Run.Model), Options(c), n.Run.Train.Batch, !validator, c.Float64("gpu-memory"))
+		if err != nil && !c.Bool("ignore-plan") {
+			return proc.Refused(err)
+		}
 	}
 	if limit := softLimit(plan.Sum(p.Memory), m.Memory); limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(limit)
@@ -79,6 +96,11 @@ func Plan(ctx context.Context, c *cli.Context, validator bool, e model.Engine) (
 	}
 	if err := p.Check(m); err != nil {
 		return proc.Refused(err)
+	}
+	if x, ok := e.(card); ok {
+		if err := x.Fits(spec.Config(n.Run.Model), Options(c), n.Run.Train.Batch, !validator, c.Float64("gpu-memory")); err != nil {
+			return proc.Refused(err)
+		}
 	}
 	fmt.Println("it fits")
 	return nil
