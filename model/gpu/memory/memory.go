@@ -51,13 +51,14 @@ type Request struct {
 	Kept       int64 // of a judge: values of the largest delta
 }
 
-// The most that is planned for: a number beyond is a slip of the keyboard.
+// The most that is planned for: more cards or sequences are a slip of the keyboard.
 const (
 	maxRanks = 4096
 	maxMicro = 1 << 16
+	maxHead  = 128 // the widest head that the kernels of attention take
 )
 
-// Validate refuses what no engine could run.
+// Validate refuses what the GPU engine could not run, whatever the memory.
 func (r Request) Validate() error {
 	if err := r.Model.Validate(); err != nil {
 		return err
@@ -67,6 +68,8 @@ func (r Request) Validate() error {
 		return fmt.Errorf("memory: %d cards; want 1 to %d", r.Ranks, maxRanks)
 	case r.MicroBatch < 1 || r.MicroBatch > maxMicro:
 		return fmt.Errorf("memory: micro-batch of %d sequences; want 1 to %d", r.MicroBatch, maxMicro)
+	case r.Model.HeadDim > maxHead:
+		return fmt.Errorf("memory: heads of %d values; the GPU's kernels take at most %d", r.Model.HeadDim, maxHead)
 	case r.Kept < 0:
 		return fmt.Errorf("memory: %d values of a delta", r.Kept)
 	case !r.Judge && !slices.Contains(Plans(), r.Plan):

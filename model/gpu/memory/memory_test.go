@@ -337,7 +337,7 @@ func TestValidate(t *testing.T) {
 		"no card": func(r *Request) { r.Ranks = 0 }, "too many cards": func(r *Request) { r.Ranks = 1 << 20 },
 		"no sequence": func(r *Request) { r.MicroBatch = 0 }, "too many": func(r *Request) { r.MicroBatch = 1 << 17 },
 		"no plan": func(r *Request) { r.Plan = "" }, "no recomputation": func(r *Request) { r.Recompute = "some" },
-		"delta": func(r *Request) { r.Kept = -1 }, "shape": func(r *Request) { r.Model.Layers = 0 },
+		"wide heads": func(r *Request) { r.Model.HeadDim = 130 }, "delta": func(r *Request) { r.Kept = -1 }, "shape": func(r *Request) { r.Model.Layers = 0 },
 	} {
 		r := request(llama1b)
 		if change(&r); r.Validate() == nil {
