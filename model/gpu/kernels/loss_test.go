@@ -108,6 +108,22 @@ func checkLoss(t rapid.TB, b *bench, s lossShape) {
 	}
 }
 
+// Only differences of logits count: far below 0 and far above it they do not underflow or overflow, at the end of a row too.
+func TestCrossEntropyFarOut(t *testing.T) {
+	b := on(t, "loss.cu")
+	for _, far := range []float32{-1e4, -500, 500, 1e4} {
+		c := newLossCase(3, 13, 16, 1)
+		for i := range c.x {
+			c.x[i] += far
+		}
+		want, grad := c.ref()
+		loss, x := make([]float32, c.rows), slices.Clone(c.x)
+		b.exec("cross_entropy", c.rows, x, loss, c.y, []float32{c.scale}, int32(c.V), int32(c.ld))
+		near(t, fmt.Sprint("around ", far), loss, want, 1e-6, 2e-3)
+		near(t, fmt.Sprint("gradient around ", far), x, grad, 2e-5, 2e-6)
+	}
+}
+
 // −Inf is a logit like others; NaN and +Inf show in the loss of their row, and in no other.
 func TestCrossEntropySpecial(t *testing.T) {
 	b := on(t, "loss.cu")
