@@ -2,6 +2,7 @@ package kernels_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"maps"
 	"math"
@@ -315,7 +316,7 @@ func TestCompressNotFinite(t *testing.T) {
 	}
 }
 
-// Windows one after the other: a miner's error feedback on the device sends what gradients.Feedback sends, Δ and residual included.
+// Windows one after the other: a miner's error feedback on the device sends the bytes that gradients.Feedback sends.
 func TestFeedbackOverWindows(t *testing.T) {
 	r, l := newRig(t, "protocol.cu"), edges(t)
 	f, err := gradients.OpenFeedback(t.TempDir(), l, 0.95)
@@ -338,6 +339,10 @@ func TestFeedbackOverWindows(t *testing.T) {
 			if !got[i].equal(want) {
 				r.Fatalf("window %d chunk %d: %v, want %v", w, i, got[i], want)
 			}
+		}
+		packed, raw, err := gradients.NewCodec(l).Pack(96, func(i int) ([]uint16, []byte, byte) { return got[i].idx, got[i].codes, got[i].scale })
+		if err != nil || packed.Norm() != p.Payload().Norm() || chain.Hash(sha256.Sum256(raw)) != p.Sum() {
+			r.Fatalf("window %d: %d bytes that are not the %d of the CPU (%v)", w, len(raw), p.Size(), err)
 		}
 		r.free()
 	}
