@@ -16,7 +16,7 @@ type TooLarge struct {
 
 // Error implements error. It says what to change.
 func (e *TooLarge) Error() string {
-	advice := "nothing that can be changed makes it fit: train a smaller model"
+	advice := fmt.Sprintf("no setting makes it fit, not even on %d such cards: train a smaller model", max(advisedRanks, e.Request.Ranks))
 	if e.Change != nil {
 		advice = "it fits with " + difference(e.Request, *e.Change)
 	}
