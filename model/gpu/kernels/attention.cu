@@ -8,8 +8,8 @@
 //   dqkv    (B,T,S)      bf16   the gradient of qkv, rows as qkv's
 //
 // A kernel serves heads up to its width D, 32, 64 or 128, and pads them with zeros. T is any. If hd and stride are multiples of 8,
-// qkv and dy begin at multiples of 16 bytes; if they are even, all begin at multiples of 4. Products round their factors p and ds to bf16. Nothing is added up in an order that
-// could differ: a block owns what it writes.
+// qkv and dy begin at multiples of 16 bytes; if they are even, all begin at multiples of 4. Products round their factors p and ds to
+// bf16. Nothing is added up in an order that could differ: a block owns what it writes.
 //
 // A key behind the diagonal is no number: its scores are never looked at, and where a product meets its row with a weight of zero,
 // what is not finite in it is replaced (seen_mma).
@@ -17,7 +17,7 @@
 
 #define LOG2E 1.44269504f
 #define LN2 0.69314718f
-#define ATTN_ROWS 64 // queries, or in the kernel for keys keys, of a block of 4 warps: 16 a warp
+#define ATTN_ROWS 64 // queries of a block of 4 warps, 16 a warp; in attention_keys keys
 
 // What a block works on.
 struct attn { int T, heads, kv, hd, stride; };
@@ -84,8 +84,9 @@ template <int D, int N, class S> DEVICE void attn_gather(float (&o)[D / 8][4], f
   unsigned a[4], on[4] = {0, 0, 0, 0}, b[2][2];
   UNROLL for (int i = 0; i < N; i++) {
     attn_factor(a, p[2 * i], p[2 * i + 1]);
-    if (ahead == 16 * i)
+    if (ahead == 16 * i) {
       UNROLL for (int r = 0; r < 4; r++) on[r] = a[r];
+    }
     if (up ? ahead >= 16 * i : ahead <= 16 * i) continue; // on the diagonal, or seen by nobody
     UNROLL for (int j = 0; j < D / 8; j += 2) {
       frag_b_rows(b[0], b[1], s, D + 8, 16 * i, 8 * j);
@@ -177,7 +178,8 @@ template <int D, class S> DEVICE void attn_forward_block(GLOBAL(bf16) y, GLOBAL(
 
 // attn_grads makes weights of scores s, and of d, the gradients of weights, those of scores: p = exp(s/√hd − lse) and
 // ds = p·(d − delta)/√hd, zero where the row's position does not see the column's; query and key are those of c[0][0].
-template <int N> DEVICE void attn_grads(float (&s)[N][4], float (&d)[N][4], GLOBAL(const float) lse, GLOBAL(const float) delta, long64 at, int query, int key, int turned, const attn& z) {
+template <int N> DEVICE void attn_grads(float (&s)[N][4], float (&d)[N][4], GLOBAL(const float) lse, GLOBAL(const float) delta, long64 at,
+                                          int query, int key, int turned, const attn& z) {
   float scale = attn_scale(z);
   UNROLL for (int j = 0; j < N; j++)
     UNROLL for (int i = 0; i < 4; i++) {
@@ -192,7 +194,8 @@ template <int N> DEVICE void attn_grads(float (&s)[N][4], float (&d)[N][4], GLOB
 
 // A block's keys and values get what all queries of the group's heads give them, head by head, block by block.
 template <int D, int Q, class S, class S2>
-DEVICE void attn_keys_block(GLOBAL(bf16) dqkv, GLOBAL(const bf16) qkv, GLOBAL(const bf16) dy, GLOBAL(const float) lse, GLOBAL(const float) delta, S& ks, S& vs, S2& qs, S2& ds, const attn& z) {
+DEVICE void attn_keys_block(GLOBAL(bf16) dqkv, GLOBAL(const bf16) qkv, GLOBAL(const bf16) dy, GLOBAL(const float) lse,
+                            GLOBAL(const float) delta, S& ks, S& vs, S2& qs, S2& ds, const attn& z) {
   int k0 = (int)BLOCK_X * ATTN_ROWS, g = BLOCK_Y, b = BLOCK_Z, per = z.heads / z.kv, warp = (int)TID >> 5, row = k0 + 16 * warp;
   long64 at = (long64)b * z.T * z.stride, kat = at + (z.heads + g) * z.hd, vat = kat + z.kv * z.hd;
   float dk[D / 8][4] = {}, dv[D / 8][4] = {};
@@ -218,9 +221,10 @@ DEVICE void attn_keys_block(GLOBAL(bf16) dqkv, GLOBAL(const bf16) qkv, GLOBAL(co
   attn_put<D>(dqkv, vat, z.stride, row, z, dv, 1, 1);
 }
 
-// A block's queries get what all their keys give them. s is room for 64 rows.
+// A block's queries get what all their keys give them.
 template <int D, class S>
-DEVICE void attn_queries_block(GLOBAL(bf16) dqkv, GLOBAL(const bf16) qkv, GLOBAL(const bf16) dy, GLOBAL(const float) lse, GLOBAL(const float) delta, S& sh, const attn& z) {
+DEVICE void attn_queries_block(GLOBAL(bf16) dqkv, GLOBAL(const bf16) qkv, GLOBAL(const bf16) dy, GLOBAL(const float) lse,
+                               GLOBAL(const float) delta, S& sh, const attn& z) {
   int q0 = (int)(BLOCKS_X - 1 - BLOCK_X) * ATTN_ROWS, h = BLOCK_Y, b = BLOCK_Z, g = h / (z.heads / z.kv);
   int warp = (int)TID >> 5, row = q0 + 16 * warp;
   long64 at = (long64)b * z.T * z.stride, kat = at + (z.heads + g) * z.hd, vat = kat + z.kv * z.hd;
@@ -259,7 +263,8 @@ KERNEL(128) void attention_delta(GLOBAL(float) delta, GLOBAL(const bf16) y, GLOB
   if ((TID & 31) == 0) delta[(row / T * heads + h) * T + row % T] = sum;
 }
 
-// Heads up to 32 wide. Forward and queries: grid (⌈T/64⌉, heads, B); keys: grid (⌈T/64⌉, kv, B).
+// Heads up to 32 wide. Forward and queries: grid (⌈T/64⌉, heads, B); keys: grid (⌈T/64⌉, kv, B). Keys writes the gradients of keys
+// and values, queries that of queries, in any order after attention_delta.
 KERNEL(128) void attention_32(GLOBAL(bf16) y, GLOBAL(float) lse, GLOBAL(const bf16) qkv, int T, int heads, int kv, int hd, int stride) {
   SHARED(bf16, ks, ATTN_ROWS * (32 + 8));
   SHARED(bf16, vs, ATTN_ROWS * (32 + 8));
@@ -279,7 +284,8 @@ KERNEL(128) void attention_queries_32(GLOBAL(bf16) dqkv, GLOBAL(const bf16) qkv,
   attn_queries_block<32>(dqkv, qkv, dy, lse, delta, sh, attn{T, heads, kv, hd, stride});
 }
 
-// Heads up to 64 wide. Forward and queries: grid (⌈T/64⌉, heads, B); keys: grid (⌈T/64⌉, kv, B).
+// Heads up to 64 wide. Forward and queries: grid (⌈T/64⌉, heads, B); keys: grid (⌈T/64⌉, kv, B). Keys writes the gradients of keys
+// and values, queries that of queries, in any order after attention_delta.
 KERNEL(128) void attention_64(GLOBAL(bf16) y, GLOBAL(float) lse, GLOBAL(const bf16) qkv, int T, int heads, int kv, int hd, int stride) {
   SHARED(bf16, ks, ATTN_ROWS * (64 + 8));
   SHARED(bf16, vs, ATTN_ROWS * (64 + 8));
@@ -299,7 +305,8 @@ KERNEL(128) void attention_queries_64(GLOBAL(bf16) dqkv, GLOBAL(const bf16) qkv,
   attn_queries_block<64>(dqkv, qkv, dy, lse, delta, sh, attn{T, heads, kv, hd, stride});
 }
 
-// Heads up to 128 wide. Forward and queries: grid (⌈T/64⌉, heads, B); keys: grid (⌈T/64⌉, kv, B).
+// Heads up to 128 wide. Forward and queries: grid (⌈T/64⌉, heads, B); keys: grid (⌈T/64⌉, kv, B). Keys writes the gradients of keys
+// and values, queries that of queries, in any order after attention_delta.
 KERNEL(128) void attention_128(GLOBAL(bf16) y, GLOBAL(float) lse, GLOBAL(const bf16) qkv, int T, int heads, int kv, int hd, int stride) {
   SHARED(bf16, ks, ATTN_ROWS * (128 + 8));
   SHARED(bf16, vs, ATTN_ROWS * (128 + 8));

@@ -74,8 +74,8 @@ template <int I, class S> DEVICE void gemm_add(float (&c)[I][4][4], S& as, S& bs
 // gemm_place is a block's tile of C. Blocks that run at the same time, in the order of the grid, take bands of 8 rows of tiles column
 // by column, so that they read few rows of A and of B between them.
 DEVICE void gemm_place(int* y, int* x) {
-  int wide = (int)BLOCKS_X, u = (int)BLOCK_Y * wide + (int)BLOCK_X, first = u / (8 * wide) * 8, left = (int)BLOCKS_Y - first;
-  int high = left < 8 ? left : 8, at = u - first * wide;
+  int across = (int)BLOCKS_X, u = (int)BLOCK_Y * across + (int)BLOCK_X, first = u / (8 * across) * 8, left = (int)BLOCKS_Y - first;
+  int high = left < 8 ? left : 8, at = u - first * across;
   *y = first + at % high;
   *x = at / high;
 }
