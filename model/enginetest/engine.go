@@ -36,10 +36,10 @@ func (s suite) refuses(t *testing.T) {
 	} {
 		c := small()
 		change(&c)
-		refused(name, c, model.Options{})
+		refused(name, c, s.options())
 	}
 	refused("precision", small(), model.Options{Precision: "f8"})
-	refused("micro-batch", small(), model.Options{MicroBatch: -1})
+	refused("micro-batch", small(), s.parts(-1))
 	if s.e.Name() == "" {
 		t.Error("the engine has no name")
 	}
@@ -49,23 +49,29 @@ func (s suite) refuses(t *testing.T) {
 // number of sequences; sizes are such that work is really divided.
 func (s suite) determinism(t *testing.T) {
 	c := model.Config{Vocab: 301, Width: 72, Layers: 2, Heads: 6, KVHeads: 3, HeadDim: 12, FFN: 130, Seq: 33, Tied: true, RopeTheta: 1e4, NormEps: 1e-5}
-	w := weights(t, c, 21)
-	for _, opt := range []model.Options{{}, {Precision: model.BF16}, {MicroBatch: 2}} {
+	w, many := weights(t, c, 21), tokens(8, 9, 33, c.Vocab)
+	variants := s.variants(2)
+	if s.o.Slow {
+		many = tokens(8, 3, 33, c.Vocab)
+	}
+	if s.o.Slow && testing.Short() {
+		variants = variants[:1]
+	}
+	for _, opt := range variants {
 		var want string
-		for run, threads := range []int{1, 1, 2, 3} {
+		for run, threads := range few(s, 2, 1, 2, 1, 3) {
 			opt.Threads = threads
 			tr, j := s.tryTrainer(t, c, usual(), opt, w), s.tryJudge(t, c, opt, w)
 			if tr == nil || j == nil {
 				t.Logf("%+v is not supported", opt)
 				break
 			}
-			for i, B := range []int{1, 5, 2} {
+			for i, B := range few(s, 2, 2, 5, 1) {
 				train(t, tr, uint64(i), tokens(uint64(i), B, 33, c.Vocab))
 			}
 			if err := j.Reset(context.Background(), tr.Trained()); err != nil {
 				t.Fatal(err)
 			}
-			many := tokens(8, 9, 33, c.Vocab)
 			got := state(t, tr) + fmt.Sprintf("%b", losses(t, j, nil, 0, []model.Batch{many}))
 			if run == 0 {
 				want = got
@@ -84,8 +90,8 @@ func (s suite) decoder(t *testing.T) {
 		t.Skip("the engine does not decode")
 	}
 	for i, c := range []model.Config{small(), {Vocab: 33, Width: 20, Layers: 2, Heads: 3, KVHeads: 1, HeadDim: 10, FFN: 17, Seq: 70, Tied: true, RopeTheta: 1e2, NormEps: 1e-5, Rope: ropes[2]}} {
-		for _, precision := range []model.Precision{model.F32, model.BF16} {
-			opt := model.Options{Precision: precision}
+		for _, opt := range s.variants(0)[1:] {
+			precision := precisionOf(opt)
 			d, err := g.NewDecoder(c, c.Seq, opt)
 			if errors.Is(err, model.ErrUnsupported) {
 				t.Logf("%s: %v", precision, err)
@@ -94,6 +100,7 @@ func (s suite) decoder(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			t.Cleanup(func() { shut(t, d) })
 			w := weights(t, c, uint64(22+i))
 			if err := d.Reset(context.Background(), w); err != nil {
 				t.Fatal(err)
@@ -125,7 +132,7 @@ func (s suite) decode(t *testing.T, d model.Decoder, j Judge, c model.Config, pr
 	if err := j.Logits(whole, x, 1, T); err != nil {
 		t.Fatal(err)
 	}
-	limit := precisions[precision].relative
+	limit := precisions[precision].near
 	next := func(from, to int) {
 		t.Helper()
 		if err := d.Next(dst, x[from:to]); err != nil {
@@ -174,7 +181,7 @@ func (s suite) need(t *testing.T) {
 	}
 	c := model.Config{Vocab: 1200, Width: 256, Layers: 3, Heads: 4, KVHeads: 2, HeadDim: 64, FFN: 512, Seq: 128, RopeTheta: 1e4, NormEps: 1e-5}
 	w, b := weights(t, c, 30), tokens(1, 4, 128, c.Vocab)
-	for _, opt := range []model.Options{{}, {MicroBatch: 2}, {Precision: model.BF16}} {
+	for _, opt := range s.variants(2) {
 		for _, training := range []bool{true, false} {
 			var use any
 			before := heap()

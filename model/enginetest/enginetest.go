@@ -20,9 +20,12 @@ import (
 	"sn3/model"
 )
 
-// Options say how hard an engine is tested; the zero value is for a fast one.
+// Options say how an engine is tested; the zero value is for a fast one in float32. In bfloat16 the contract is the same and figures
+// may be further from the reference (numbers.go); what is exact stays so.
 type Options struct {
-	Checks int // random configurations of each property, 0: 100, under -short a fifth of it
+	Checks    int             // random configurations of each property, 0: 100, under -short a fifth of it
+	Slow      bool            // a step takes tens of milliseconds: fewer repetitions, of the same kinds
+	Precision model.Precision // that the engine computes in, "": float32
 }
 
 // Trainer is what the suite needs of an engine's trainer.
@@ -40,13 +43,17 @@ type Judge interface {
 
 // suite is an engine under test.
 type suite struct {
-	e model.Engine
-	o Options
+	e   model.Engine
+	o   Options
+	how precise
 }
 
 // Run runs the suite.
 func Run(t *testing.T, e model.Engine, o Options) {
-	s := suite{e, o}
+	if o.Precision == "" {
+		o.Precision = model.F32
+	}
+	s := suite{e, o, precisions[o.Precision]}
 	for _, x := range []struct {
 		name string
 		run  func(*testing.T)
@@ -90,6 +97,7 @@ type tb interface {
 	Fatal(args ...any)
 	Fatalf(format string, args ...any)
 	Errorf(format string, args ...any)
+	Cleanup(f func())
 }
 
 // checks sets how often the properties of t are checked, unless the command line or RAPID_CHECKS says so.
@@ -110,7 +118,49 @@ func checks(t *testing.T, n int) {
 	t.Cleanup(func() { set(old) })
 }
 
-// trainer is a new trainer at w, or nil if the engine does not support opt.
+// options are those of an engine that does nothing special; for float32 nothing is said.
+func (s suite) options() model.Options {
+	if s.o.Precision == model.F32 {
+		return model.Options{}
+	}
+	return model.Options{Precision: s.o.Precision}
+}
+
+// parts are options with micro-batches.
+func (s suite) parts(size int) model.Options {
+	opt := s.options()
+	opt.MicroBatch = size
+	return opt
+}
+
+// few are all of v, or the first n of it for a slow engine.
+func few[T any](s suite, n int, v ...T) []T {
+	if s.o.Slow {
+		return v[:n]
+	}
+	return v
+}
+
+// variants are all options to try: plain, rounded where the suite is about float32, and in parts.
+func (s suite) variants(size int) []model.Options {
+	v := []model.Options{s.options(), s.parts(size)}
+	if s.o.Precision == model.F32 {
+		v = append(v, model.Options{Precision: model.BF16})
+	}
+	return v
+}
+
+// shut closes x, a trainer, judge or decoder, if it can be closed; x may be closed again.
+func shut(t tb, x any) {
+	t.Helper()
+	if c, ok := x.(io.Closer); ok {
+		if err := c.Close(); err != nil {
+			t.Errorf("close a %T: %v", x, err)
+		}
+	}
+}
+
+// tryTrainer is a new trainer at w until t ends, or nil if the engine does not support opt.
 func (s suite) tryTrainer(t tb, c model.Config, o model.Optimizer, opt model.Options, w model.Weights) Trainer {
 	t.Helper()
 	x, err := s.e.NewTrainer(c, o, opt)
@@ -120,6 +170,7 @@ func (s suite) tryTrainer(t tb, c model.Config, o model.Optimizer, opt model.Opt
 	if err != nil {
 		t.Fatalf("%+v, %+v: %v", c, opt, err)
 	}
+	t.Cleanup(func() { shut(t, x) })
 	tr, ok := x.(Trainer)
 	if !ok {
 		t.Fatalf("a trainer of type %T is no model.Gradienter or no model.Persister", x)
@@ -132,14 +183,14 @@ func (s suite) tryTrainer(t tb, c model.Config, o model.Optimizer, opt model.Opt
 
 func (s suite) trainer(t tb, c model.Config, o model.Optimizer, w model.Weights) Trainer {
 	t.Helper()
-	tr := s.tryTrainer(t, c, o, model.Options{}, w)
+	tr := s.tryTrainer(t, c, o, s.options(), w)
 	if tr == nil {
-		t.Fatalf("%+v is not supported in float32 on one thread", c)
+		t.Fatalf("%+v is not supported in %s on one thread", c, s.o.Precision)
 	}
 	return tr
 }
 
-// tryJudge is a new judge at w, or nil if the engine does not support opt.
+// tryJudge is a new judge at w until t ends, or nil if the engine does not support opt.
 func (s suite) tryJudge(t tb, c model.Config, opt model.Options, w model.Weights) Judge {
 	t.Helper()
 	x, err := s.e.NewJudge(c, opt)
@@ -149,6 +200,7 @@ func (s suite) tryJudge(t tb, c model.Config, opt model.Options, w model.Weights
 	if err != nil {
 		t.Fatalf("%+v, %+v: %v", c, opt, err)
 	}
+	t.Cleanup(func() { shut(t, x) })
 	j, ok := x.(Judge)
 	if !ok {
 		t.Fatalf("a judge of type %T is no model.Forwarder", x)
@@ -161,9 +213,9 @@ func (s suite) tryJudge(t tb, c model.Config, opt model.Options, w model.Weights
 
 func (s suite) judge(t tb, c model.Config, w model.Weights) Judge {
 	t.Helper()
-	j := s.tryJudge(t, c, model.Options{}, w)
+	j := s.tryJudge(t, c, s.options(), w)
 	if j == nil {
-		t.Fatalf("%+v is not supported in float32 on one thread", c)
+		t.Fatalf("%+v is not supported in %s on one thread", c, s.o.Precision)
 	}
 	return j
 }

@@ -12,32 +12,48 @@ import (
 
 // problem is a configuration with parameters and a batch, and what the reference says of them.
 type problem struct {
-	c         model.Config
-	w         *model.Flat
-	b         model.Batch
-	loss      float64
-	grad      vec
-	roundLoss float64 // the same with other roundings of the parameters
-	roundGrad vec
-	unit      float64 // of these roundings
+	c     model.Config
+	w     *model.Flat
+	b     model.Batch
+	how   precise
+	loss  float64
+	grad  vec
+	moved []moved
 }
 
-func drawProblem(t *rapid.T, unit float64) problem {
+// moved are loss and gradient with other roundings.
+type moved struct {
+	loss float64
+	grad vec
+}
+
+// of are one figure of every moved.
+func (p problem) of(figure func(moved) vec) (out []vec) {
+	for _, m := range p.moved {
+		out = append(out, figure(m))
+	}
+	return out
+}
+
+func drawProblem(t *rapid.T, how precise) problem {
 	c := configs.Draw(t, "config")
 	b := batches(c).Draw(t, "batch")
-	return solve(c, weights(t, c, rapid.Uint64().Draw(t, "weights")), b, unit)
+	return solve(c, weights(t, c, rapid.Uint64().Draw(t, "weights")), b, how)
 }
 
-func solve(c model.Config, w *model.Flat, b model.Batch, unit float64) problem {
+func solve(c model.Config, w *model.Flat, b model.Batch, how precise) problem {
 	rows := wideRows(w)
-	p := problem{c: c, w: w, b: b, unit: unit}
+	p := problem{c: c, w: w, b: b, how: how}
 	p.loss, p.grad = newReference(c, rows).lossGrad(b)
-	p.roundLoss, p.roundGrad = newRounded(c, rows, unit).lossGrad(b)
+	for i := range how.draws {
+		loss, grad := newRounded(c, rows, how, i).lossGrad(b)
+		p.moved = append(p.moved, moved{loss, grad})
+	}
 	return p
 }
 
 // check compares a trainer's loss and every tensor's gradient with the reference's.
-func (p problem) check(t tb, what string, tr Trainer, how precise) (grad []float32) {
+func (p problem) check(t tb, what string, tr model.Gradienter) (grad []float32) {
 	t.Helper()
 	loss, grad, err := tr.LossGrad(p.b)
 	if err != nil {
@@ -46,14 +62,14 @@ func (p problem) check(t tb, what string, tr Trainer, how precise) (grad []float
 	if len(grad) != len(p.grad) {
 		t.Fatalf("%s: %d gradients of %d parameters", what, len(grad), len(p.grad))
 	}
-	if off, most := math.Abs(loss-p.loss), how.bound(vec{p.loss}, vec{p.roundLoss}, 1); !(off <= most) {
+	if off, most := math.Abs(loss-p.loss), p.how.bound(vec{p.loss}, p.of(func(m moved) vec { return vec{m.loss} }), 1); !(off <= most) {
 		t.Fatalf("%s, %+v: the loss is %v, want %v to %.1g", what, p.c, loss, p.loss, most)
 	}
 	whole := norm(p.grad)
 	for _, x := range p.c.Tensors() {
 		from, to := x.Off, x.Off+x.Len()
 		got, want := wide(grad[from:to]), p.grad[from:to]
-		if off, most := distance(got, want), how.bound(want, p.roundGrad[from:to], whole); !(off <= most) {
+		if off, most := distance(got, want), p.how.bound(want, p.of(func(m moved) vec { return m.grad[from:to] }), whole); !(off <= most) {
 			t.Fatalf("%s, %+v, batch %d×%d: the gradient of %s, of norm %.3g, is off by %.2g, want %.2g", what, p.c, p.b.B, p.b.T, x.Name, norm(want), off, most)
 		}
 	}
@@ -63,13 +79,12 @@ func (p problem) check(t tb, what string, tr Trainer, how precise) (grad []float
 // The loss and every gradient are those of the reference, on configurations nobody chose; a second call gives the same bits.
 func (s suite) gradients(t *testing.T) {
 	checks(t, s.o.Checks)
-	how := precisions[model.F32]
 	rapid.Check(t, func(t *rapid.T) {
-		p := drawProblem(t, how.unit)
+		p := drawProblem(t, s.how)
 		tr := s.trainer(t, p.c, usual(), p.w)
 		before := state(t, tr)
-		grad := slices.Clone(p.check(t, "f32", tr, how))
-		if again := p.check(t, "f32 again", tr, how); bits(grad) != bits(again) {
+		grad := slices.Clone(p.check(t, string(s.o.Precision), tr))
+		if again := p.check(t, "again", tr); bits(grad) != bits(again) {
 			t.Fatal("the second time the gradient has other bits")
 		}
 		if state(t, tr) != before {
@@ -81,27 +96,29 @@ func (s suite) gradients(t *testing.T) {
 // Logits are those of the reference, for inputs of any shape.
 func (s suite) logits(t *testing.T) {
 	checks(t, s.o.Checks)
-	how := precisions[model.F32]
 	rapid.Check(t, func(t *rapid.T) {
-		p := drawProblem(t, how.unit)
+		p := drawProblem(t, s.how)
 		j := s.judge(t, p.c, p.w)
 		dst := make([]float32, p.b.B*p.b.T*p.c.Vocab)
 		if err := j.Logits(dst, p.b.X, p.b.B, p.b.T); err != nil {
 			t.Fatal(err)
 		}
-		p.checkLogits(t, "f32", dst, how)
+		p.checkLogits(t, string(s.o.Precision), dst)
 	})
 }
 
-func (p problem) checkLogits(t tb, what string, dst []float32, how precise) {
+func (p problem) checkLogits(t tb, what string, dst []float32) {
 	t.Helper()
 	rows := wideRows(p.w)
-	r, moved := newReference(p.c, rows), newRounded(p.c, rows, p.unit)
 	for i := range p.b.B {
 		x := p.b.X[i*p.b.T : (i+1)*p.b.T]
-		want, other := slices.Concat(r.logits(x)...), slices.Concat(moved.logits(x)...)
+		want := slices.Concat(newReference(p.c, rows).logits(x)...)
+		var others []vec
+		for k := range p.how.draws {
+			others = append(others, slices.Concat(newRounded(p.c, rows, p.how, k).logits(x)...))
+		}
 		got := wide(dst[i*len(want) : (i+1)*len(want)])
-		if off, most := distance(got, want), how.bound(want, other, norm(want)); !(off <= most) {
+		if off, most := distance(got, want), p.how.bound(want, others, norm(want)); !(off <= most) {
 			t.Fatalf("%s, %+v: the logits of sequence %d, of norm %.3g, are off by %.2g, want %.2g", what, p.c, i, norm(want), off, most)
 		}
 	}
@@ -140,38 +157,32 @@ func (s suite) causal(t *testing.T) {
 
 // Mixed precision is near the reference, really rounds, and differs from float32 in nothing but precision.
 func (s suite) precision(t *testing.T) {
-	c, how := small(), precisions[model.BF16]
-	opt := model.Options{Precision: model.BF16}
-	w := weights(t, c, 1)
-	if s.tryTrainer(t, c, usual(), opt, w) == nil {
-		if s.tryJudge(t, c, opt, w) != nil {
+	c, half := small(), suite{s.e, Options{Checks: s.o.Checks, Precision: model.BF16}, precisions[model.BF16]}
+	w, b := weights(t, c, 1), tokens(1, 3, 9, c.Vocab)
+	tr := s.tryTrainer(t, c, usual(), half.options(), w)
+	if tr == nil {
+		if s.tryJudge(t, c, half.options(), w) != nil {
 			t.Fatal("the engine judges in bf16 but does not train in it")
 		}
 		t.Skip("the engine has no bf16")
 	}
-	checks(t, s.o.Checks)
-	rapid.Check(t, func(t *rapid.T) {
-		p := drawProblem(t, how.unit)
-		p.check(t, "bf16", s.tryTrainer(t, p.c, usual(), opt, p.w), how)
-		dst := make([]float32, p.b.B*p.b.T*p.c.Vocab)
-		if err := s.tryJudge(t, p.c, opt, p.w).Logits(dst, p.b.X, p.b.B, p.b.T); err != nil {
+	exact := newReference(c, wideRows(w))
+	if _, want := exact.lossGrad(b); s.o.Precision == model.F32 {
+		t.Run("gradients", half.gradients)
+		t.Run("logits", half.logits)
+		_, grad, err := s.trainer(t, c, usual(), w).LossGrad(b)
+		if err != nil {
 			t.Fatal(err)
 		}
-		p.checkLogits(t, "bf16", dst, how)
-	})
-	b := tokens(1, 3, 9, c.Vocab)
-	_, exact, err := s.trainer(t, c, usual(), w).LossGrad(b)
+		copy(want, wide(grad))
+	}
+	_, rounded, err := tr.LossGrad(b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rounded, err := s.tryTrainer(t, c, usual(), opt, w).LossGrad(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := apart(wide(rounded), wide(exact)); d < 1e-5 {
+	if d := apart(wide(rounded), exact.grad); d < 1e-5 {
 		t.Errorf("the gradient is that of float32 to %.2g: nothing was rounded", d)
 	}
-	tr := s.tryTrainer(t, c, usual(), opt, w)
 	if got := flat(t, tr); bits(got) != bits(w.Data) {
 		t.Error("the master parameters were rounded")
 	}
@@ -180,15 +191,14 @@ func (s suite) precision(t *testing.T) {
 // A batch in parts of any size is the whole batch: targets are counted over all of it.
 func (s suite) microBatches(t *testing.T) {
 	c := small()
-	if s.tryTrainer(t, c, usual(), model.Options{MicroBatch: 1}, weights(t, c, 1)) == nil {
+	if s.tryTrainer(t, c, usual(), s.parts(1), weights(t, c, 1)) == nil {
 		t.Skip("the engine has no micro-batches")
 	}
 	checks(t, s.o.Checks)
-	how := precisions[model.F32]
 	rapid.Check(t, func(t *rapid.T) {
-		p := drawProblem(t, how.unit)
-		opt := model.Options{MicroBatch: rapid.IntRange(1, 4).Draw(t, "micro")}
-		p.check(t, "in parts", s.tryTrainer(t, p.c, usual(), opt, p.w), how)
+		p := drawProblem(t, s.how)
+		opt := s.parts(rapid.IntRange(1, 4).Draw(t, "micro"))
+		p.check(t, "in parts", s.tryTrainer(t, p.c, usual(), opt, p.w))
 		sets := []model.Batch{p.b}
 		whole, parts := losses(t, s.judge(t, p.c, p.w), nil, 0, sets)[0], losses(t, s.tryJudge(t, p.c, opt, p.w), nil, 0, sets)[0]
 		for i := range whole {
@@ -201,20 +211,20 @@ func (s suite) microBatches(t *testing.T) {
 
 // Parts in which nothing counts add nothing, wherever they are; whole steps in parts are whole steps.
 func (s suite) microBatchesWithoutTargets(t *testing.T) {
-	c, how := small(), precisions[model.F32]
-	for _, empty := range [][]int{{0}, {1, 2}, {4}, {0, 1, 3, 4}} {
+	c := small()
+	for _, empty := range few(s, 2, []int{0, 1, 3, 4}, []int{4}, []int{1, 2}, []int{0}) {
 		b := tokens(7, 5, 9, c.Vocab)
 		for _, row := range empty {
 			ignore(b.Y[row*9 : (row+1)*9])
 		}
-		p := solve(c, weights(t, c, 2), b, how.unit)
+		p := solve(c, weights(t, c, 2), b, s.how)
 		whole := s.trainer(t, c, usual(), p.w)
-		for _, size := range []int{1, 3, 9} {
-			parts := s.tryTrainer(t, c, usual(), model.Options{MicroBatch: size}, p.w)
+		for _, size := range few(s, 2, 1, 3, 9) {
+			parts := s.tryTrainer(t, c, usual(), s.parts(size), p.w)
 			if parts == nil {
 				t.Skip("the engine has no micro-batches")
 			}
-			p.check(t, "in parts", parts, how)
+			p.check(t, "in parts", parts)
 			if size == 1 {
 				train(t, whole, 5, p.b)
 			}

@@ -15,9 +15,8 @@ import (
 // A judge's losses are the reference's, each sequence by itself; their mean over counted targets is the trainer's loss.
 func (s suite) judgeAgrees(t *testing.T) {
 	checks(t, s.o.Checks)
-	how := precisions[model.F32]
 	rapid.Check(t, func(t *rapid.T) {
-		p := drawProblem(t, how.unit)
+		p := drawProblem(t, s.how)
 		j, tr := s.judge(t, p.c, p.w), s.trainer(t, p.c, usual(), p.w)
 		loss, _, err := tr.LossGrad(p.b)
 		if err != nil {
@@ -25,14 +24,18 @@ func (s suite) judgeAgrees(t *testing.T) {
 		}
 		rows := wideRows(p.w)
 		want, counted := newReference(p.c, rows).losses(p.b)
-		moved, _ := newRounded(p.c, rows, p.unit).losses(p.b)
+		var moved []vec
+		for i := range s.how.draws {
+			each, _ := newRounded(p.c, rows, s.how, i).losses(p.b)
+			moved = append(moved, each)
+		}
 		got := losses(t, j, nil, 0, []model.Batch{p.b})[0]
 		if len(got) != p.b.B {
 			t.Fatalf("%d losses of %d sequences", len(got), p.b.B)
 		}
 		total, all := 0.0, 0
 		for i, l := range got {
-			if off, most := math.Abs(l-want[i]), how.bound(vec{want[i]}, vec{moved[i]}, 1); !(off <= most) {
+			if off, most := math.Abs(l-want[i]), s.how.bound(vec{want[i]}, column(moved, i), 1); !(off <= most) {
 				t.Fatalf("%+v: sequence %d has the loss %v, want %v", p.c, i, l, want[i])
 			}
 			total, all = total+l*float64(counted[i]), all+counted[i]
@@ -41,6 +44,14 @@ func (s suite) judgeAgrees(t *testing.T) {
 			t.Fatalf("%+v: the trainer has the loss %v, the judge's mean is %v", p.c, loss, mean)
 		}
 	})
+}
+
+// column is value i of every row.
+func column(rows []vec, i int) (out []vec) {
+	for _, r := range rows {
+		out = append(out, r[i:i+1])
+	}
+	return out
 }
 
 // judged are sets of batches with an empty set, a row and a batch that do not count, and lengths that differ.
@@ -57,7 +68,7 @@ func (s suite) delta(t *testing.T) {
 	c := small()
 	w, sets := weights(t, c, 19), judged(c.Vocab)
 	d := randomDelta(w.Layout(), 3)
-	for _, opt := range []model.Options{{}, {Precision: model.BF16}, {MicroBatch: 1}} {
+	for _, opt := range s.variants(1) {
 		j := s.tryJudge(t, c, opt, w)
 		if j == nil {
 			t.Logf("%+v is not supported", opt)
@@ -72,7 +83,7 @@ func (s suite) delta(t *testing.T) {
 					t.Fatalf("%+v: set %d has %d losses, want %d", opt, i, len(got[i]), len(exact))
 				}
 				for k, l := range got[i] {
-					if off := math.Abs(l - exact[k]); l != want[i][k] || !(off <= precisions[precisionOf(opt)].relative*(1+exact[k])) {
+					if off := math.Abs(l - exact[k]); l != want[i][k] || !(off <= precisions[precisionOf(opt)].near*(1+exact[k])) {
 						t.Errorf("%+v, scale %v, set %d, sequence %d: %v, a judge of θ − scale·delta says %v, the reference %v", opt, scale, i, k, l, want[i][k], exact[k])
 					}
 					if scale != 0 && exact[k] != 0 && l == base[i][k] {

@@ -135,6 +135,7 @@ func (r *reference) attention(a tape) []vec {
 	for t := range y {
 		for h := range r.c.Heads {
 			p, kv := r.weights(a, h, t)
+			p = r.keep([]vec{p})[0]
 			for s := range p {
 				for i := range hd {
 					y[t][h*hd+i] += p[s] * a.v[s][kv+i]
@@ -157,10 +158,14 @@ func (r *reference) attentionBack(a tape, dy []vec) (dq, dk, dv []vec) {
 				mean += p[s] * dp[s]
 			}
 			mean = r.round(mean) // engines have it as d·y of a y that is rounded
+			factor := r.keep([]vec{p})[0]
 			for s := range p {
 				ds := p[s] * (dp[s] - mean) / math.Sqrt(float64(hd))
+				if r.deep {
+					ds = r.round(ds)
+				}
 				for i := range hd {
-					dv[s][kv+i] += p[s] * d[i]
+					dv[s][kv+i] += factor[s] * d[i]
 					dq[t][h*hd+i] += ds * a.k[s][kv+i]
 					dk[s][kv+i] += ds * a.q[t][h*hd+i]
 				}

@@ -21,6 +21,7 @@ type reference struct {
 	grad vec            // all of g, row-major in tensor order
 	freq []float32      // (hd/2)
 	unit float64        // of rounded; 0 is exact
+	deep bool           // round activations too
 	rng  *rand.Rand
 }
 
@@ -37,11 +38,12 @@ func newReference(c model.Config, rows vec) *reference {
 }
 
 // newRounded is a reference whose parameters, logits, probabilities of the loss and sums in attention's backward are up or down by
-// unit, relative: how far it is from the exact one is how much rounding matters here.
-func newRounded(c model.Config, rows vec, unit float64) *reference {
+// how's unit, relative, and where how is deep also what one operation hands to the next, forward and backward: how far it is from
+// the exact one is how much rounding matters here. Every draw rounds differently.
+func newRounded(c model.Config, rows vec, how precise, draw int) *reference {
 	moved := make(vec, len(rows))
 	r := newReference(c, moved)
-	r.unit = unit
+	r.unit, r.deep, r.rng = how.unit, how.deep, rand.New(rand.NewPCG(uint64(len(rows)), 11+uint64(draw)))
 	for i, x := range rows {
 		moved[i] = r.round(x)
 	}
@@ -53,6 +55,20 @@ func (r *reference) round(x float64) float64 {
 		return x
 	}
 	return x * (1 + r.unit*float64(2*r.rng.IntN(2)-1))
+}
+
+// keep is x as the next operation finds it.
+func (r *reference) keep(x []vec) []vec {
+	if !r.deep {
+		return x
+	}
+	out := zeros(len(x), len(x[0]))
+	for t := range x {
+		for i, v := range x[t] {
+			out[t][i] = r.round(v)
+		}
+	}
+	return out
 }
 
 const (
@@ -93,12 +109,13 @@ func (r *reference) forward(tokens []int32) (x []vec, tapes []tape) {
 	for l := range r.c.Layers {
 		n := names(l)
 		a := tape{x: x}
-		a.h1 = r.norm(x, r.p[n.n1])
-		a.q, a.k, a.v = r.rope(linear(a.h1, r.p[n.q]), 1), r.rope(linear(a.h1, r.p[n.k]), 1), linear(a.h1, r.p[n.v])
-		a.y = r.attention(a)
-		a.x2 = sum(x, linear(a.y, r.p[n.o]))
-		a.h2 = r.norm(a.x2, r.p[n.n2])
-		a.gate, a.up = linear(a.h2, r.p[n.gate]), linear(a.h2, r.p[n.up])
+		a.h1 = r.keep(r.norm(x, r.p[n.n1]))
+		a.q, a.k = r.keep(r.rope(r.keep(linear(a.h1, r.p[n.q])), 1)), r.keep(r.rope(r.keep(linear(a.h1, r.p[n.k])), 1))
+		a.v = r.keep(linear(a.h1, r.p[n.v]))
+		a.y = r.keep(r.attention(a))
+		a.x2 = r.keep(sum(x, r.keep(linear(a.y, r.p[n.o]))))
+		a.h2 = r.keep(r.norm(a.x2, r.p[n.n2]))
+		a.gate, a.up = r.keep(linear(a.h2, r.p[n.gate])), r.keep(linear(a.h2, r.p[n.up]))
 		for t := range a.gate {
 			row := make(vec, r.c.FFN)
 			for i, g := range a.gate[t] {
@@ -106,7 +123,8 @@ func (r *reference) forward(tokens []int32) (x []vec, tapes []tape) {
 			}
 			a.a = append(a.a, row)
 		}
-		x = sum(a.x2, linear(a.a, r.p[n.down]))
+		a.a = r.keep(a.a)
+		x = r.keep(sum(a.x2, r.keep(linear(a.a, r.p[n.down]))))
 		tapes = append(tapes, a)
 	}
 	return x, tapes
@@ -116,7 +134,7 @@ func (r *reference) forward(tokens []int32) (x []vec, tapes []tape) {
 func (r *reference) backward(tokens []int32, tapes []tape, d []vec) {
 	for l := r.c.Layers - 1; l >= 0; l-- {
 		n, a := names(l), tapes[l]
-		da := linearBack(d, a.a, r.p[n.down], r.g[n.down])
+		da := r.keep(linearBack(r.keep(d), a.a, r.p[n.down], r.g[n.down]))
 		dGate, dUp := zeros(len(d), r.c.FFN), zeros(len(d), r.c.FFN)
 		for t := range d {
 			for i, g := range a.gate[t] {
@@ -125,12 +143,14 @@ func (r *reference) backward(tokens []int32, tapes []tape, d []vec) {
 				dGate[t][i] = da[t][i] * a.up[t][i] * s * (1 + g*(1-s))
 			}
 		}
+		dGate, dUp = r.keep(dGate), r.keep(dUp)
 		dh2 := sum(linearBack(dGate, a.h2, r.p[n.gate], r.g[n.gate]), linearBack(dUp, a.h2, r.p[n.up], r.g[n.up]))
-		d = sum(d, r.normBack(dh2, a.x2, r.p[n.n2], r.g[n.n2]))
-		dq, dk, dv := r.attentionBack(a, linearBack(d, a.y, r.p[n.o], r.g[n.o]))
-		dh1 := sum(linearBack(r.rope(dq, -1), a.h1, r.p[n.q], r.g[n.q]), linearBack(r.rope(dk, -1), a.h1, r.p[n.k], r.g[n.k]))
+		d = sum(d, r.normBack(r.keep(dh2), a.x2, r.p[n.n2], r.g[n.n2]))
+		dq, dk, dv := r.attentionBack(a, r.keep(linearBack(r.keep(d), a.y, r.p[n.o], r.g[n.o])))
+		dq, dk, dv = r.keep(r.rope(r.keep(dq), -1)), r.keep(r.rope(r.keep(dk), -1)), r.keep(dv)
+		dh1 := sum(linearBack(dq, a.h1, r.p[n.q], r.g[n.q]), linearBack(dk, a.h1, r.p[n.k], r.g[n.k]))
 		dh1 = sum(dh1, linearBack(dv, a.h1, r.p[n.v], r.g[n.v]))
-		d = sum(d, r.normBack(dh1, a.x, r.p[n.n1], r.g[n.n1]))
+		d = sum(d, r.normBack(r.keep(dh1), a.x, r.p[n.n1], r.g[n.n1]))
 	}
 	for t, token := range tokens {
 		for i, v := range d[t] {
@@ -142,7 +162,7 @@ func (r *reference) backward(tokens []int32, tapes []tape, d []vec) {
 // logits are those of one sequence, a row per position.
 func (r *reference) logits(tokens []int32) []vec {
 	x, _ := r.forward(tokens)
-	return r.head(r.norm(x, r.p[normName]))
+	return r.head(r.keep(r.norm(x, r.p[normName])))
 }
 
 func (r *reference) head(h []vec) []vec {
@@ -182,7 +202,7 @@ func (r *reference) lossGrad(b model.Batch) (loss float64, grad vec) {
 	for s := range b.B {
 		tokens, targets := b.X[s*b.T:(s+1)*b.T], b.Y[s*b.T:(s+1)*b.T]
 		x, tapes := r.forward(tokens)
-		h := r.norm(x, r.p[normName])
+		h := r.keep(r.norm(x, r.p[normName]))
 		d := r.head(h)
 		for t, row := range d { // logits become their gradient, (softmax − one-hot)/counted
 			all, y := logSum(row), targets[t]
@@ -197,7 +217,7 @@ func (r *reference) lossGrad(b model.Batch) (loss float64, grad vec) {
 				}
 			}
 		}
-		dh := linearBack(d, h, r.p[headName], r.g[headName])
+		dh := r.keep(linearBack(r.keep(d), h, r.p[headName], r.g[headName]))
 		r.backward(tokens, tapes, r.normBack(dh, x, r.p[normName], r.g[normName]))
 	}
 	return loss, r.grad

@@ -169,7 +169,7 @@ func (s suite) forget(t *testing.T) {
 func (s suite) nothingIsStale(t *testing.T) {
 	c, ctx := small(), context.Background()
 	w, to, b := weights(t, c, 31), weights(t, c, 32), tokens(1, 2, 9, c.Vocab)
-	for _, opt := range []model.Options{{}, {Precision: model.BF16}, {MicroBatch: 1}} {
+	for _, opt := range s.variants(1) {
 		tr := s.tryTrainer(t, c, usual(), opt, w)
 		if tr == nil {
 			t.Logf("%+v is not supported", opt)

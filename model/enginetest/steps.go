@@ -128,7 +128,7 @@ func (s suite) cold(t *testing.T) {
 	for i := range uint64(4) {
 		steps = append(steps, tokens(i, 2, 9, c.Vocab))
 	}
-	for _, left := range []int{model.ColdSteps + 5, model.ColdSteps, 11, 3, 1, 0, -1} {
+	for _, left := range few(s, 3, 3, model.ColdSteps+5, 0, model.ColdSteps, 11, 1, -1) {
 		once, each := s.trainer(t, c, o, w), s.trainer(t, c, o, w)
 		budget := model.Budget{First: first, Steps: len(steps), Cold: left}
 		if rep, err := once.Train(context.Background(), reader(io.EOF, steps...), budget); err != nil || rep.Steps != len(steps) {
@@ -258,10 +258,9 @@ func (s suite) badBatches(t *testing.T) {
 			t.Errorf("%s after a good one: %+v, %v", name, rep, err)
 		}
 	}
-	how := precisions[model.F32]
-	long := solve(c, w, tokens(2, 1, c.Seq+3, c.Vocab), how.unit)
+	long := solve(c, w, tokens(2, 1, c.Seq+3, c.Vocab), s.how)
 	if _, _, err := s.trainer(t, c, usual(), w).LossGrad(long.b); err == nil {
-		long.check(t, "longer than the model's sequence", s.trainer(t, c, usual(), w), how)
+		long.check(t, "longer than the model's sequence", s.trainer(t, c, usual(), w))
 	}
 	nothing := slices.Repeat([]int32{ignored}, 18)
 	if loss, grad, err := tr.LossGrad(model.Batch{B: 2, T: 9, X: good.X, Y: nothing}); err != nil || loss != 0 || slices.ContainsFunc(grad, func(g float32) bool { return g != 0 }) {
