@@ -18,6 +18,7 @@ import (
 	"sn3/internal/spec"
 	"sn3/model"
 	"sn3/model/data"
+	"sn3/model/gpu"
 	"sn3/model/gpu/memory"
 	"sn3/model/gpu/roofline"
 )
@@ -111,6 +112,9 @@ func planGPUs(c *cli.Context) error {
 		return proc.Refused(err)
 	}
 	fmt.Println("it fits")
+	if !p.today() {
+		fmt.Println("but miner --gpu of this release has the plan classic without recomputation, for a miner on one card: this is for a later one")
+	}
 	return nil
 }
 
@@ -161,9 +165,18 @@ func (p *gpuPlan) choose(wait bool) error {
 	r.MicroBatch = min(r.MicroBatch, each) // no card ever has more
 	p.request, _ = r.Choose(p.allowed, p.mostEach)
 	need := p.request.HostNeed()
+	if p.today() {
+		need = gpu.New("", 0).Host(p.request.Model)
+	}
 	p.node = plan.Make(plan.Request{Name: p.name, Run: p.run, Validator: r.Judge, Host: &need, Wait: wait, Cache: data.DefaultCache,
 		Options: model.Options{Precision: model.BF16, MicroBatch: p.request.MicroBatch}})
 	return nil
+}
+
+// today says whether miner --gpu of this build computes so: the engine has no other plan, and one card.
+func (p *gpuPlan) today() bool {
+	r := p.request
+	return !r.Judge && r.Ranks == 1 && r.Plan == memory.Classic && r.Recompute == memory.None
 }
 
 // keptOf is how many values a payload has at the run's largest k.
@@ -270,7 +283,7 @@ func (p *gpuPlan) writePrediction(w io.Writer) error {
 		return nil
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "a step of %d passes on each card, on paper: nothing of it is measured, and this release trains on the CPU only\n", x.MicroSteps)
+	fmt.Fprintf(t, "a step of %d passes on each card, on paper with NVIDIA's products: nothing of it is measured\n", x.MicroSteps)
 	for _, l := range x.Lines {
 		fmt.Fprintf(t, "  %-54s\t%.1f ms\t\n", l.Name, 1e3*l.Seconds)
 	}

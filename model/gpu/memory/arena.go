@@ -26,7 +26,7 @@ const (
 	Sharing   Group = "gradients of a layer and the head, to be shared out"
 	Moments   Group = "moments"
 	Kept      Group = "activations kept of every layer"
-	Live      Group = "activations of one layer"
+	Live      Group = "activations of the layer at work"
 	Head      Group = "logits of 512 rows, final norm, losses"
 	Backward  Group = "gradients of activations"
 	Delta     Group = "a delta, and the values before it"
@@ -113,6 +113,7 @@ const (
 type shape struct {
 	n, t, c, q, s, f, v, layers, heads, headDim int64
 	params, layer, head, norms                  int64 // of the model, of a layer, of the output matrix, of all norms
+	padded, chunks                              int64 // the model's with the gaps before its matrices; chunks of the protocol
 }
 
 func shapeOf(r Request) shape {
@@ -124,10 +125,30 @@ func shapeOf(r Request) shape {
 	s.head = s.v * s.c
 	s.norms = (2*s.layers + 1) * s.c
 	s.params = s.layers*s.layer + s.head + s.c // c.Params(), without a list of tensors
+	s.padded = s.layers*(2*gap(s.c)+gap(s.s*s.c)+gap(s.q*s.c)+gap(2*s.c*s.f)+gap(s.c*s.f)) + gap(s.head) + gap(s.c)
+	s.chunks = s.layers*(blocksOf(s.q, s.c)+2*blocksOf(k, s.c)+blocksOf(s.c, s.q)+2*blocksOf(s.f, s.c)+blocksOf(s.c, s.f)) + blocksOf(s.v, s.c) +
+		(2*s.layers+1)*((s.c+model.ChunkSize-1)/model.ChunkSize)
 	if !c.Tied {
-		s.params += s.head
+		s.params, s.padded, s.chunks = s.params+s.head, s.padded+gap(s.head), s.chunks+blocksOf(s.v, s.c)
 	}
 	return s
+}
+
+// gap is n values and what is left free behind them: what kernels read as one matrix begins at a multiple of 8 values.
+func gap(n int64) int64 { return (n + 7) &^ 7 }
+
+// blocksOf is how many chunks a matrix has (model.NewLayout).
+func blocksOf(rows, cols int64) int64 {
+	const side = model.BlockSide
+	return ((rows + side - 1) / side) * ((cols + side - 1) / side)
+}
+
+// own is the most values that one of n cards owns; one card has the model with its gaps.
+func (s shape) own(n int) int64 {
+	if n <= 1 {
+		return s.padded
+	}
+	return Share(s.params, n)
 }
 
 // Share is the most values that one of n cards owns: whole chunks, cut where the values are even.
@@ -151,21 +172,24 @@ func (r Request) lay(whole bool) Arena {
 	s := shapeOf(r)
 	r.states(&a, s)
 	if r.Judge {
-		a.add(Kept, "x", bf16, s.n, s.c)
-		a.add(Live, "next x", bf16, s.n, s.c)
-		s.live(&a, Live, "", everything)
+		for _, prefix := range []string{"even layers: ", "odd layers: "}[:min(2, s.layers)] { // one is read while the next is made
+			a.add(Live, prefix+"x", bf16, s.n, s.c)
+			s.live(&a, Live, prefix, everything)
+		}
 	} else {
 		r.activations(&a, s, whole)
 	}
 	r.head(&a, s)
 	if r.Judge {
-		a.add(Delta, "positions", i32, r.Kept)
-		a.add(Delta, "delta", f32, r.Kept)
+		a.add(Delta, "where chunks lie", 24, s.chunks)
+		a.add(Delta, "where chunks' entries begin", 8, s.chunks+1)
+		a.add(Delta, "indices", 2, r.Kept)
+		a.add(Delta, "values", f32, r.Kept)
 		a.add(Delta, "values before", f32, r.Kept)
 	} else {
 		s.backward(&a)
 	}
-	s.small(&a, Share(s.params, r.Ranks), r.Judge)
+	s.small(&a, s.own(r.Ranks), r.Judge)
 	a.add(Workspace, "workspace", workspace)
 	return a
 }
@@ -175,12 +199,14 @@ const workspace = 32 << 20
 
 // states are the values that stay from step to step, and where those of other cards come to.
 func (r Request) states(a *Arena, s shape) {
-	own := Share(s.params, r.Ranks)
+	own := s.own(r.Ranks)
 	if r.Judge || r.Plan != Offload {
 		a.add(Masters, "masters", f32, own)
 	}
 	a.add(Copies, "copies", bf16, own)
-	a.add(Copies, "norm weights", f32, s.norms) // kernels take these as they are
+	if r.Ranks > 1 || !r.Judge && r.Plan == Offload { // kernels take these as they are
+		a.add(Copies, "norm weights", f32, s.norms)
+	}
 	if r.Round && !r.Judge {
 		a.add(Start, "start", bf16, own)
 		a.add(Feedback, "feedback", f32, own)

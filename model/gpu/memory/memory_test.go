@@ -175,6 +175,13 @@ func TestArena(t *testing.T) {
 		if n := shapeOf(r).params; n != int64(r.Model.Params()) {
 			t.Fatalf("%d parameters, want %d", n, r.Model.Params())
 		}
+		l, err := model.NewLayout(r.Model)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := shapeOf(r).chunks; n != int64(l.Chunks()) {
+			t.Fatalf("%d chunks, want %d", n, l.Chunks())
+		}
 		names, end := map[string]bool{}, int64(0)
 		var groups []Group
 		for _, x := range a.Regions {
