@@ -61,6 +61,7 @@ func Run(t *testing.T, e model.Engine, o Options) {
 		{"refuses what no engine can run", s.refuses},
 		{"gradients", s.gradients},
 		{"logits", s.logits},
+		{"a long batch", s.long},
 		{"logits are causal", s.causal},
 		{"precision", s.precision},
 		{"micro-batches", s.microBatches},
@@ -91,12 +92,17 @@ func Run(t *testing.T, e model.Engine, o Options) {
 	}
 }
 
-// tb is a test, or one check of a property.
-type tb interface {
+// failer is what may fail: a test, one check of a property.
+type failer interface {
 	Helper()
 	Fatal(args ...any)
 	Fatalf(format string, args ...any)
 	Errorf(format string, args ...any)
+}
+
+// tb is a failer that ends.
+type tb interface {
+	failer
 	Cleanup(f func())
 }
 
@@ -151,7 +157,7 @@ func (s suite) variants(size int) []model.Options {
 }
 
 // shut closes x, a trainer, judge or decoder, if it can be closed; x may be closed again.
-func shut(t tb, x any) {
+func shut(t failer, x any) {
 	t.Helper()
 	if c, ok := x.(io.Closer); ok {
 		if err := c.Close(); err != nil {

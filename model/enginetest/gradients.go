@@ -53,7 +53,7 @@ func solve(c model.Config, w *model.Flat, b model.Batch, how precise) problem {
 }
 
 // check compares a trainer's loss and every tensor's gradient with the reference's.
-func (p problem) check(t tb, what string, tr model.Gradienter) (grad []float32) {
+func (p problem) check(t failer, what string, tr model.Gradienter) (grad []float32) {
 	t.Helper()
 	loss, grad, err := tr.LossGrad(p.b)
 	if err != nil {
@@ -107,7 +107,7 @@ func (s suite) logits(t *testing.T) {
 	})
 }
 
-func (p problem) checkLogits(t tb, what string, dst []float32) {
+func (p problem) checkLogits(t failer, what string, dst []float32) {
 	t.Helper()
 	rows := wideRows(p.w)
 	for i := range p.b.B {
@@ -122,6 +122,22 @@ func (p problem) checkLogits(t tb, what string, dst []float32) {
 			t.Fatalf("%s, %+v: the logits of sequence %d, of norm %.3g, are off by %.2g, want %.2g", what, p.c, i, norm(want), off, most)
 		}
 	}
+}
+
+// Loss, gradients and logits of more rows and longer sequences than engines take in one block, whole and in parts.
+func (s suite) long(t *testing.T) {
+	c := model.Config{Vocab: 19, Width: 10, Layers: 1, Heads: 4, KVHeads: 2, HeadDim: 6, FFN: 11, Seq: 140, RopeTheta: 1e4, NormEps: 1e-5}
+	b := tokens(1, 4, c.Seq, c.Vocab)
+	p := solve(c, weights(t, c, 40), b, s.how)
+	p.check(t, "whole", s.trainer(t, c, usual(), p.w))
+	if parts := s.tryTrainer(t, c, usual(), s.parts(3), p.w); parts != nil {
+		p.check(t, "in parts", parts)
+	}
+	dst := make([]float32, b.B*b.T*c.Vocab)
+	if err := s.judge(t, c, p.w).Logits(dst, b.X, b.B, b.T); err != nil {
+		t.Fatal(err)
+	}
+	p.checkLogits(t, "whole", dst)
 }
 
 // What a position says depends on nothing after it, and on no other sequence of the batch; a wrong call is refused.

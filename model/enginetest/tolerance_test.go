@@ -11,13 +11,14 @@ import (
 	"sn3/model/cpu"
 )
 
-// recorder is a tb that remembers what failed.
+// recorder is a failer that remembers what failed.
 type recorder struct{ failed string }
 
 type stop struct{}
 
-func (*recorder) Helper()        {}
-func (*recorder) Cleanup(func()) {}
+// Helper implements failer.
+func (*recorder) Helper() {}
+
 func (r *recorder) Fatal(args ...any) {
 	r.failed = fmt.Sprint(args...)
 	panic(stop{})
@@ -30,7 +31,7 @@ func (r *recorder) Fatalf(format string, args ...any) {
 func (r *recorder) Errorf(format string, args ...any) { r.failed = fmt.Sprintf(format, args...) }
 
 // fails is what check says, "" if nothing.
-func fails(check func(t tb)) (why string) {
+func fails(check func(t failer)) (why string) {
 	var r recorder
 	defer func() {
 		if p := recover(); p != nil && p != any(stop{}) {
@@ -84,7 +85,7 @@ func TestTolerances(t *testing.T) {
 			ratios = append(ratios, distance(wide(grad[from:to]), want)/change(want, moved))
 			for _, factor := range []float32{0, 2, -1, 0.75, 1.25} {
 				tried[factor]++
-				if fails(func(t tb) { p.check(t, "changed", scaled{tr, x, factor}) }) == "" {
+				if fails(func(t failer) { p.check(t, "changed", scaled{tr, x, factor}) }) == "" {
 					missed[factor]++
 				}
 			}
