@@ -8,14 +8,13 @@ import (
 
 // Context is a device as the closures of Do see it. Copies, fills and launches go to the current stream, in order.
 type Context struct {
-	d       *Driver
-	info    Info
-	main    *Stream
-	stream  *Stream // the current one
-	capture *Stream // the one that is captured, if any
-	values  [16]uint64
-	params  [16]unsafe.Pointer // to values; what the driver reads a launch's arguments from
-	args    [11]uintptr        // of cuLaunchKernel, here so that a launch makes no garbage
+	d      *Driver
+	info   Info
+	main   *Stream
+	stream *Stream // the current one
+	values [16]uint64
+	params [16]unsafe.Pointer // to values; what the driver reads a launch's arguments from
+	args   [11]uintptr        // of cuLaunchKernel, here so that a launch makes no garbage
 }
 
 // Ptr is an address of device memory.
@@ -122,29 +121,31 @@ func size[T Value](s []T) uintptr {
 
 // Put copies s to the device and waits for it.
 func Put[T Value](c *Context, dst Ptr, s []T) error {
-	if err := PutAsync(c, dst, s); err != nil {
-		return err
+	err := PutAsync(c, dst, s)
+	if err == nil {
+		err = c.Sync()
 	}
-	return c.Sync()
+	runtime.KeepAlive(s)
+	return err
 }
 
 // Get copies from the device to s and waits for it.
 func Get[T Value](c *Context, s []T, src Ptr) error {
-	if err := GetAsync(c, s, src); err != nil {
-		return err
+	err := GetAsync(c, s, src)
+	if err == nil {
+		err = c.Sync()
 	}
-	return c.Sync()
+	runtime.KeepAlive(s)
+	return err
 }
 
 // PutAsync enqueues a copy to the device. s must not change or go away before the stream has come there: give pinned memory, from
-// other memory the copy is not asynchronous.
+// other memory the copy is not asynchronous, and a capture does not take it.
 func PutAsync[T Value](c *Context, dst Ptr, s []T) error {
 	if len(s) == 0 {
 		return nil
 	}
-	err := c.d.memcpyHtoD.call(c.d, uintptr(dst), uintptr(unsafe.Pointer(&s[0])), size(s), c.stream.handle)
-	runtime.KeepAlive(s)
-	return err
+	return c.d.memcpyHtoD.call(c.d, uintptr(dst), uintptr(unsafe.Pointer(&s[0])), size(s), c.stream.handle)
 }
 
 // GetAsync enqueues a copy from the device; s as for PutAsync.
@@ -152,9 +153,7 @@ func GetAsync[T Value](c *Context, s []T, src Ptr) error {
 	if len(s) == 0 {
 		return nil
 	}
-	err := c.d.memcpyDtoH.call(c.d, uintptr(unsafe.Pointer(&s[0])), uintptr(src), size(s), c.stream.handle)
-	runtime.KeepAlive(s)
-	return err
+	return c.d.memcpyDtoH.call(c.d, uintptr(unsafe.Pointer(&s[0])), uintptr(src), size(s), c.stream.handle)
 }
 
 // Copy enqueues a copy on the device.

@@ -33,8 +33,10 @@ const (
 	NotInitialized     Code = 3
 	NoDevice           Code = 100
 	InvalidDevice      Code = 101
+	DeviceBusy         Code = 46
 	InvalidContext     Code = 201
 	NoBinary           Code = 209
+	ECCUncorrectable   Code = 214
 	InvalidPTX         Code = 218
 	UnsupportedPTX     Code = 222
 	InvalidHandle      Code = 400
@@ -44,6 +46,7 @@ const (
 	LaunchTimeout      Code = 702
 	Misaligned         Code = 716
 	LaunchFailed       Code = 719
+	SystemNotReady     Code = 802
 	DriverMismatch     Code = 803
 	CaptureUnsupported Code = 900
 )
@@ -81,6 +84,12 @@ func advice(c Code) string {
 		return "miner doctor lists the cards"
 	case NoBinary, InvalidPTX, UnsupportedPTX:
 		return "install a newer driver from NVIDIA (" + driverWords(minDriver) + " or later), or run without --gpu"
+	case DeviceBusy:
+		return "another process holds the card for itself (nvidia-smi shows it, and the compute mode): end it, or choose another card with --gpus"
+	case SystemNotReady:
+		return "machines with NVSwitch need the fabric manager: systemctl start nvidia-fabricmanager, and see nvidia-smi -q for its state"
+	case ECCUncorrectable:
+		return "the card's memory has an error that cannot be corrected: nvidia-smi -q -d ECC shows it; reset or replace the card"
 	case DriverMismatch:
 		return "the driver's kernel module and library differ: restart the machine after the driver's update"
 	case IllegalAddress, LaunchFailed, Misaligned, OutOfResources, LaunchTimeout:

@@ -3,7 +3,6 @@ package cuda
 import (
 	"fmt"
 	"math"
-	"runtime"
 	"strings"
 	"unsafe"
 )
@@ -34,13 +33,12 @@ func (c *Context) Load(image []byte) (*Module, error) {
 	m := &Module{c: c}
 	src := make([]byte, len(image)+1) // with its zero
 	copy(src, image)
-	var log [4096]byte
-	options := [2]int32{jitErrorLog, jitErrorLogSize}
-	values := [2]uintptr{uintptr(unsafe.Pointer(&log[0])), uintptr(len(log) - 1)}
-	err := c.d.moduleLoad.call(c.d, uintptr(unsafe.Pointer(&m.handle)), uintptr(unsafe.Pointer(&src[0])), 2, uintptr(unsafe.Pointer(&options[0])), uintptr(unsafe.Pointer(&values[0])))
-	runtime.KeepAlive(&log)
+	j := &jit{options: [2]int32{jitErrorLog, jitErrorLogSize}} // on the heap, as the call refers to it: its address does not change
+	j.values = [2]uintptr{uintptr(unsafe.Pointer(&j.log[0])), uintptr(len(j.log) - 1)}
+	err := c.d.moduleLoad.call(c.d, uintptr(unsafe.Pointer(&m.handle)), uintptr(unsafe.Pointer(&src[0])), 2, uintptr(unsafe.Pointer(&j.options[0])),
+		uintptr(unsafe.Pointer(&j.values[0])))
 	if e, ok := err.(*Error); ok {
-		if said := strings.TrimSpace(text(log[:])); said != "" {
+		if said := strings.TrimSpace(text(j.log[:])); said != "" {
 			e.Text += ": " + said
 		}
 		e.Text += fmt.Sprintf(" (compute capability %d.%d, driver for %s)", c.info.Major, c.info.Minor, driverWords(c.d.version))
@@ -49,6 +47,13 @@ func (c *Context) Load(image []byte) (*Module, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+// jit is what the driver's compiler reads and writes.
+type jit struct {
+	options [2]int32
+	values  [2]uintptr
+	log     [4096]byte
 }
 
 // Unload ends a module; its functions are invalid afterwards.

@@ -102,6 +102,33 @@ func TestGraphOfFreedMemory(t *testing.T) {
 	}
 }
 
+// A fault that the card tells late is told by the next call, whatever it is.
+func TestAsynchronousFault(t *testing.T) {
+	card := standin.Open(t, "scale.cu")
+	card.Set(t, "async", "1")
+	err := card.Do(func(c *cuda.Context) error {
+		m, err := c.Load(standin.Image)
+		if err != nil {
+			return err
+		}
+		k, err := scale(m)
+		if err != nil {
+			return err
+		}
+		x, err := ones(c, 64)
+		if err != nil {
+			return err
+		}
+		if err := c.Launch(k, one, x, x, 65, float32(2)); err != nil {
+			t.Errorf("the launch itself fails: %v", err)
+		}
+		return c.Sync()
+	})
+	if e, ok := errors.AsType[*cuda.Error](err); !ok || e.Call != "cuStreamSynchronize" || e.Code != cuda.IllegalAddress || !strings.Contains(e.Text, "kernel scale, block (0, 0, 0), thread 64") {
+		t.Error(err)
+	}
+}
+
 // What may not be captured breaks the capture, and the next one works.
 func TestWhatMayNotBeCaptured(t *testing.T) {
 	on(t, func(c *cuda.Context, k *cuda.Func) error {
@@ -128,6 +155,20 @@ func TestWhatMayNotBeCaptured(t *testing.T) {
 			if e, ok := errors.AsType[*cuda.Error](err); !ok || e.Call != "cuStreamEndCapture" || e.Name != "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED" {
 				t.Errorf("%s, ignored: %v", what, err)
 			}
+		}
+		if _, err := c.Capture(func() error { return cuda.PutAsync(c, x, []float32{1}) }); cuda.ErrorCode(err) != cuda.CaptureUnsupported || !strings.Contains(err.Error(), "pinned host memory") {
+			t.Error(err)
+		}
+		pin, err := c.Pin(4)
+		if err != nil {
+			return err
+		}
+		p, err := c.Capture(func() error { return cuda.PutAsync(c, x, cuda.Slice[float32](pin)) })
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(c.FreeGraph(p), c.FreePinned(pin)); err != nil {
+			return err
 		}
 		mine := errors.New("mine")
 		if _, err := c.Capture(func() error { return mine }); err == nil || !errors.Is(err, mine) {

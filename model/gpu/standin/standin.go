@@ -106,7 +106,8 @@ func copyFile(to, from string) (err error) {
 }
 
 // Set changes a setting: order of blocks, and warps (forward, reverse, random), seed, memory (bytes of the card), oom (k: the k-th allocation from now fails),
-// fail (name:k:code: the k-th call of a driver's function from now fails), devices, version, cc, report (a file).
+// fail (name:k:code: the k-th call of a driver's function from now fails), devices, version, cc (80), sms, async (1: a kernel's
+// fault is told by the next call), report (a file).
 func (c *Card) Set(t testing.TB, name, value string) {
 	t.Helper()
 	if c.set(name, value) != 0 {

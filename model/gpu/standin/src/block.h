@@ -9,7 +9,7 @@
 #include <cstdlib>
 #include <string>
 #include <vector>
-#if !defined(__x86_64__)
+#if !defined(__x86_64__) || defined(STANDIN_UCONTEXT)
 #include <ucontext.h>
 #endif
 
@@ -24,7 +24,7 @@ std::string trouble; // what a fault said, until it is fetched
 // Fiber: a stack on which threads of a block run, one at a time.
 struct Fiber {
   char* stack = nullptr;
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(STANDIN_UCONTEXT)
   void* sp = nullptr;
 #else
   ucontext_t context;
@@ -32,7 +32,7 @@ struct Fiber {
 };
 const size_t stack_bytes = 128 << 10;
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(STANDIN_UCONTEXT)
 extern "C" void sn3_standin_switch(void** save, void* to);
 asm(".text\n.type sn3_standin_switch,@function\nsn3_standin_switch:\n"
     "push %rbp\npush %rbx\npush %r12\npush %r13\npush %r14\npush %r15\n"
@@ -65,7 +65,7 @@ struct Scheduler {
 } sched;
 
 static void swap(Fiber* from, Fiber* to) {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(STANDIN_UCONTEXT)
   sn3_standin_switch(&from->sp, to->sp);
 #else
   swapcontext(&from->context, &to->context);
@@ -87,7 +87,7 @@ static void fiber_main() {
 }
 
 static void prepare(Fiber* f) {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(STANDIN_UCONTEXT)
   void** top = (void**)(f->stack + stack_bytes);
   *--top = nullptr; // a return address that nobody uses: the stack is aligned as after a call
   *--top = (void*)fiber_main;

@@ -13,7 +13,8 @@ struct Settings {
   uint64_t seed = 1;
   uint64_t oom = 0;     // fail this allocation, counted from the setting on; 0: none
   std::string fail;     // name:k:code fails the k-th call of a driver function, counted from the setting on
-  int devices = 1, version = 13000, cc = 80;
+  int devices = 1, version = 13000, cc = 80, sms = 1;
+  bool async = false;   // a kernel's fault is told by the next call, as on a card
   std::string report;   // a file that gets the report when the last context is released
 } settings;
 
@@ -25,7 +26,8 @@ uint64_t fail_at;
 int fail_code;
 int sticky;                        // after a fault every call of the context fails with it
 uint64_t faults;                   // of kernels
-std::set<void*> modules, streams, events, graphs, execs, pinned;
+std::set<void*> modules, streams, events, graphs, execs;
+std::map<uintptr_t, size_t> pinned; // host memory, by address
 int contexts;                      // references to the primary context
 
 static bool set(const std::string& name, const std::string& value) {
@@ -37,6 +39,8 @@ static bool set(const std::string& name, const std::string& value) {
   else if (name == "devices") settings.devices = atoi(value.c_str());
   else if (name == "version") settings.version = atoi(value.c_str());
   else if (name == "cc") settings.cc = atoi(value.c_str());
+  else if (name == "sms") settings.sms = atoi(value.c_str());
+  else if (name == "async") settings.async = value == "1";
   else if (name == "report") settings.report = value;
   else if (name == "oom") {
     settings.oom = strtoull(value.c_str(), nullptr, 10);
@@ -80,7 +84,7 @@ static int begin(const char* name, bool needs_context) {
 
 struct Life { // of the library
   Life() {
-    for (const char* name : {"order", "seed", "memory", "devices", "version", "cc", "report", "oom", "fail"}) {
+    for (const char* name : {"order", "seed", "memory", "devices", "version", "cc", "sms", "async", "report", "oom", "fail"}) {
       std::string key = "SN3_STANDIN_";
       for (const char* c = name; *c; c++) key += (char)toupper(*c);
       const char* v = getenv(key.c_str());

@@ -26,7 +26,7 @@ API cuDeviceGetAttribute(int* v, int a, int) {
   switch (a) {
     case 1: *v = 1024; break;                 // threads in a block
     case 13: *v = 1000000; break;             // clock, kHz
-    case 16: *v = 1; break;                   // multiprocessors
+    case 16: *v = settings.sms; break;                   // multiprocessors
     case 32: *v = 0; break;                   // ECC
     case 36: *v = 1000000; break;             // memory clock, kHz
     case 37: *v = 64; break;                  // memory bus, bits
@@ -77,15 +77,23 @@ API cuMemHostAlloc(void** p, size_t n, unsigned) {
   if (settings.oom && allocations_asked - oom_base == settings.oom) return out_of_memory;
   *p = n ? aligned_alloc(4096, (n + 4095) & ~4095ull) : nullptr;
   if (!*p) return n ? out_of_memory : invalid_value;
-  pinned.insert(*p);
+  pinned[(uintptr_t)*p] = n;
   return ok;
 }
-API cuMemFreeHost(void* p) { BEGIN(true); if (!pinned.erase(p)) return invalid_value; free(p); return ok; }
+API cuMemFreeHost(void* p) { BEGIN(true); if (!pinned.erase((uintptr_t)p)) return invalid_value; free(p); return ok; }
 
 API cuMemcpyHtoD_v2(uintptr_t d, const void* s, size_t n) { BEGIN(true); if (int e = refuse()) return e; return copy_in(d, s, n); }
 API cuMemcpyDtoH_v2(void* d, uintptr_t s, size_t n) { BEGIN(true); if (int e = refuse()) return e; return copy_out(d, s, n); }
-API cuMemcpyHtoDAsync_v2(uintptr_t d, const void* s, size_t n, void* q) { BEGIN(true); return issue(q, [=] { return copy_in(d, s, n); }); }
-API cuMemcpyDtoHAsync_v2(void* d, uintptr_t s, size_t n, void* q) { BEGIN(true); return issue(q, [=] { return copy_out(d, s, n); }); }
+API cuMemcpyHtoDAsync_v2(uintptr_t d, const void* s, size_t n, void* q) {
+  BEGIN(true);
+  if (!may_capture(q, s, n)) return capture_unsupported;
+  return issue(q, [=] { return copy_in(d, s, n); });
+}
+API cuMemcpyDtoHAsync_v2(void* d, uintptr_t s, size_t n, void* q) {
+  BEGIN(true);
+  if (!may_capture(q, d, n)) return capture_unsupported;
+  return issue(q, [=] { return copy_out(d, s, n); });
+}
 API cuMemcpyDtoDAsync_v2(uintptr_t d, uintptr_t s, size_t n, void* q) { BEGIN(true); return issue(q, [=] { return copy_within(d, s, n); }); }
 API cuMemsetD8Async(uintptr_t d, unsigned char v, size_t n, void* q) { BEGIN(true); return issue(q, [=] { return fill(d, v, n); }); }
 

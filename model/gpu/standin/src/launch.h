@@ -36,7 +36,18 @@ static int issue(void* stream, Work w) {
     return ok;
   }
   if (!stream && capturing) return refuse();
-  return w();
+  int e = w();
+  return e && e == sticky && settings.async ? ok : e;
+}
+
+// may_capture breaks the capture of a copy from or to host memory that is not pinned: it may be gone at the replay.
+static bool may_capture(void* stream, const void* host, size_t n) {
+  if (!stream || !streams.count(stream) || !((Stream*)stream)->capture) return true;
+  auto i = pinned.upper_bound((uintptr_t)host);
+  if (i != pinned.begin() && (uintptr_t)host + n <= std::prev(i)->first + std::prev(i)->second) return true;
+  trouble = "a captured copy needs pinned host memory";
+  refuse();
+  return false;
 }
 
 // orders lists 0..n-1 as the setting says; with warps the lanes of a warp stay together.
