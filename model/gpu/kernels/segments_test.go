@@ -1,6 +1,8 @@
 package kernels_test
 
 import (
+	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -14,6 +16,7 @@ func TestSegments(t *testing.T) {
 		{nil, nil, []int32{0}},
 		{[]int32{5}, []int32{0}, []int32{0, 1}},
 		{[]int32{2, 2, 2}, []int32{0, 1, 2}, []int32{0, 3, 3, 3}},
+		{[]int32{1 << 22, 5000, 3, 5000, 1 << 22}, []int32{2, 1, 3, 0, 4}, []int32{0, 1, 3, 5, 5, 5}},
 		{[]int32{7, 1, 7, 0, 1}, []int32{3, 1, 4, 0, 2}, []int32{0, 1, 3, 5, 5, 5}},
 	} {
 		order, start := make([]int32, len(c.ids)), make([]int32, len(c.ids)+1)
@@ -27,7 +30,8 @@ func TestSegments(t *testing.T) {
 // Every position is in one run, every run has one id, no two runs have the same, and positions ascend.
 func TestSegmentsDrawn(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		ids := rapid.SliceOfN(rapid.Int32Range(0, 9), 0, 60).Draw(rt, "ids")
+		id := rapid.OneOf(rapid.Int32Range(0, 9), rapid.Int32Range(2040, 2060), rapid.Int32Range(1<<22-2, 1<<22+2), rapid.Int32Range(0, math.MaxInt32))
+		ids := rapid.SliceOfN(id, 0, 60).Draw(rt, "ids")
 		order, start := make([]int32, len(ids)), slices.Repeat([]int32{-1}, len(ids)+1)
 		kernels.Segments(ids, order, start)
 		seen, pos := map[int32]bool{}, int32(0)
@@ -39,7 +43,7 @@ func TestSegmentsDrawn(t *testing.T) {
 			pos = start[u+1]
 			for i, p := range run {
 				seen[ids[run[0]]] = true
-				if ids[p] != ids[run[0]] || i > 0 && p <= run[i-1] {
+				if ids[p] != ids[run[0]] || u > 0 && ids[order[start[u]-1]] >= ids[p] || i > 0 && p <= run[i-1] {
 					rt.Fatalf("run %d of %v: %v %v", u, ids, order, start)
 				}
 			}
@@ -48,4 +52,17 @@ func TestSegmentsDrawn(t *testing.T) {
 			rt.Fatalf("runs of %v end at %d", ids, pos)
 		}
 	})
+}
+
+func BenchmarkSegments(b *testing.B) {
+	r := rand.New(rand.NewPCG(1, 1))
+	ids := make([]int32, 1<<14)
+	for i := range ids {
+		ids[i] = int32(r.ExpFloat64() * 5000)
+	}
+	order, start := make([]int32, len(ids)), make([]int32, len(ids)+1)
+	b.ReportAllocs()
+	for b.Loop() {
+		kernels.Segments(ids, order, start)
+	}
 }
