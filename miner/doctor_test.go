@@ -105,9 +105,9 @@ func TestTrainable(t *testing.T) {
 		share  float64
 		want   []string
 	}{
-		{"NVIDIA H200", 150754820096, 0.9, []string{"room to train 8b: plan lean, recompute none", "tokens/s on paper", "room to train 1b: plan classic, recompute none, micro-batch 8"}},
-		{"NVIDIA GeForce RTX 4090", 25386352640, 0.9, []string{"room to train 1b: plan lean, recompute none", "room to train 160m: plan classic"}},
-		{"unheard of", 25386352640, 0.9, []string{"room to train 1b: plan lean, recompute none", "room to train 160m: plan classic"}},
+		{"NVIDIA H200", 150754820096, 0.9, []string{"room to train 1b: plan classic, recompute none, --micro-batch 8", "on paper\n", "room for 8b: plan lean, recompute none", "with a later release"}},
+		{"NVIDIA GeForce RTX 4090", 25386352640, 0.9, []string{"room to train 160m: plan classic, recompute none", "room for 1b: plan lean"}},
+		{"unheard of", 25386352640, 0.9, []string{"room to train 160m: plan classic, recompute none", "room for 1b: plan lean"}},
 		{"NVIDIA H200", 150754820096, 0.0001, []string{"room for none of the presets"}},
 	} {
 		out := strings.Join(trainable(cuda.Info{Name: c.name, Memory: c.memory}, c.share), "\n")

@@ -58,7 +58,7 @@ var libraries = []library{
 		var get func() uint64
 		purego.RegisterFunc(&get, fn)
 		return decimal(get(), 10000)
-	}, "matrix products run on kernels of our own, which are slower; it comes with the CUDA toolkit"},
+	}, "nothing is lost: this release multiplies with kernels of its own, a later one with this library, which comes with the CUDA toolkit"},
 	{[]string{"libnccl.so.2"}, "ncclGetVersion", func(fn uintptr) string {
 		var get func(*int32) int32
 		purego.RegisterFunc(&get, fn)
@@ -117,35 +117,48 @@ func writeCard(w io.Writer, driver *cuda.Driver, c cuda.Info, share float64) {
 	}
 }
 
-// trainable says, from the largest preset that fits down, how a card could train it.
-func trainable(c cuda.Info, share float64) (out []string) {
-	allowed := int64(share * float64(c.Memory))
-	card, known := roofline.Recognised(c.Name, int64(c.Memory))
+// trainable says what a card has room to train with miner --gpu, the largest preset first, and what further ones it could have
+// room for with plans that a later release has.
+func trainable(c cuda.Info, share float64) []string {
+	var now, later []string
 	for _, name := range slices.Backward(preset.Names()) {
 		run, err := preset.Run(name, 0)
 		if err != nil {
 			continue
 		}
-		r, ok := memory.Request{Model: spec.Config(run.Model), Ranks: 1}.Choose(allowed, min(run.Train.Batch, max(1, fullCard/run.Model.Seq)))
-		if !ok {
+		r := memory.Request{Model: spec.Config(run.Model), Plan: memory.Classic, Recompute: memory.None, Ranks: 1}
+		if x := roomFor(c, r, run.Train.Batch, share); x != "" {
+			if now = append(now, "room to train "+name+x); len(now) == 2 {
+				break
+			}
 			continue
 		}
-		speed := ""
-		if known {
-			if p, err := roofline.Predict(card, r, run.Train.Batch); err == nil {
-				speed = fmt.Sprintf("; at most %.0f tokens/s on paper", p.PerSecond)
-			}
-		}
-		out = append(out, fmt.Sprintf("room to train %s: plan %s, recompute %s, micro-batch %d, %.1f of %.1f GB%s", name, r.Plan, r.Recompute, r.MicroBatch,
-			float64(r.Arena().Size)/1e9, float64(allowed)/1e9, speed))
-		if len(out) == 3 {
-			break
+		r.Plan, r.Recompute = "", ""
+		if x := roomFor(c, r, run.Train.Batch, share); x != "" {
+			later = append(later, "room for "+name+x+": with a later release")
 		}
 	}
-	if out == nil {
-		out = []string{"room for none of the presets"}
+	if now == nil {
+		now = []string{"room for none of the presets with miner --gpu of this release"}
 	}
-	return out
+	return append(now, later...)
+}
+
+// roomFor says how a card has room for a request, and on paper how fast it is; "" if it has none.
+func roomFor(c cuda.Info, r memory.Request, batch int, share float64) string {
+	allowed := int64(share * float64(c.Memory))
+	r, ok := r.Choose(allowed, min(batch, max(1, fullCard/r.Model.Seq)))
+	if !ok {
+		return ""
+	}
+	speed := ""
+	if card, known := roofline.Recognised(c.Name, int64(c.Memory)); known {
+		if p, err := roofline.Predict(card, r, batch); err == nil {
+			speed = fmt.Sprintf("; with NVIDIA's products at most %.0f tokens/s, on paper", p.PerSecond)
+		}
+	}
+	return fmt.Sprintf(": plan %s, recompute %s, --micro-batch %d, %.1f of %.1f GB%s", r.Plan, r.Recompute, r.MicroBatch,
+		float64(r.Arena().Size)/1e9, float64(allowed)/1e9, speed)
 }
 
 // fullCard is how many tokens at once fill a card, as in sn3 plan.
