@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -15,6 +16,7 @@ import (
 	"sort"
 	"strings"
 	"testing"
+	"time"
 
 	"sn3/model/gpu/kernels"
 	"sn3/model/gpu/kernels/source"
@@ -96,6 +98,30 @@ func gather(files []string, text string) (map[string][]byte, error) {
 	return out, nil
 }
 
+// keep is how long a build that nobody uses stays in the cache.
+const keep = 7 * 24 * time.Hour
+
+// prune removes what is in the cache from before a time: libraries, and folders of builds that were killed.
+func prune(cache string, before time.Time) error {
+	list, err := os.ReadDir(cache)
+	if err != nil {
+		return fmt.Errorf("read the cache folder: %w", err)
+	}
+	for _, e := range list {
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) { // another process was faster
+			continue
+		}
+		if err == nil && info.ModTime().Before(before) {
+			err = os.RemoveAll(filepath.Join(cache, e.Name()))
+		}
+		if err != nil {
+			return fmt.Errorf("clear the cache folder: %w", err)
+		}
+	}
+	return nil
+}
+
 // build compiles the sources, unless the cache has the result. Two processes may do it at once; the last rename wins.
 func build(gxx string, sources map[string][]byte) (string, error) {
 	version, err := exec.Command(gxx, "--version").Output()
@@ -119,11 +145,15 @@ func build(gxx string, sources map[string][]byte) (string, error) {
 	}
 	cache = filepath.Join(cache, "sn3-standin")
 	lib := filepath.Join(cache, hex.EncodeToString(h.Sum(nil)[:12])+".so")
-	if _, err := os.Stat(lib); err == nil {
+	now := time.Now()
+	if err := os.Chtimes(lib, now, now); err == nil { // it is there, and in use
 		return lib, nil
 	}
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return "", fmt.Errorf("make the cache folder: %w", err)
+	}
+	if err := prune(cache, now.Add(-keep)); err != nil {
+		return "", err
 	}
 	dir, err := os.MkdirTemp(cache, "build-")
 	if err != nil {
