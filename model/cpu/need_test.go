@@ -24,7 +24,7 @@ func TestNeedOfActivations(t *testing.T) {
 		c            model.Config
 		batch, micro int
 		kernels      []string
-	}{{"small", small, 4, 0, kern.Names()}, {"in parts", small, 4, 2, kern.Names()[:4]}, {"long", long, 1, 0, []string{""}}, {"long and narrow", narrow, 1, 0, kern.Names()}, {"wide vocabulary", wide, 1, 0, []string{""}},
+	}{{"small", small, 4, 0, kern.Names()}, {"in parts", small, 4, 2, kern.Names()[:4]}, {"long", long, 1, 0, []string{""}}, {"long and narrow", narrow, 1, 0, kern.Names()[:4]}, {"wide vocabulary", wide, 1, 0, []string{""}},
 		{"huge vocabulary", huge, 1, 0, []string{""}}} {
 		if testing.Short() && x.name != "in parts" {
 			continue // too slow under the race detector
