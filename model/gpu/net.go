@@ -82,6 +82,9 @@ func (n *net) reserve(q *queue, B, T int) {
 	cos, sin := angles(n.cfg, n.span)
 	put(q, n.cos, cos)
 	put(q, n.sin, sin)
+	if q.err != nil { // there is room for nothing
+		n.rows, n.span = 0, 0
+	}
 }
 
 func (n *net) carve(a *arena) {
