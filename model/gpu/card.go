@@ -82,15 +82,22 @@ func get[T cuda.Value](q *queue, v []T, src cuda.Ptr) {
 	}
 }
 
-// arena hands out parts of one allocation, each from a multiple of 256 bytes on; without one it only counts.
+// arena hands out parts of one allocation, each from a multiple of 256 bytes on; without one it only counts. On the stand-in every
+// part has its own bounds.
 type arena struct {
+	q    *queue
 	base cuda.Ptr
 	used int64
+	n    int // parts so far
 }
 
 func (a *arena) take(bytes int64) cuda.Ptr {
 	p := a.base.Add(a.used)
 	a.used += (bytes + 255) &^ 255
+	a.n++
+	if a.q != nil && a.q.err == nil && bytes > 0 {
+		a.q.err = a.q.c.Part(p, bytes, fmt.Sprintf("part %d of the arena", a.n))
+	}
 	return p
 }
 
@@ -108,7 +115,7 @@ func (q *queue) allocate(before cuda.Ptr, carve func(*arena)) (base cuda.Ptr) {
 		base, q.err = q.c.Alloc(a.used)
 	}
 	if q.err == nil {
-		carve(&arena{base: base})
+		carve(&arena{q: q, base: base})
 	}
 	return base
 }
