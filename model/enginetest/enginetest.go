@@ -61,7 +61,7 @@ func Run(t *testing.T, e model.Engine, o Options) {
 		{"refuses what no engine can run", s.refuses},
 		{"gradients", s.gradients},
 		{"logits", s.logits},
-		{"a long batch", s.long},
+		{"long batches, wide heads", s.long},
 		{"logits are causal", s.causal},
 		{"precision", s.precision},
 		{"micro-batches", s.microBatches},

@@ -124,20 +124,22 @@ func (p problem) checkLogits(t failer, what string, dst []float32) {
 	}
 }
 
-// Loss, gradients and logits of more rows and longer sequences than engines take in one block, whole and in parts.
+// Loss, gradients and logits of more rows, longer sequences and wider heads than engines take in one block, whole and in parts.
 func (s suite) long(t *testing.T) {
-	c := model.Config{Vocab: 19, Width: 10, Layers: 1, Heads: 4, KVHeads: 2, HeadDim: 6, FFN: 11, Seq: 140, RopeTheta: 1e4, NormEps: 1e-5}
-	b := tokens(1, 4, c.Seq, c.Vocab)
-	p := solve(c, weights(t, c, 40), b, s.how)
-	p.check(t, "whole", s.trainer(t, c, usual(), p.w))
-	if parts := s.tryTrainer(t, c, usual(), s.parts(3), p.w); parts != nil {
-		p.check(t, "in parts", parts)
+	for _, x := range []struct{ head, B, T int }{{6, 4, 140}, {40, 2, 70}, {72, 1, 66}, {128, 2, 9}} {
+		c := model.Config{Vocab: 19, Width: 10, Layers: 1, Heads: 4, KVHeads: 2, HeadDim: x.head, FFN: 11, Seq: x.T, RopeTheta: 1e4, NormEps: 1e-5}
+		b := tokens(1, x.B, x.T, c.Vocab)
+		p := solve(c, weights(t, c, 40), b, s.how)
+		p.check(t, "whole", s.trainer(t, c, usual(), p.w))
+		if parts := s.tryTrainer(t, c, usual(), s.parts(3), p.w); parts != nil && x.B > 3 {
+			p.check(t, "in parts", parts)
+		}
+		dst := make([]float32, b.B*b.T*c.Vocab)
+		if err := s.judge(t, c, p.w).Logits(dst, b.X, b.B, b.T); err != nil {
+			t.Fatal(err)
+		}
+		p.checkLogits(t, "whole", dst)
 	}
-	dst := make([]float32, b.B*b.T*c.Vocab)
-	if err := s.judge(t, c, p.w).Logits(dst, b.X, b.B, b.T); err != nil {
-		t.Fatal(err)
-	}
-	p.checkLogits(t, "whole", dst)
 }
 
 // What a position says depends on nothing after it, and on no other sequence of the batch; a wrong call is refused.
