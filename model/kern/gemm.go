@@ -349,33 +349,23 @@ func (x *Mul) multiply(w *own, p, q, at, s, n int, pa, pb *float32) {
 	}
 	row, col := p*x.mr, x.n0+q*x.nr
 	var c []float32
-	to, ldc, add, whole := &w.tile[0], x.nr*4, 0, true
+	to, ldc, whole := &w.tile[0], x.nr*4, true
 	if x.c == nil { // whole tiles of its own memory
-		to, ldc, add = &w.c[at*x.mr*x.np*x.nr+q*x.nr], x.np*x.nr*4, acc
+		to, ldc = &w.c[at*x.mr*x.np*x.nr+q*x.nr], x.np*x.nr*4
 	} else if c, whole = x.c[row*x.ldc+col:], row+x.mr <= x.m && col+x.nr <= x.n; whole {
-		to, ldc, add = &c[0], x.ldc*4, acc
+		to, ldc = &c[0], x.ldc*4
+	}
+	rows, cols := min(x.mr, x.m-row), min(x.nr, x.n-col)
+	for r := 0; !whole && acc > 0 && r < rows; r++ { // what is there goes in first: a tile of AMX begins with it
+		copy(w.tile[r*x.nr:], c[r*x.ldc:][:cols])
 	}
 	if pa == nil {
-		x.lies()(n, x.a.at(row, (x.k0+s)*x.per), pb, to, ldc, add, x.a.ld*4/x.per)
+		x.lies()(n, x.a.at(row, (x.k0+s)*x.per), pb, to, ldc, acc, x.a.ld*4/x.per)
 	} else {
-		x.kernel(n, pa, pb, to, ldc, add)
+		x.kernel(n, pa, pb, to, ldc, acc)
 	}
-	if !whole {
-		x.store(c, w.tile, min(x.mr, x.m-row), min(x.nr, x.n-col), acc)
-	}
-}
-
-// store copies or adds the part of a tile that exists.
-func (x *Mul) store(c, tile []float32, rows, cols, acc int) {
-	for r := range rows {
-		row, from := c[r*x.ldc:r*x.ldc+cols], tile[r*x.nr:]
-		if acc == 0 {
-			copy(row, from)
-			continue
-		}
-		for i := range row {
-			row[i] += from[i]
-		}
+	for r := 0; !whole && r < rows; r++ {
+		copy(c[r*x.ldc:][:cols], w.tile[r*x.nr:])
 	}
 }
 
