@@ -208,8 +208,10 @@ func (n *net) normBack(q *queue, N int, x, r cuda.Ptr, weight int, acc bool) {
 func (n *net) attentionBack(q *queue, B, T int, a *acts) {
 	c, S := n.cfg, n.qkv()
 	q.run("attention_delta", blocks(B*T*c.Heads, 4), 1, 1, n.delta, a.y, n.dh, B*T, T, c.Heads, c.HeadDim)
-	for name, heads := range map[string]int{"attention_keys": c.KVHeads, "attention_queries": c.Heads} {
+	back := func(name string, heads int) {
 		q.run(name+n.attn, blocks(T, 64), heads, B, n.dqkv, a.qkv, n.dh, a.lse, n.delta, T, c.Heads, c.KVHeads, c.HeadDim, S)
 	}
+	back("attention_keys", c.KVHeads)
+	back("attention_queries", c.Heads)
 	q.run("rope", B*T, 1, 1, n.dqkv, n.cos, n.sin, T, 0, c.Heads+c.KVHeads, c.HeadDim/2, S, float32(-1))
 }
