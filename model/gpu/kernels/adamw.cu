@@ -1,7 +1,7 @@
-// One step of AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2) over a flat vector of parameters, in four launches that
+// One step of AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2) over a flat vector of parameters, in three launches that
 // the host need not wait between: squares of pieces, clip, step. What differs from step to step lies in device memory:
 //
-//	table    [10] lr, β1, β2, ε, decay, 1/(1−β1^t), 1/(1−β2^t), 1−β1, 1−β2, the norm to clip to (0: none): model/kern's table
+//	table    [10] lr, β1, β2, ε, decay, 1/(1−β1^t), 1/(1−β2^t), 1−β1, 1−β2, the norm to clip to (0: none)
 //	outcome  [4]  mean loss, norm of the gradient, factor by which the gradient is clipped, 1 if loss and norm are finite, else 0
 //
 // Pieces cut the vector: piece i is [from[i], from[i+1]), of one tensor, at most some 64 Ki values; sums over pieces depend on
@@ -73,7 +73,8 @@ DEVICE float chance_bf16(float x, unsigned r) {
   return float_of((bits(x) + (r & 0xFFFFu)) & 0xFFFF0000u);
 }
 
-// adam_piece makes the step of piece BLOCK_X, or nothing where outcome says so. With seed not null, moments are rounded by chance.
+// adam_piece makes the step of piece BLOCK_X, or nothing where outcome says so. With
+// chance, moments are rounded by the noise of seed.
 template <class M, class G> DEVICE void adam_piece(GLOBAL(float) p, GLOBAL(M) m, GLOBAL(M) v, GLOBAL(bf16) h, GLOBAL(const G) g, GLOBAL(const long64) from, GLOBAL(const unsigned char) decayed, GLOBAL(const float) table, GLOBAL(const float) outcome, int chance, ulong64 seed, long64 base) {
   if (outcome[3] == 0) return;
   long64 first = from[BLOCK_X], end = from[BLOCK_X + 1];
