@@ -1,6 +1,7 @@
 package gpu
 
 import (
+	"errors"
 	"fmt"
 
 	"sn3/model"
@@ -8,10 +9,30 @@ import (
 	"sn3/model/gpu/kernels"
 )
 
-// card is a started device with all kernels.
+// card is a started device with all kernels. Others of this process may share its context, so what it holds is given back one by one.
 type card struct {
-	dev *cuda.Device
-	fns map[string]*cuda.Func
+	dev    *cuda.Device
+	fns    map[string]*cuda.Func
+	module *cuda.Module
+	held   map[cuda.Ptr]bool // allocations
+}
+
+// close frees what the card holds and gives it back.
+func (k *card) close() error {
+	err := k.dev.Do(func(c *cuda.Context) (err error) {
+		for p := range k.held {
+			err = errors.Join(err, c.Free(p))
+		}
+		if k.module != nil {
+			err = errors.Join(err, k.module.Unload())
+		}
+		k.held, k.module = nil, nil
+		return err
+	})
+	if err == cuda.ErrClosed { // closed before
+		err = nil
+	}
+	return errors.Join(err, k.dev.Close())
 }
 
 func (k *card) load(c *cuda.Context) error {
@@ -20,12 +41,12 @@ func (k *card) load(c *cuda.Context) error {
 	if image == nil {
 		return fmt.Errorf("%w: %s has compute capability %d.%d; 8.0 is the least", model.ErrUnsupported, info.Name, info.Major, info.Minor)
 	}
-	m, err := c.Load(image)
-	if err != nil {
+	var err error
+	if k.module, err = c.Load(image); err != nil {
 		return fmt.Errorf("load kernels: %w", err)
 	}
 	for _, x := range kernels.Table {
-		if k.fns[x.Name], err = m.Func(x); err != nil {
+		if k.fns[x.Name], err = k.module.Func(x); err != nil {
 			return fmt.Errorf("load kernels: %w", err)
 		}
 	}
@@ -107,6 +128,7 @@ func (a *arena) half(n int) cuda.Ptr { return a.take(2 * int64(n)) }
 // allocate makes the one allocation that carve wants, and carves it. before is freed first.
 func (q *queue) allocate(before cuda.Ptr, carve func(*arena)) (base cuda.Ptr) {
 	if q.err == nil && before != 0 {
+		delete(q.held, before)
 		q.err = q.c.Free(before)
 	}
 	var a arena
@@ -115,6 +137,7 @@ func (q *queue) allocate(before cuda.Ptr, carve func(*arena)) (base cuda.Ptr) {
 		base, q.err = q.c.Alloc(a.used)
 	}
 	if q.err == nil {
+		q.held[base] = true
 		carve(&arena{q: q, base: base})
 	}
 	return base

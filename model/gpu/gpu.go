@@ -100,7 +100,7 @@ func (e Engine) NewTrainer(c model.Config, o model.Optimizer, opt model.Options)
 	}
 	t := &Trainer{net: newNet(c, l, card), opt: o, micro: opt.MicroBatch, host: make([]float32, l.Params())}
 	if err := card.do(t.allocate); err != nil {
-		return nil, errors.Join(err, card.dev.Close())
+		return nil, errors.Join(err, card.close())
 	}
 	return t, nil
 }
@@ -132,9 +132,9 @@ func (e Engine) open() (*card, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", model.ErrUnsupported, err)
 	}
-	k := &card{dev: dev, fns: map[string]*cuda.Func{}}
+	k := &card{dev: dev, fns: map[string]*cuda.Func{}, held: map[cuda.Ptr]bool{}}
 	if err := dev.Do(k.load); err != nil {
-		return nil, errors.Join(err, dev.Close())
+		return nil, errors.Join(err, k.close())
 	}
 	return k, nil
 }

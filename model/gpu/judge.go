@@ -40,13 +40,13 @@ func (e Engine) NewJudge(c model.Config, opt model.Options) (model.Judge, error)
 		q.clear(base, size)
 		put(q, j.deltas.place, n.places())
 	}); err != nil {
-		return nil, errors.Join(err, card.dev.Close())
+		return nil, errors.Join(err, card.close())
 	}
 	return j, nil
 }
 
 // Close gives the card back.
-func (j *Judge) Close() error { return j.net.dev.Close() }
+func (j *Judge) Close() error { return j.net.close() }
 
 // Reset implements model.Judge.
 func (j *Judge) Reset(_ context.Context, w model.Weights) error {

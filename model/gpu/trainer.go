@@ -66,7 +66,7 @@ func (t *Trainer) cut() (from []int64, decay []byte) {
 }
 
 // Close gives the card back.
-func (t *Trainer) Close() error { return t.net.dev.Close() }
+func (t *Trainer) Close() error { return t.net.close() }
 
 // Reset implements model.Trainer. What is read waits on the host until all of it is there.
 func (t *Trainer) Reset(_ context.Context, w model.Weights) error {
