@@ -55,9 +55,22 @@ var kinds = map[string]func(r *rand.Rand, v []float32){
 		}
 	},
 	"levels": func(r *rand.Rand, v []float32) { // what decoding gives: one scale, its double, both signs
-		s := math.Exp2(float64(r.IntN(256))/8 - 28)
+		s := scaleOf(r.IntN(256))
 		for i := range v {
-			v[i] = float32(s * []float64{1, -1, 2, -2}[r.IntN(4)])
+			v[i] = s * []float32{1, -1, 2, -2}[r.IntN(4)]
+		}
+	},
+	"midway": func(r *rand.Rand, v []float32) { // two scales are equally wrong
+		for c := r.IntN(255); ; c = r.IntN(255) {
+			a, b := scaleOf(c), scaleOf(c+1)
+			m := float32((float64(a) + float64(b)) / 2)
+			if 2*float64(m) != float64(a)+float64(b) {
+				continue
+			}
+			for i := range v {
+				v[i] = m * float32(1-2*r.IntN(2))
+			}
+			return
 		}
 	},
 	"large and few small": func(r *rand.Rand, v []float32) { // exponents far apart: the order of sums matters
@@ -66,6 +79,9 @@ var kinds = map[string]func(r *rand.Rand, v []float32){
 		}
 	},
 }
+
+// scaleOf is scale c of the codec's table.
+func scaleOf(c int) float32 { return float32(math.Exp2(float64(c)/8 - 28)) }
 
 // vectorOf is n values of a kind.
 func vectorOf(r *rand.Rand, kind string, n int) []float32 {
@@ -137,7 +153,7 @@ func (s symbols) equal(o symbols) bool {
 func (s symbols) values() []float32 {
 	out := make([]float32, len(s.codes))
 	for j, c := range s.codes {
-		v := float32(math.Exp2(float64(s.scale)/8 - 28))
+		v := scaleOf(int(s.scale))
 		if c&1 != 0 {
 			v += v
 		}
@@ -267,6 +283,23 @@ func TestCompress(t *testing.T) {
 		}
 	}
 	check("heavy", long(t, 1000), 64)
+}
+
+// At every scale: what is just large, or just not, among values on its levels.
+func TestCompressSplits(t *testing.T) {
+	r, l := newRig(t, "protocol.cu"), block(t, 256*model.BlockSide, 1)
+	e := make([]float32, l.Params())
+	for i := range l.Chunks() {
+		c, s := l.Chunk(i), scaleOf(i%256)
+		split := math.Float32bits(float32(1.5 * float64(s)))
+		for x := range c.Len {
+			e[c.Start+x] = s * []float32{1, -1, 2, -2}[x%4]
+			if x%16 == 5 { // few, or another scale would be best
+				e[c.Start+x] = math.Float32frombits(split + uint32(x/16) - 1)
+			}
+		}
+	}
+	checkCompress(r, "splits", l, e, model.ChunkSize)
 }
 
 // Chunks of every kind of length, drawn; and all the codec can be asked to keep of them.
