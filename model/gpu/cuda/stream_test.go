@@ -182,6 +182,44 @@ func TestWhatMayNotBeCaptured(t *testing.T) {
 	})
 }
 
+// Two devices, on threads of their own, capture at the same time and do not disturb each other.
+func TestCapturesOfTwoDevices(t *testing.T) {
+	card := standin.Open(t, "scale.cu")
+	other, err := card.Driver.Start(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	captured := make(chan struct{})
+	err = card.Do(func(c *cuda.Context) error {
+		x, err := ones(c, 64)
+		if err != nil {
+			return err
+		}
+		g, err := c.Capture(func() error {
+			return errors.Join(c.Memset(x, 0, 256), other.Do(func(o *cuda.Context) error {
+				defer close(captured)
+				y, err := ones(o, 64) // allocates, copies and waits, on another thread
+				if err != nil {
+					return err
+				}
+				g, err := o.Capture(func() error { return o.Memset(y, 0, 256) })
+				if err != nil {
+					return err
+				}
+				return errors.Join(o.FreeGraph(g), o.Free(y))
+			}))
+		})
+		<-captured
+		if err != nil {
+			return err
+		}
+		return errors.Join(c.Replay(g), c.Sync(), c.FreeGraph(g), c.Free(x))
+	})
+	if err := errors.Join(err, other.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
 // A stream that waits for an event of a captured one is captured too, and free again afterwards.
 func TestCaptureForks(t *testing.T) {
 	card := on(t, func(c *cuda.Context, k *cuda.Func) error {

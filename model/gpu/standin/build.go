@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sort"
 	"strings"
@@ -38,6 +39,9 @@ func Library(t testing.TB, files ...string) string {
 // library is Library with the kernels of one more text.
 func library(t testing.TB, files []string, text string) string {
 	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("the stand-in for the GPU is built on Linux only")
+	}
 	gxx, err := exec.LookPath("g++")
 	if err != nil {
 		t.Skip("there is no g++: the stand-in for the GPU cannot be built")

@@ -14,8 +14,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ebitengine/purego"
-
 	"sn3/model/gpu/cuda"
 )
 
@@ -81,12 +79,9 @@ func load(t testing.TB, from string) *Card {
 	if err := copyFile(c.Path, from); err != nil { // the loader knows libraries by file
 		t.Fatal(err)
 	}
-	h, err := purego.Dlopen(c.Path, purego.RTLD_NOW|purego.RTLD_LOCAL)
-	if err != nil {
+	if err := c.bind(); err != nil {
 		t.Fatal(err)
 	}
-	purego.RegisterLibFunc(&c.set, h, "sn3StandinSet")
-	purego.RegisterLibFunc(&c.report, h, "sn3StandinReport")
 	return c
 }
 

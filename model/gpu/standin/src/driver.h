@@ -180,8 +180,9 @@ API cuLaunchKernel(void* f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, 
   return issue(q, [=] { return run_launch(l); });
 }
 
-API cuStreamBeginCapture_v2(void* s, int) {
+API cuStreamBeginCapture_v2(void* s, int mode) {
   BEGIN(true);
+  if (mode != 1) return invalid_value; // the thread's own is the only one here
   if (!streams.count(s)) return invalid_handle;
   if (capturing) return refuse();
   capturing = std::make_shared<Capture>(Capture{std::make_shared<Graph>(), s, false});
@@ -194,8 +195,10 @@ API cuStreamEndCapture(void* s, void** g) {
   if (!capturing || capturing->origin != s) return capture_unmatched;
   auto c = std::move(capturing);
   capturing = nullptr;
-  for (void* q : streams) ((Stream*)q)->capture = nullptr;
-  for (void* e : events) ((Event*)e)->capture = nullptr;
+  for (void* q : streams)
+    if (((Stream*)q)->capture == c) ((Stream*)q)->capture = nullptr;
+  for (void* e : events)
+    if (((Event*)e)->capture == c) ((Event*)e)->capture = nullptr;
   if (c->broken) return capture_invalidated;
   *g = new Graph(*c->graph);
   graphs.insert(*g);

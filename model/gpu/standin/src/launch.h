@@ -18,7 +18,7 @@ struct Stream { std::shared_ptr<Capture> capture; };
 struct Event { bool recorded = false; std::chrono::steady_clock::time_point at; std::shared_ptr<Capture> capture; };
 struct Module { std::string image; };
 
-static std::shared_ptr<Capture> capturing; // the one capture that is going on, if any
+static thread_local std::shared_ptr<Capture> capturing; // that of this thread (CU_STREAM_CAPTURE_MODE_THREAD_LOCAL), if any
 
 // refuse is for calls that may not be made during a capture: they break it.
 static int refuse() {

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package standin
+
+import "errors"
+
+func (c *Card) bind() error { return errors.New("the stand-in for the GPU is built on Linux only") }
