@@ -33,6 +33,50 @@ func trainerOn(t *testing.T, card *standin.Card, c model.Config) *Trainer {
 	return x.(*Trainer)
 }
 
+// What is closed gives back all that it held, also while the process has another one on the card, and says that it is closed.
+func TestCloseGivesBack(t *testing.T) {
+	card, c := standin.Load(t), shapes["odd"]
+	stays := trainerOn(t, card, c)
+	before := card.Report(t)
+	for range 2 {
+		leaves := trainerOn(t, card, c)
+		if _, err := leaves.Train(t.Context(), endless{batch(1, c, 2, c.Seq)}, model.Budget{Steps: 1}); err != nil {
+			t.Fatal(err)
+		}
+		j, err := New(card.Path, 0).NewJudge(c, model.Options{Precision: model.BF16})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Reset(t.Context(), leaves.Trained()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := j.Losses(t.Context(), nil, 0, [][]model.Batch{{batch(2, c, 2, 5)}}); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // closing again does nothing
+			if err := j.(*Judge).Close(); err != nil {
+				t.Error(err)
+			}
+			if err := leaves.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if _, err := leaves.Train(t.Context(), endless{batch(1, c, 2, c.Seq)}, model.Budget{Steps: 1}); err == nil {
+			t.Error("a closed trainer trains")
+		}
+	}
+	after := card.Report(t)
+	if after.Bytes != before.Bytes || after.Left() != before.Left() {
+		t.Errorf("%s in %d bytes are left, before there were %s in %d", after.Left(), after.Bytes, before.Left(), before.Bytes)
+	}
+	if err := stays.Close(); err != nil {
+		t.Error(err)
+	}
+	if left := card.Report(t).Left(); left != "" {
+		t.Errorf("left on the card: %s", left)
+	}
+}
+
 // A batch for which the card has no memory is an error that changes nothing; the next that fits is trained on as if nothing had been.
 func TestBatchBeyondMemory(t *testing.T) {
 	card, c := standin.Load(t), shapes["tied"]
