@@ -110,6 +110,21 @@ func TestChanceIsFair(t *testing.T) {
 	}
 }
 
+// A NaN stays one, also that whose bits are all ones, which a card's arithmetic makes: the noise must not carry into its sign.
+func TestChanceKeepsNaN(t *testing.T) {
+	b := on(t, "adamw.cu")
+	c := newStepCase(82, 1, 40)
+	table := c.table()
+	table[1] = math.Float32frombits(math.MaxInt32) // β1
+	m, v := toHalves(c.m), toHalves(c.v)
+	b.exec("adamw_chance", 1, slices.Clone(c.p), m, v, make([]kern.BF16, 40), c.g, c.from, c.decayed, table, []float32{0, 0, 1, 1}, []uint64{11}, int64(0))
+	for i, x := range widened(m) {
+		if y := v[i].Float32(); x == x || y != y {
+			t.Errorf("moments %d are %v and %v, want NaN and a number", i, x, y)
+		}
+	}
+}
+
 // Over many steps bfloat16 moments by chance follow float32 ones, where rounding to nearest stands still.
 func TestChanceFollows(t *testing.T) {
 	b := on(t, "adamw.cu")
