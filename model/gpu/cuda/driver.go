@@ -11,8 +11,8 @@ import (
 	"unsafe"
 )
 
-// minDriver is the driver's version that takes our PTX (ISA 8.3).
-const minDriver = 12030
+// minDriver is the driver's version that takes our PTX (ISA 8.0): R525 and later.
+const minDriver = 12000
 
 // Driver is the opened library.
 type Driver struct {

@@ -45,7 +45,7 @@ func TestUnavailable(t *testing.T) {
 		{"missing", "/nowhere/libcuda.so.1", "there is no NVIDIA driver (/nowhere/libcuda.so.1)", "install NVIDIA's driver"},
 		{"text", text, "there is no NVIDIA driver", "install NVIDIA's driver"},
 		{"other library", shared(t, "libother.so", "extern \"C\" int cuInit(unsigned) { return 0; }"), "find cuDriverGetVersion", "install a newer driver"},
-		{"old", set("version", "12020"), "the driver is for CUDA 12.2, our kernels need CUDA 12.3", "install a newer driver"},
+		{"old", set("version", "11080"), "the driver is for CUDA 11.8, our kernels need CUDA 12.0", "install a newer driver"},
 		{"no card", set("devices", "0"), "cuInit: CUDA_ERROR_NO_DEVICE (100)", "nvidia-smi"},
 		{"faulty", set("fail", "cuDriverGetVersion:1:999"), "cuDriverGetVersion: CUDA_ERROR_UNKNOWN (999)", "reinstall"},
 		{"mismatch", set("fail", "cuInit:1:803"), "restart the machine after the driver's update", "nvidia-smi"},

@@ -35,7 +35,7 @@ func scenario(path string) (err error) {
 		if _, _, err := c.Memory(); err != nil {
 			return err
 		}
-		m, err := c.Load(kernels.Image(8, 0))
+		m, err := c.Load(kernels.Image(c.Info().Major, c.Info().Minor))
 		if err != nil {
 			return err
 		}
@@ -151,6 +151,18 @@ func TestScenario(t *testing.T) {
 	}
 	if r.Launches["scale"] != 2 || r.Peak != 2048 || r.Asked != 3 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// The oldest driver that is taken loads our PTX, on the oldest card and on a newer one, which has another image.
+func TestOldestDriver(t *testing.T) {
+	for _, cc := range []string{"80", "90"} {
+		c := standin.Load(t, "scale.cu")
+		c.Set(t, "version", "12000")
+		c.Set(t, "cc", cc)
+		if err := scenario(c.Path); err != nil {
+			t.Errorf("compute capability %s: %v", cc, err)
+		}
 	}
 }
 

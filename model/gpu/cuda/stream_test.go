@@ -383,13 +383,13 @@ func TestLoad(t *testing.T) {
 		image       []byte
 		code        cuda.Code
 	}{
-		{"12030", "80", ptx("8.3", "sm_80"), 0},
-		{"13000", "100", ptx("8.3", "sm_80"), 0},
-		{"12030", "80", ptx("8.4", "sm_80"), cuda.UnsupportedPTX},
-		{"12030", "75", ptx("8.3", "sm_80"), cuda.NoBinary},
-		{"12030", "90", ptx("8.3", "sm_90a"), 0},
-		{"12030", "100", ptx("8.3", "sm_90a"), cuda.NoBinary},
-		{"12030", "80", []byte("ELF"), cuda.InvalidPTX},
+		{"12000", "80", ptx("8.0", "sm_80"), 0},
+		{"13000", "100", ptx("8.0", "sm_80"), 0},
+		{"12000", "80", ptx("8.1", "sm_80"), cuda.UnsupportedPTX},
+		{"12000", "75", ptx("8.0", "sm_80"), cuda.NoBinary},
+		{"12000", "90", ptx("8.0", "sm_90a"), 0},
+		{"12000", "100", ptx("8.0", "sm_90a"), cuda.NoBinary},
+		{"12000", "80", []byte("ELF"), cuda.InvalidPTX},
 	} {
 		card := standin.Load(t, "scale.cu")
 		card.Set(t, "version", c.version)

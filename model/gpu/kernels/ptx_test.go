@@ -21,7 +21,7 @@ var (
 func TestImages(t *testing.T) {
 	for _, cc := range [][2]int{{8, 0}, {9, 0}} {
 		text := string(kernels.Image(cc[0], cc[1]))
-		if !strings.Contains(text, "\n.version 8.3\n") || !strings.Contains(text, "\n.target sm_"+strconv.Itoa(cc[0]*10+cc[1])) {
+		if !strings.Contains(text, "\n.version 8.0\n") || !strings.Contains(text, "\n.target sm_"+strconv.Itoa(cc[0]*10+cc[1])) {
 			t.Fatalf("the image for %v begins with %.200q", cc, text)
 		}
 		found := ptxEntry.FindAllStringSubmatchIndex(text, -1)

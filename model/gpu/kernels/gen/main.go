@@ -118,7 +118,7 @@ func compiler() (string, error) {
 
 // compile makes the PTX of all.cu for one target.
 func compile(target, version string) error {
-	c := exec.Command(clang, "--cuda-device-only", "--cuda-gpu-arch="+target, "-nocudainc", "-nocudalib", "-Xclang", "-target-feature", "-Xclang", "+ptx83",
+	c := exec.Command(clang, "--cuda-device-only", "--cuda-gpu-arch="+target, "-nocudainc", "-nocudalib", "-Xclang", "-target-feature", "-Xclang", "+ptx80",
 		"-O3", "-Wall", "-Werror", "-S", "-x", "cuda", "-I.", "all.cu", "-o", "-")
 	var stderr bytes.Buffer
 	c.Stderr = &stderr

@@ -160,7 +160,7 @@ static int loads(const std::string& image) {
   char exact = 0;
   sscanf(image.c_str() + v + 10, "%d.%d", &major, &minor);
   sscanf(image.c_str() + t + 12, "%d%c", &target, &exact);
-  if ((major + 4) * 1000 + minor * 10 > settings.version) return unsupported_ptx; // PTX 8.3 came with CUDA 12.3
+  if ((major + 4) * 1000 + minor * 10 > settings.version) return unsupported_ptx; // PTX 8.0 came with CUDA 12.0
   if (exact == 'a' ? target != settings.cc : target > settings.cc) return no_binary;
   return ok;
 }
