@@ -18,7 +18,7 @@ var configs = rapid.Custom(func(t *rapid.T) model.Config {
 	kv := n("kv", 1, 3)
 	return model.Config{Vocab: n("V", 2, 40), Width: n("C", 8, 40), Layers: n("L", 1, 2), Heads: kv * n("group", 1, 3), KVHeads: kv,
 		HeadDim: 2 * n("half", 1, 8), FFN: n("F", 1, 40), Seq: n("T", 2, 20), Tied: rapid.Bool().Draw(t, "tied"),
-		RopeTheta: rapid.SampledFrom([]float64{1e2, 1e4, 5e5}).Draw(t, "theta"), NormEps: rapid.SampledFrom([]float64{1e-6, 1e-5, 1e-3}).Draw(t, "eps"),
+		RopeTheta: rapid.SampledFrom([]float64{1e2, 1e4, 5e5}).Draw(t, "theta"), NormEps: rapid.SampledFrom([]float64{1e-6, 1e-5, 1e-3, 0.1}).Draw(t, "eps"),
 		Rope: rapid.SampledFrom(ropes).Draw(t, "rope")}
 })
 
@@ -93,6 +93,21 @@ func random(c model.Config, seed uint64) (*model.Flat, error) {
 	w := model.NewFlat(l)
 	w.SetRows(rows)
 	return w, nil
+}
+
+// sharp makes queries and keys, and so the largest weights of attention, large.
+func sharp(w *model.Flat) *model.Flat {
+	rows := make([]float32, w.Layout().Params())
+	w.Rows(rows)
+	for _, t := range w.Layout().Tensors() {
+		if strings.HasSuffix(t.Name, "q_proj.weight") || strings.HasSuffix(t.Name, "k_proj.weight") {
+			for i := range t.Len() {
+				rows[t.Off+i] *= 3
+			}
+		}
+	}
+	w.SetRows(rows)
+	return w
 }
 
 // sparse is a Delta: for every chunk some indices, ascending, and their values.
