@@ -57,7 +57,8 @@ func (v *Device) Do(f func(*Context) error) error {
 	}
 }
 
-// Close waits for what runs, releases the context, with all that it still holds, and ends the thread. Closing again does nothing.
+// Close waits for what runs, releases the context and ends the thread. What was not freed goes with the context, which other devices
+// of this process may share. Closing again does nothing.
 func (v *Device) Close() error {
 	v.once.Do(func() { close(v.stop) })
 	<-v.done
