@@ -51,8 +51,8 @@ func apart(a, b vec) float64 { return distance(a, b) / math.Max(norm(b), 1e-30) 
 // quarter of its norm is found nearly everywhere. TestTolerances holds both to be so.
 type precise struct {
 	relative, slack, unit, part float64
-	deep                        bool    // round activations and their gradients too, not only parameters, logits and probabilities
-	draws                       int     // of newRounded: few are enough where rounding is not the rule
+	deep                        bool // round activations and their gradients too, not only parameters, logits and probabilities
+	draws                       int  // of newRounded: few are enough where rounding is not the rule
 	// near is the relative distance of a decoder's logits from the judge's, and of losses around small() from the reference; in
 	// bfloat16 25 times the largest seen.
 	near float64
