@@ -123,7 +123,7 @@ func (n *net) carve(a *arena) {
 	n.xf, n.hf, n.rf, n.lossOf = a.f32(N*C), a.factor(n.style, N*C), a.f32(N), a.f32(N)
 	n.headRows = min(N, max(leastHeadRows, mostLogits/c.Vocab))
 	n.wide = max(2*F, C, S, Q)
-	n.scratch = a.f32(max(blocksOf(N), n.threads) * n.wide)
+	n.scratch = a.f32(blocksOf(N) * C)
 	n.few, n.fewOut = a.f32(fewRows*n.wide), a.f32(fewRows*max(c.Vocab, n.wide))
 	n.carveAttention(a)
 	if !n.train {

@@ -91,8 +91,8 @@ type net struct {
 	hf         mat       // (N,C) after it
 	rf, lossOf []float32 // (N) of the final norm, (N) losses of rows
 	headRows   int
-	scratch    []float32 // a row of the widest kind for every block of rows
-	wide       int
+	scratch    []float32 // (C) for every block of rows
+	wide       int       // of the widest row of a factor
 	few        []float32 // (fewRows,wide) factors of a few rows, widened
 	fewOut     []float32 // (fewRows,max(V,wide)) what they make
 	workers    []worker  // of attention

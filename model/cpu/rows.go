@@ -35,7 +35,10 @@ func (n *net) rowsDo(N int, op func(n *net, a *rowArgs, block, from, to int), ar
 func blocksOf(N int) int { return ceil(N, rowBlock) }
 
 // row is the scratch of a block.
-func (n *net) row(block int) []float32 { return n.scratch[block*n.wide : (block+1)*n.wide] }
+func (n *net) row(block int) []float32 {
+	C := n.cfg.Width
+	return n.scratch[block*C : (block+1)*C]
+}
 
 // embed is x = embedding of ids, (N,C).
 func (n *net) embed(ids []int32, x []float32) {

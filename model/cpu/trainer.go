@@ -184,7 +184,7 @@ func (t *Trainer) GradNorm() float64 {
 	return math.Sqrt(sum)
 }
 
-// update clips the gradient, whose norm is given, makes one AdamW step and clears the gradient.
+// update clips the gradient, whose norm is given, and makes one AdamW step.
 func (t *Trainer) update(rate, norm float64) {
 	t.step++
 	n := float64(t.step)
