@@ -38,9 +38,6 @@ func scoreGradientsAVX2(s, d, l, e *float32, n int, scale float32)
 func scoreGradientsBF16AVX2(p, u *BF16, s, d, l, e *float32, n int, scale float32)
 
 //go:noescape
-func softmaxBackwardAVX2(d, q *float32, n int, delta, scale float32)
-
-//go:noescape
 func dot3AVX2(a, b, c *float32, n int) (sum float32)
 
 //go:noescape
@@ -126,9 +123,6 @@ func scoreGradientsAVX512(s, d, l, e *float32, n int, scale float32)
 
 //go:noescape
 func scoreGradientsBF16AVX512(p, u *BF16, s, d, l, e *float32, n int, scale float32)
-
-//go:noescape
-func softmaxBackwardAVX512(d, q *float32, n int, delta, scale float32)
 
 //go:noescape
 func dot3AVX512(a, b, c *float32, n int) (sum float32)

@@ -8,7 +8,7 @@ import (
 
 // elemTraffic is how many bytes a kernel reads and writes per value, for BenchmarkElem; others are left out.
 var elemTraffic = map[string]int64{
-	"Dot": 8, "SumSquares": 4, "ScaleMul": 12, "Scale": 8, "Add": 12, "MulAdd": 12, "Max": 4, "ExpSum": 8, "Exp": 8, "Softmax": 8, "CrossEntropy": 8, "SoftmaxBackward": 12,
+	"Dot": 8, "SumSquares": 4, "ScaleMul": 12, "Scale": 8, "Add": 12, "MulAdd": 12, "Max": 4, "ExpSum": 8, "Softmax": 8, "CrossEntropy": 8,
 	"RMSNorm": 12, "RMSBackward": 28, "Rope": 24, "SwiGLU": 12, "SwiGLUBackward": 20, "Step": 32,
 }
 

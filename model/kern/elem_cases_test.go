@@ -77,36 +77,12 @@ var elemCases = []elemCase{
 	{name: "ExpSum", rows: 1, tol: 1e-6, sum: 1e-6,
 		run:  func(k *Kernels, v [][]float32) float64 { return float64(k.ExpSum(v[0], 1.5, -0.25)) },
 		want: func(v [][]float64) float64 { return expSum64(v[0], 1.5, -0.25) }},
-	{name: "Exp", rows: 1, tol: 1e-6,
-		run:  func(k *Kernels, v [][]float32) float64 { k.Exp(v[0], len(v[0]), 0.5, 0.75); return none },
-		want: func(v [][]float64) float64 { expSum64(v[0], 0.5, -0.75); return none }},
 	{name: "Softmax", rows: 1, tol: 1e-6, sum: 1e-6,
 		run:  func(k *Kernels, v [][]float32) float64 { return float64(k.Softmax(v[0], len(v[0]), 0.5)) },
 		want: func(v [][]float64) float64 { return softmax64(v[0], len(v[0])) }},
 	{name: "Softmax of a part", rows: 1, tol: 1e-6, sum: 1e-6,
 		run:  func(k *Kernels, v [][]float32) float64 { return float64(k.Softmax(v[0], (len(v[0])+1)/2, 0.5)) },
 		want: func(v [][]float64) float64 { return softmax64(v[0], (len(v[0])+1)/2) }},
-	{name: "SoftmaxBackward", rows: 2, tol: 1e-6,
-		run: func(k *Kernels, v [][]float32) float64 {
-			k.SoftmaxBackward(v[0], v[1], len(v[0]), 0.25, 0.5)
-			return none
-		},
-		want: func(v [][]float64) float64 { softmaxBackward64(v[0], v[1], len(v[0])); return none }},
-	{name: "SoftmaxBackward of a part", rows: 2, tol: 1e-6,
-		run: func(k *Kernels, v [][]float32) float64 {
-			k.SoftmaxBackward(v[0], v[1], (len(v[0])+2)/3, 0.25, 0.5)
-			return none
-		},
-		want: func(v [][]float64) float64 { softmaxBackward64(v[0], v[1], (len(v[0])+2)/3); return none }},
-	{name: "ScoreGradients", rows: 4, tol: 2e-6,
-		run: func(k *Kernels, v [][]float32) float64 { k.ScoreGradients(v[0], v[1], v[2], v[3], 0.5); return none },
-		want: func(v [][]float64) float64 {
-			for i, lse := range v[2] {
-				v[0][i] = math.Exp(0.5*v[0][i] - lse)
-				v[1][i] = 0.5 * v[0][i] * (v[1][i] - v[3][i])
-			}
-			return none
-		}},
 	{name: "CrossEntropy", rows: 1, tol: 1e-6, sum: 1e-6,
 		run: func(k *Kernels, v [][]float32) float64 { return k.CrossEntropy(v[0], len(v[0])/2, 0.25) },
 		want: func(v [][]float64) float64 {
@@ -182,13 +158,6 @@ func softmax64(v []float64, n int) float64 {
 	lse := floats.LogSumExp(v[:n])
 	expSum64(v[:n], 1, -lse)
 	return lse
-}
-
-func softmaxBackward64(d, p []float64, n int) {
-	clear(d[n:])
-	floats.AddConst(-0.25, d[:n])
-	floats.Mul(d[:n], p[:n])
-	floats.Scale(0.5, d[:n])
 }
 
 func rmsBackward64(dx, dw, dy, x, w []float64, r float64) {

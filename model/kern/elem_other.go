@@ -15,7 +15,6 @@ func expSumAVX2(d *float32, n int, scale, bias float32) (sum float32)           
 func expSumBF16AVX2(h *BF16, d *float32, n int, scale, bias float32) (sum float32)                 { return 0 }
 func scoreGradientsAVX2(s, d, l, e *float32, n int, scale float32)                                 {}
 func scoreGradientsBF16AVX2(p, u *BF16, s, d, l, e *float32, n int, scale float32)                 {}
-func softmaxBackwardAVX2(d, q *float32, n int, delta, scale float32)                               {}
 func dot3AVX2(a, b, c *float32, n int) (sum float32)                                               { return 0 }
 func rmsBackwardAVX2(dx, dw, dy, x, w *float32, n int, r, c float32)                               {}
 func ropeAVX2(a, b, c, s *float32, half, heads int, sign float32)                                  {}
@@ -45,7 +44,6 @@ func expSumAVX512(d *float32, n int, scale, bias float32) (sum float32)         
 func expSumBF16AVX512(h *BF16, d *float32, n int, scale, bias float32) (sum float32)               { return 0 }
 func scoreGradientsAVX512(s, d, l, e *float32, n int, scale float32)                               {}
 func scoreGradientsBF16AVX512(p, u *BF16, s, d, l, e *float32, n int, scale float32)               {}
-func softmaxBackwardAVX512(d, q *float32, n int, delta, scale float32)                             {}
 func dot3AVX512(a, b, c *float32, n int) (sum float32)                                             { return 0 }
 func rmsBackwardAVX512(dx, dw, dy, x, w *float32, n int, r, c float32)                             {}
 func ropeAVX512(a, b, c, s *float32, half, heads int, sign float32)                                {}

@@ -98,28 +98,3 @@ func (k *Kernels) CrossEntropy(logits []float32, target int, weight float32) flo
 	logits[target] -= weight
 	return float64(top) - float64(right) + math.Log(float64(sum))
 }
-
-// Exp replaces the first n values of s by exp(scale·s − lse): a softmax whose log-sum is known. The rest is cleared.
-func (k *Kernels) Exp(s []float32, n int, scale, lse float32) {
-	clear(s[n:])
-	k.ExpSum(s[:n], scale, -lse)
-}
-
-// SoftmaxBackward is d = p·(d − delta)·scale on the first n values; the rest is cleared.
-func (k *Kernels) SoftmaxBackward(d, p []float32, n int, delta, scale float32) {
-	clear(d[n:])
-	if n == 0 {
-		return
-	}
-	_ = p[n-1]
-	switch k.level {
-	case avx512:
-		softmaxBackwardAVX512(&d[0], &p[0], n, delta, scale)
-	case avx2:
-		softmaxBackwardAVX2(&d[0], &p[0], n, delta, scale)
-	default:
-		for i := range n {
-			d[i] = p[i] * (d[i] - delta) * scale
-		}
-	}
-}

@@ -44,10 +44,6 @@ var probes = []probe{
 		k.ScoreGradientsBF16(p, g, v[0], v[1], v[2], v[3], 1.5)
 		return append(unlike(p, s), unlike(g, d)...)
 	}},
-	{"SoftmaxBackward", false, func(k *Kernels, v [][]float32) []float32 {
-		k.SoftmaxBackward(v[0], v[1], probeLen, 0.5, 1.5)
-		return v[0]
-	}},
 	{"RMSBackward", false, func(k *Kernels, v [][]float32) []float32 {
 		k.RMSBackward(v[0], v[1], v[2], v[3], v[4], 1.5)
 		return slices.Concat(v[0], v[1])

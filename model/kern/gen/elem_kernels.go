@@ -88,13 +88,6 @@ var softmax = []kernel{
 		STH V1, V0, p
 		ROUND V5, V1, V2
 		STH V1, V5, u`},
-	{name: "softmaxBackward", params: floats("d q", scalar("delta"), scalar("scale")), unroll: 2, body: `
-		LD d, V0
-		VSUBPS @delta, V0, V0
-		LD q, V1
-		VMULPS V1, V0, V0
-		VMULPS @scale, V0, V0
-		ST V0, d`},
 }
 
 // scoreGradients leaves p = exp(scale·s − l) in V0 and scale·p·(d − e) in V5.
