@@ -17,6 +17,15 @@ typedef unsigned short bf16;
 typedef long long long64;
 typedef unsigned long long ulong64;
 
+// UNROLL: loops over arrays that are to lie in registers. ROLLED: loops that are seldom run, and shall be short.
+#if defined(STANDIN)
+#define UNROLL
+#define ROLLED
+#else
+#define UNROLL _Pragma("unroll")
+#define ROLLED _Pragma("unroll 1")
+#endif
+
 #if defined(STANDIN)
 #include "shim.h"
 #else

@@ -3,11 +3,7 @@
 #pragma once
 #include "device.h"
 
-#if defined(STANDIN)
-#define EIGHT(k) for (int k = 0; k < 8; k++)
-#else
-#define EIGHT(k) _Pragma("unroll") for (int k = 0; k < 8; k++)
-#endif
+#define EIGHT(k) UNROLL for (int k = 0; k < 8; k++)
 
 struct f8 { float v[8]; };
 

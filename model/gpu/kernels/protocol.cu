@@ -6,13 +6,6 @@
 // the dependence of each code on the one before; indices, codes and scales are what goes between.
 #include "device.h"
 
-// Loops over arrays that are to lie in registers.
-#if defined(STANDIN)
-#define UNROLL
-#else
-#define UNROLL _Pragma("unroll")
-#endif
-
 // float64, rounded and never contracted, for the quantiser's sums
 #if defined(STANDIN)
 DEVICE double mul_d(double a, double b) { return a * b; }

@@ -4,15 +4,6 @@
 #pragma once
 #include "device.h"
 
-// UNROLL: loops over arrays that are to lie in registers. ROLLED: loops that are seldom run, and shall be short.
-#if defined(STANDIN)
-#define UNROLL
-#define ROLLED
-#else
-#define UNROLL _Pragma("unroll")
-#define ROLLED _Pragma("unroll 1")
-#endif
-
 // rounded is pair_of by the card's own instruction, but which NaN a NaN becomes.
 #if defined(STANDIN)
 DEVICE unsigned rounded(float lo, float hi) { return pair_of(lo, hi); }
