@@ -178,7 +178,7 @@ func TestAttentionDrawn(t *testing.T) {
 	b := on(t, "attention.cu")
 	rapid.Check(t, func(rt *rapid.T) {
 		n := func(name string, from, to int) int { return rapid.IntRange(from, to).Draw(rt, name) }
-		a := attn{B: n("B", 1, 2), T: n("T", 1, 70), kv: n("kv", 1, 2), hd: n("hd", 1, 36), pad: n("pad", 0, 9)}
+		a := attn{B: n("B", 1, 2), T: n("T", 1, 70), kv: n("kv", 1, 2), hd: 2 * n("half", 1, 18), pad: n("pad", 0, 9)}
 		a.heads = a.kv * n("group", 1, 3)
 		x := newAttnCase(a, float64(n("sharp", 1, 12)))
 		o := x.run(rt, b)
