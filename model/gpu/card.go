@@ -15,6 +15,7 @@ type card struct {
 	fns    map[string]*cuda.Func
 	module *cuda.Module
 	held   map[cuda.Ptr]bool // allocations
+	trace  *trace            // what launches take, where somebody asked; a graph is neither captured nor replayed then
 }
 
 // close frees what the card holds and gives it back.
@@ -81,13 +82,19 @@ func (q *queue) run(name string, x, y, z int, args ...any) {
 		q.err = fmt.Errorf("there is no kernel %s", name)
 		return
 	}
-	q.err = q.c.Launch(f, [3]int{x, y, z}, args...)
+	q.begin(name, x, y, z, args...)
+	if q.err == nil {
+		q.err = q.c.Launch(f, [3]int{x, y, z}, args...)
+	}
+	q.end()
 }
 
 // clear sets n bytes from p on to zero.
 func (q *queue) clear(p cuda.Ptr, n int64) {
 	if q.err == nil && n > 0 {
+		q.begin("memset", 1, 1, 1, n)
 		q.err = q.c.Memset(p, 0, n)
+		q.end()
 	}
 }
 
