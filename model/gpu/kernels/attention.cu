@@ -67,7 +67,7 @@ DEVICE unsigned endless(unsigned v) { return ((v & 0x7F80u) == 0x7F80u ? 0xFFFFu
 DEVICE void seen_mma(float* c, const unsigned* a, const unsigned* b, int up) {
   unsigned e[2] = {endless(b[0]), endless(b[1])}, fine[2] = {b[0] & ~e[0], b[1] & ~e[1]};
   mma16816(c, a, fine);
-  if (!ballot((e[0] | e[1]) != 0)) return;
+  if (!ballot_of((e[0] | e[1]) != 0)) return;
   unsigned one[2] = {e[0] & 0x3F803F80u, e[1] & 0x3F803F80u}, seen[4];
   float n[4] = {0, 0, 0, 0};
   UNROLL for (int i = 0; i < 4; i++) {

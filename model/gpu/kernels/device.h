@@ -9,6 +9,7 @@
 //     function takes it, or global memory, as GLOBAL(T);
 //   - global and shared memory are read and written by [] and by the functions below, never through a cast;
 //   - every thread of a block meets the same SYNC, and every lane of a warp the same shuffle and mma, in the same order;
+//   - no function has a name that NVIDIA's compilers know (ballot): theirs may be taken instead;
 //   - no atomics on floating point values, no order that depends on timing: the same input gives the same bits;
 //   - what must be bit-identical to the CPU uses mul, add, sub, div, sqrt_: rounded to nearest, never contracted to an FMA.
 #pragma once
@@ -63,7 +64,7 @@ DEVICE float shfl_xor(float v, int m) { float y; asm volatile("shfl.sync.bfly.b3
 DEVICE unsigned shfl_xor_u(unsigned v, int m) { unsigned y; asm volatile("shfl.sync.bfly.b32 %0, %1, %2, 31, 0xffffffff;" : "=r"(y) : "r"(v), "r"(m)); return y; }
 DEVICE float shfl(float v, int lane) { float y; asm volatile("shfl.sync.idx.b32 %0, %1, %2, 31, 0xffffffff;" : "=f"(y) : "f"(v), "r"(lane)); return y; }
 DEVICE unsigned shfl_u(unsigned v, int lane) { unsigned y; asm volatile("shfl.sync.idx.b32 %0, %1, %2, 31, 0xffffffff;" : "=r"(y) : "r"(v), "r"(lane)); return y; }
-DEVICE unsigned ballot(int p) { unsigned y; asm volatile("{.reg .pred q; setp.ne.s32 q, %1, 0; vote.sync.ballot.b32 %0, q, 0xffffffff;}" : "=r"(y) : "r"(p)); return y; }
+DEVICE unsigned ballot_of(int p) { unsigned y; asm volatile("{.reg .pred q; setp.ne.s32 q, %1, 0; vote.sync.ballot.b32 %0, q, 0xffffffff;}" : "=r"(y) : "r"(p)); return y; }
 
 // exact: what the protocol computes
 DEVICE float mul(float a, float b) { float y; asm("mul.rn.f32 %0, %1, %2;" : "=f"(y) : "f"(a), "f"(b)); return y; }

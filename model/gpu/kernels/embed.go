@@ -42,3 +42,7 @@ func Named(name string) (cuda.Kernel, bool) {
 	}
 	return cuda.Kernel{}, false
 }
+
+// Exact are the kernels whose arithmetic nodes must agree on to the last bit, and the least instructions on floating point numbers that it
+// takes.
+var Exact = map[string]int{"feedback": 3, "compress": 12, "outer_step": 5, "delta_apply": 2}

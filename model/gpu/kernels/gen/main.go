@@ -29,7 +29,8 @@ func main() {
 }
 
 func run() error {
-	if err := derive(); err != nil {
+	list, err := derive()
+	if err != nil {
 		return err
 	}
 	version, err := compiler()
@@ -37,18 +38,18 @@ func run() error {
 		return err
 	}
 	for _, t := range targets {
-		if err := compile(t, version); err != nil {
+		if err := compile(t, version, list); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// derive writes all.cu and table.go.
-func derive() error {
+// derive writes all.cu and table.go, and returns the kernels.
+func derive() ([]cuda.Kernel, error) {
 	files, err := filepath.Glob("*.cu")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	sort.Strings(files)
 	var all bytes.Buffer
@@ -61,15 +62,15 @@ func derive() error {
 		}
 		text, err := os.ReadFile(f)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		found, err := source.Parse(string(text))
 		if err != nil {
-			return fmt.Errorf("%s: %w", f, err)
+			return nil, fmt.Errorf("%s: %w", f, err)
 		}
 		for _, k := range found {
 			if before, ok := where[k.Name]; ok {
-				return fmt.Errorf("%s: kernel %s is in %s too", f, k.Name, before)
+				return nil, fmt.Errorf("%s: kernel %s is in %s too", f, k.Name, before)
 			}
 			where[k.Name] = f
 		}
@@ -77,13 +78,13 @@ func derive() error {
 		fmt.Fprintf(&all, "#include %q\n", f)
 	}
 	if err := os.WriteFile("all.cu", all.Bytes(), 0o644); err != nil {
-		return err
+		return nil, err
 	}
 	text, err := table(list)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return os.WriteFile("table.go", text, 0o644)
+	return list, os.WriteFile("table.go", text, 0o644)
 }
 
 // table is the text of table.go.
@@ -116,8 +117,8 @@ func compiler() (string, error) {
 	return strings.TrimSpace(first), nil
 }
 
-// compile makes the PTX of all.cu for one target.
-func compile(target, version string) error {
+// compile makes the PTX of all.cu for one target, which must have the kernels of list.
+func compile(target, version string, list []cuda.Kernel) error {
 	c := exec.Command(clang, "--cuda-device-only", "--cuda-gpu-arch="+target, "-nocudainc", "-nocudalib", "-Xclang", "-target-feature", "-Xclang", "+ptx80",
 		"-O3", "-Wall", "-Werror", "-S", "-x", "cuda", "-I.", "all.cu", "-o", "-")
 	var stderr bytes.Buffer
@@ -126,20 +127,12 @@ func compile(target, version string) error {
 	if err != nil {
 		return fmt.Errorf("compile for %s: %w\n%s", target, err, stderr.Bytes())
 	}
+	ptx = source.Strip(ptx)
+	if err := source.Check(ptx, list); err != nil {
+		return fmt.Errorf("what %s makes for %s: %w", clang, target, err)
+	}
 	if err := os.MkdirAll("ptx", 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join("ptx", target+".ptx"), append([]byte("// "+version+"\n"), strip(ptx)...), 0o644)
-}
-
-// strip takes comments, empty lines and indentation away: a third of the text.
-func strip(ptx []byte) []byte {
-	var b bytes.Buffer
-	for line := range strings.Lines(string(ptx)) {
-		line, _, _ = strings.Cut(line, "//") // PTX has no strings with it
-		if f := strings.Fields(line); len(f) > 0 {
-			b.WriteString(strings.Join(f, " ") + "\n")
-		}
-	}
-	return b.Bytes()
+	return os.WriteFile(filepath.Join("ptx", target+".ptx"), append([]byte("// "+version+"\n"), ptx...), 0o644)
 }

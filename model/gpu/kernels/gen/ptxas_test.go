@@ -24,12 +24,24 @@ var (
 	limit    = regexp.MustCompile(`^(\S+) (\w+): (\d+) registers, (\d+) bytes spilled, (\d+) bytes of shared memory$`)
 )
 
-// assembled is what ptxas says of the committed PTX, by target and kernel.
-func assembled(t *testing.T, ptxas string) map[string]usage {
+// assembler is ptxas, named by SN3_PTXAS where it is not in the path; "" where there is none.
+func assembler() string {
+	if p := os.Getenv("SN3_PTXAS"); p != "" {
+		return p
+	}
+	p, err := exec.LookPath("ptxas")
+	if err != nil {
+		return ""
+	}
+	return p
+}
+
+// assembled is what ptxas says of the PTX in a folder, by target and kernel.
+func assembled(t *testing.T, ptxas, dir string) map[string]usage {
 	t.Helper()
 	out := map[string]usage{}
 	for _, target := range targets {
-		c := exec.Command(ptxas, "-v", "-arch", target, "-o", filepath.Join(t.TempDir(), "out.cubin"), filepath.Join("..", "ptx", target+".ptx"))
+		c := exec.Command(ptxas, "-v", "-arch", target, "-o", filepath.Join(t.TempDir(), "out.cubin"), filepath.Join(dir, target+".ptx"))
 		text, err := c.CombinedOutput()
 		if err != nil {
 			t.Fatalf("assemble for %s: %v\n%s", target, err, text)
@@ -46,16 +58,13 @@ func assembled(t *testing.T, ptxas string) map[string]usage {
 }
 
 // The PTX assembles, and no kernel takes more registers, spills more or has more shared memory than the committed limits; other
-// versions of ptxas may take a few more. SN3_PTXAS names it where it is not in the path.
+// versions of ptxas may take a few more.
 func TestAssembles(t *testing.T) {
-	ptxas := os.Getenv("SN3_PTXAS")
+	ptxas := assembler()
 	if ptxas == "" {
-		var err error
-		if ptxas, err = exec.LookPath("ptxas"); err != nil {
-			t.Skip("there is no ptxas (it is in NVIDIA's CUDA toolkit): registers and spills are not checked")
-		}
+		t.Skip("there is no ptxas (it is in NVIDIA's CUDA toolkit): registers and spills are not checked")
 	}
-	got := assembled(t, ptxas)
+	got := assembled(t, ptxas, filepath.Join("..", "ptx"))
 	file := filepath.Join("testdata", "limits.txt")
 	if *update {
 		var b bytes.Buffer

@@ -1,6 +1,6 @@
 // What a kernel sees when g++ compiles it: device.h's names, each checked. A pointer knows the allocation (or the shared array) it
 // came from; [] and the vector functions check bounds, alignment, that the memory was ever written, and that no other thread wrote it
-// without a SYNC between. Threads are fibers (block.h) that switch only in SYNC, shuffles, ballot and mma.
+// without a SYNC between. Threads are fibers (block.h) that switch only in SYNC, shuffles, ballot_of and mma.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -207,11 +207,11 @@ DEVICE unsigned shfl_xor_u(unsigned v, int m, AT_CALL) { return standin::exchang
 DEVICE unsigned shfl_u(unsigned v, int lane, AT_CALL) { return standin::exchange(v, lane, {file, line}, "shfl"); }
 DEVICE float shfl_xor(float v, int m, AT_CALL) { return standin::f(shfl_xor_u(standin::u(v), m, file, line)); }
 DEVICE float shfl(float v, int lane, AT_CALL) { return standin::f(shfl_u(standin::u(v), lane, file, line)); }
-DEVICE unsigned ballot(int p, AT_CALL) {
+DEVICE unsigned ballot_of(int p, AT_CALL) {
   int t = standin::run.thread;
   standin::Slot* s = standin::slots[standin::turn[t] ^= 1];
   s[t].v = p != 0;
-  standin::meet({file, line}, "ballot", false);
+  standin::meet({file, line}, "ballot_of", false);
   unsigned y = 0;
   for (int l = 0; l < 32; l++) y |= s[(t & ~31) | l].v << l;
   return y;

@@ -17,13 +17,13 @@ KERNEL(96) void total(GLOBAL(float) y, GLOBAL(const float) x) {
   if (TID == 0) y[BLOCK_X] = part[0] + part[1] + part[2];
 }
 
-// Every collective once: y (32,5) is xor, idx, xor of unsigned, idx of unsigned, ballot of odd lanes.
+// Every collective once: y (32,5) is xor, idx, xor of unsigned, idx of unsigned, votes of odd lanes.
 KERNEL(32) void collectives(GLOBAL(unsigned) y) {
   y[TID * 5] = (unsigned)shfl_xor((float)TID, 3);
   y[TID * 5 + 1] = (unsigned)shfl((float)TID, 7);
   y[TID * 5 + 2] = shfl_xor_u(TID, 16);
   y[TID * 5 + 3] = shfl_u(TID, (TID + 1) & 31);
-  y[TID * 5 + 4] = ballot(TID & 1);
+  y[TID * 5 + 4] = ballot_of(TID & 1);
 }
 
 // C (16,8) = C + A (16,16) · B (16,8), bf16 in, as the PTX ISA lays them out.
