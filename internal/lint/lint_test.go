@@ -55,7 +55,7 @@ var exclusive = map[string][]string{
 	"github.com/aws/aws-sdk-go-v2": {"storage"},
 	"github.com/parquet-go/":       {"model/data/pack"}, // a miner reads no parquet
 	"github.com/Shopify/toxiproxy": {"storage/embedded"},
-	"github.com/ebitengine/purego": {"model/gpu/cuda", "model/gpu/standin", "miner"},
+	"github.com/ebitengine/purego": {"model/gpu/dl", "model/gpu/cuda", "model/gpu/standin", "miner"},
 }
 
 type source struct {

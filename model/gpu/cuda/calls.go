@@ -1,19 +1,16 @@
 package cuda
 
-import "fmt"
+import "sn3/model/gpu/dl"
 
 // fn is a function of the driver.
-type fn struct {
-	name string
-	addr uintptr
-}
+type fn struct{ dl.Func }
 
 // call calls it; what is not 0 becomes an *Error.
 //
 //go:uintptrescapes
 func (f *fn) call(d *Driver, args ...uintptr) error {
-	if code := Code(int32(syscalln(f.addr, args...))); code != 0 {
-		return d.fail(f.name, code)
+	if code := Code(int32(f.Call(args...))); code != 0 {
+		return d.fail(f.Name, code)
 	}
 	return nil
 }
@@ -51,11 +48,11 @@ func (c *calls) bind(lib uintptr) error {
 		{&c.graphLaunch, "cuGraphLaunch"}, {&c.graphExecDestroy, "cuGraphExecDestroy"}, {&c.graphDestroy, "cuGraphDestroy"},
 		{&c.getErrorName, "cuGetErrorName"}, {&c.getErrorString, "cuGetErrorString"}, {&c.standinPart, "sn3StandinPart"},
 	} {
-		addr, err := dlsym(lib, s.name)
+		f, err := dl.Find(lib, s.name)
 		if err != nil && s.to != &c.funcGetParamInfo && s.to != &c.standinPart {
-			return fmt.Errorf("find %s: %w", s.name, err)
+			return err
 		}
-		*s.to = fn{s.name, addr}
+		s.to.Func = f
 	}
 	return nil
 }

@@ -96,12 +96,15 @@ func (c *Context) Free(p Ptr) error { return c.d.memFree.call(c.d, uintptr(p)) }
 // Part names bytes bytes at p, a multiple of 16, as one part of an allocation. The driver knows nothing of it; the stand-in then keeps
 // accesses through a pointer into the part within it, and takes what it held as not known.
 func (c *Context) Part(p Ptr, bytes int64, name string) error {
-	if c.d.standinPart.addr == 0 {
+	if c.d.standinPart.Addr == 0 {
 		return nil
 	}
 	s := append([]byte(name), 0)
 	return c.d.standinPart.call(c.d, uintptr(p), uintptr(bytes), uintptr(unsafe.Pointer(&s[0])))
 }
+
+// Standin says that the driver is the stand-in.
+func (c *Context) Standin() bool { return c.d.standinPart.Addr != 0 }
 
 // Memory is the free and the whole memory of the device in bytes.
 func (c *Context) Memory() (free, total uint64, err error) {

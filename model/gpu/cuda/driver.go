@@ -9,6 +9,8 @@ import (
 	"os"
 	"runtime"
 	"unsafe"
+
+	"sn3/model/gpu/dl"
 )
 
 // minDriver is the driver's version that takes our PTX (ISA 8.0): R525 and later.
@@ -31,7 +33,7 @@ func Open() (*Driver, error) {
 
 // OpenAt opens the library at path and initialises it. An error is *Unavailable.
 func OpenAt(path string) (*Driver, error) {
-	lib, err := dlopen(path)
+	lib, err := dl.Open(path)
 	if err != nil {
 		return nil, &Unavailable{"there is no NVIDIA driver (" + path + ")", "install NVIDIA's driver, or run without --gpu: the CPU engine needs none", err}
 	}
@@ -160,21 +162,13 @@ func text(b []byte) string {
 func (d *Driver) fail(call string, code Code) error {
 	e := &Error{Call: call, Code: code, Name: "CUDA error", Text: "the driver has no words for it", Advice: advice(code)}
 	var s *byte
-	if syscalln(d.getErrorName.addr, uintptr(code), uintptr(unsafe.Pointer(&s))) == 0 && s != nil {
-		e.Name = cstring(s)
+	if d.getErrorName.Call(uintptr(code), uintptr(unsafe.Pointer(&s))) == 0 && s != nil {
+		e.Name = dl.Text(s)
 	}
 	s = nil
-	if syscalln(d.getErrorString.addr, uintptr(code), uintptr(unsafe.Pointer(&s))) == 0 && s != nil {
-		e.Text = cstring(s)
+	if d.getErrorString.Call(uintptr(code), uintptr(unsafe.Pointer(&s))) == 0 && s != nil {
+		e.Text = dl.Text(s)
 	}
 	runtime.KeepAlive(s)
 	return e
-}
-
-// cstring copies a C string, at most 4 KiB of it.
-func cstring(s *byte) string {
-	n := 0
-	for ; n < 4096 && *(*byte)(unsafe.Add(unsafe.Pointer(s), n)) != 0; n++ {
-	}
-	return string(unsafe.Slice(s, n))
 }

@@ -6,10 +6,10 @@ import "reflect"
 func Names(d *Driver) (names []string) {
 	v := reflect.ValueOf(d.calls)
 	for i := range v.NumField() {
-		names = append(names, v.Field(i).FieldByName("name").String())
+		names = append(names, v.Field(i).FieldByName("Name").String())
 	}
 	return names
 }
 
 // Forget takes an optional function away, as an older driver has none.
-func Forget(d *Driver) { d.funcGetParamInfo.addr = 0 }
+func Forget(d *Driver) { d.funcGetParamInfo.Addr = 0 }

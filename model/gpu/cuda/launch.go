@@ -72,7 +72,7 @@ func (m *Module) Func(k Kernel) (*Func, error) {
 		}
 		return nil, err
 	}
-	if m.c.d.funcGetParamInfo.addr == 0 {
+	if m.c.d.funcGetParamInfo.Addr == 0 {
 		return f, nil
 	}
 	for i, p := range k.Params {

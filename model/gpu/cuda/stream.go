@@ -33,6 +33,9 @@ func (c *Context) Use(s *Stream) (before *Stream) {
 	return before
 }
 
+// Current is the current stream's handle, for libraries that enqueue on it.
+func (c *Context) Current() uintptr { return c.stream.handle }
+
 // Event is a point in a stream.
 type Event struct{ handle uintptr }
 
