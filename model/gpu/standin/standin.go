@@ -1,6 +1,6 @@
 // Package standin builds the stand-in for libcuda.so.1: the same kernels, compiled by g++ to run on the CPU behind the driver's calls,
 // where every access is checked. It is for tests. A program under test takes it by SN3_CUDA=<Library> and the settings of Card.Set by
-// SN3_STANDIN_<NAME>; "report" names a file that gets the report when the last context is released.
+// SN3_STANDIN_<NAME>; "report" names a file that gets the report when the last context is released, %p in it being the process id.
 package standin
 
 import (
@@ -102,7 +102,7 @@ func copyFile(to, from string) (err error) {
 
 // Set changes a setting: order of blocks, and warps (forward, reverse, random), seed, memory (bytes of the card), oom (k: the k-th allocation from now fails),
 // fail (name:k:code: the k-th call of a driver's function from now fails), devices, version, cc (80), sms, async (1: a kernel's
-// fault is told by the next call), report (a file).
+// fault is told by the next call), lost (1: after fail's call every further one fails too), report (a file).
 func (c *Card) Set(t testing.TB, name, value string) {
 	t.Helper()
 	if c.set(name, value) != 0 {

@@ -3,6 +3,7 @@
 #include "memory.h"
 #include <mutex>
 #include <set>
+#include <unistd.h>
 
 namespace standin {
 
@@ -15,7 +16,8 @@ struct Settings {
   std::string fail;     // name:k:code fails the k-th call of a driver function, counted from the setting on
   int devices = 1, version = 13000, cc = 80, sms = 1;
   bool async = false;   // a kernel's fault is told by the next call, as on a card
-  std::string report;   // a file that gets the report when the last context is released
+  bool lost = false;    // after a call that was made to fail the context is lost, as after a fault
+  std::string report;   // a file that gets the report when the last context is released; %p in its name becomes the process id
 } settings;
 
 std::map<std::string, uint64_t> calls; // of the driver, by name
@@ -41,6 +43,7 @@ static bool set(const std::string& name, const std::string& value) {
   else if (name == "cc") settings.cc = atoi(value.c_str());
   else if (name == "sms") settings.sms = atoi(value.c_str());
   else if (name == "async") settings.async = value == "1";
+  else if (name == "lost") settings.lost = value == "1";
   else if (name == "report") settings.report = value;
   else if (name == "oom") {
     settings.oom = strtoull(value.c_str(), nullptr, 10);
@@ -71,20 +74,25 @@ static std::string report() {
 // write_report puts the report into the file of the setting, when the last context has been released.
 static void write_report() {
   if (settings.report.empty()) return;
-  FILE* f = fopen(settings.report.c_str(), "w");
-  if (!f || fputs(report().c_str(), f) < 0 || fclose(f)) fprintf(stderr, "stand-in: the report cannot be written to %s\n", settings.report.c_str());
+  std::string name = settings.report;
+  if (size_t at = name.find("%p"); at != std::string::npos) name.replace(at, 2, std::to_string(getpid()));
+  FILE* f = fopen(name.c_str(), "w");
+  if (!f || fputs(report().c_str(), f) < 0 || fclose(f)) fprintf(stderr, "stand-in: the report cannot be written to %s\n", name.c_str());
 }
 
 // begin is what every driver call does first: count, and fail where a test wants it to.
 static int begin(const char* name, bool needs_context) {
   uint64_t k = ++calls[name];
-  if (fail_at && fail_name == name && k - fail_base == fail_at) return fail_code;
+  if (fail_at && fail_name == name && k - fail_base == fail_at) {
+    if (settings.lost) sticky = fail_code;
+    return fail_code;
+  }
   return needs_context ? sticky : 0;
 }
 
 struct Life { // of the library
   Life() {
-    for (const char* name : {"order", "seed", "memory", "devices", "version", "cc", "sms", "async", "report", "oom", "fail"}) {
+    for (const char* name : {"order", "seed", "memory", "devices", "version", "cc", "sms", "async", "lost", "report", "oom", "fail"}) {
       std::string key = "SN3_STANDIN_";
       for (const char* c = name; *c; c++) key += (char)toupper(*c);
       const char* v = getenv(key.c_str());
