@@ -1,25 +1,33 @@
 package simnet
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"sn3/chain"
+	"sn3/internal/events"
 	"sn3/internal/replica"
 	"sn3/model"
 	"sn3/model/gpu"
+	"sn3/model/gpu/cuda"
 	"sn3/model/gpu/standin"
 )
 
-// onCard runs a miner on the stand-in for a card.
-func (n *Net) onCard(t *testing.T) NodeOptions {
-	e := gpu.New(standin.Library(t), 0)
+// onCard runs a miner on the stand-in for a card, by its library. closed gets the error of closing it; nil: there must be none.
+func (n *Net) onCard(t *testing.T, library string, closed func(error)) NodeOptions {
+	e := gpu.New(library, 0)
 	return NodeOptions{Trainer: func(model.Trainer, *replica.Clock) model.Trainer {
 		x, err := e.NewTrainer(replica.ModelConfig(n.Run), replica.Optimizer(n.Run), model.Options{Precision: model.BF16})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			if err := x.(*gpu.Trainer).Close(); err != nil {
+			err := x.(*gpu.Trainer).Close()
+			if closed != nil {
+				closed(err)
+			} else if err != nil {
 				t.Error(err)
 			}
 		})
@@ -37,7 +45,7 @@ func TestNetworkOfCards(t *testing.T) {
 	validators := []*Node{n.StartValidator(ValidatorName(1), NodeOptions{}), n.StartValidator(ValidatorName(2), NodeOptions{})}
 	var miners []*Node
 	for i := range 2 {
-		o := n.onCard(t)
+		o := n.onCard(t, standin.Library(t), nil)
 		o.Dir = t.TempDir()
 		miners = append(miners, n.StartMiner(MinerName(i+1), o))
 	}
@@ -47,6 +55,55 @@ func TestNetworkOfCards(t *testing.T) {
 	for i, m := range miners {
 		if won, windows := validators[0].wins(m.Hotkey); won != windows || won < 4 {
 			t.Errorf("miner %d was selected in %d of %d windows", i+1, won, windows)
+		}
+	}
+}
+
+// A card that is lost in the middle of a window, as after an Xid, ends its miner with the driver's error. What was saved after the window
+// before is untouched: on another card the miner goes on without warming up, and has everybody's root.
+func TestCardIsLost(t *testing.T) {
+	n := New(t, Options{Validators: []chain.Amount{300}, Miners: 2, Change: func(r *chain.Run) { r.Train.InnerSteps = 2 }})
+	validator, other := n.StartValidator(ValidatorName(1), NodeOptions{}), n.StartMiner(MinerName(2), NodeOptions{})
+	card := standin.Load(t)
+	o := n.onCard(t, card.Path, func(err error) {
+		if err == nil {
+			t.Error("a lost card closes as if nothing had been")
+		}
+	})
+	o.Dir = n.Dir()
+	x := n.StartMiner(MinerName(1), o)
+	inner := filepath.Join(o.Dir, "inner.sn3")
+	n.To(2)
+	before, err := os.ReadFile(inner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	card.Set(t, "lost", "1")
+	card.Set(t, "fail", "cuLaunchKernel:9:719")
+	for !n.ended(x) {
+		n.Tick()
+		if n.Chain.Height() > 200 {
+			t.Fatal("a lost card ends nothing")
+		}
+	}
+	if err := n.Stop(x); cuda.ErrorCode(err) != cuda.LaunchFailed || !strings.Contains(err.Error(), "inner step ") {
+		t.Errorf("it ended with %v", err)
+	}
+	if after, err := os.ReadFile(inner); err != nil || string(after) != string(before) {
+		t.Errorf("what was saved has changed: %v", err)
+	}
+	w, _ := validator.Replica.Applied()
+	again := n.onCard(t, standin.Library(t), nil)
+	again.Dir = o.Dir
+	x = n.StartMiner(MinerName(1), again)
+	n.To(w + 3)
+	agree(t, w+3, validator, other, x)
+	if len(x.Events(events.Submit)) < 2 {
+		t.Error("it does not work on")
+	}
+	for _, e := range x.Events(events.Skipped) {
+		if strings.Contains(e.Reason, "warming up") {
+			t.Errorf("window %d: %s, although the window before was saved", e.Window, e.Reason)
 		}
 	}
 }
