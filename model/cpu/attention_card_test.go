@@ -68,7 +68,7 @@ func (x *attentionCase) onCard(t *testing.T) (y, lse, dqkv []float32) {
 	out, grad := make([]kern.BF16, T*Q), make([]kern.BF16, T*S)
 	lse = make([]float32, H*T)
 	err := standin.Open(t, "attention.cu").Do(func(c *cuda.Context) error {
-		m, err := c.Load(standin.Image)
+		m, err := c.Load(standin.Image(c))
 		if err != nil {
 			return err
 		}

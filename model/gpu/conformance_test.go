@@ -35,6 +35,7 @@ func trainerOn(t *testing.T, card *standin.Card, c model.Config) *Trainer {
 
 // What is closed gives back all that it held, also while the process has another one on the card, and says that it is closed.
 func TestCloseGivesBack(t *testing.T) {
+	standin.Only(t, "counts of what is held")
 	card, c := standin.Load(t), shapes["odd"]
 	stays := trainerOn(t, card, c)
 	before := card.Report(t)
@@ -79,6 +80,7 @@ func TestCloseGivesBack(t *testing.T) {
 
 // A batch for which the card has no memory is an error that changes nothing; the next that fits is trained on as if nothing had been.
 func TestBatchBeyondMemory(t *testing.T) {
+	standin.Only(t, "an allocation that fails")
 	card, c := standin.Load(t), shapes["tied"]
 	tr, twin := trainerOn(t, card, c), trainerOn(t, card, c)
 	steps := func(tr *Trainer, b model.Batch) error {

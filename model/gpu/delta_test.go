@@ -117,6 +117,7 @@ func TestDeltaOnTheCard(t *testing.T) {
 
 // A delta that cannot be applied, or memory for it that cannot be had, leaves θ alone, and the judge works on.
 func TestDeltaRefused(t *testing.T) {
+	standin.Only(t, "an allocation that fails")
 	c := shapes["odd"]
 	j, card := newJudge(t, c)
 	l := j.net.layout

@@ -82,6 +82,9 @@ func TestOrders(t *testing.T) {
 			if got != want {
 				t.Errorf("%s: other bits with blocks %s", name, o)
 			}
+			if standin.Real() {
+				continue
+			}
 			if left := card.Report(t).Left(); left != "" {
 				t.Errorf("left on the card: %s", left)
 			}

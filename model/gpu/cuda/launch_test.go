@@ -17,7 +17,7 @@ func on(t testing.TB, f func(c *cuda.Context, k *cuda.Func) error) *standin.Card
 	t.Helper()
 	card := standin.Open(t, "scale.cu")
 	err := card.Do(func(c *cuda.Context) error {
-		m, err := c.Load(standin.Image)
+		m, err := c.Load(standin.Image(c))
 		if err != nil {
 			return err
 		}
@@ -82,7 +82,7 @@ func TestIntArguments(t *testing.T) {
 	k := cuda.Kernel{Name: "take", Threads: 32, Params: []cuda.Param{{Name: "y", Type: cuda.Pointer}, {Name: "a", Type: cuda.Int32}, {Name: "b", Type: cuda.Uint32},
 		{Name: "c", Type: cuda.Int64}, {Name: "d", Type: cuda.Uint64}}}
 	err := card.Do(func(c *cuda.Context) error {
-		m, err := c.Load(standin.Image)
+		m, err := c.Load(standin.Image(c))
 		if err != nil {
 			return err
 		}
@@ -136,7 +136,7 @@ func TestFuncChecksTheTable(t *testing.T) {
 	ptr, n, f := cuda.Param{Name: "p", Type: cuda.Pointer}, cuda.Param{Name: "n", Type: cuda.Int64}, cuda.Param{Name: "a", Type: cuda.Float32}
 	try := func(k cuda.Kernel) error {
 		return card.Do(func(c *cuda.Context) error {
-			m, err := c.Load(standin.Image)
+			m, err := c.Load(standin.Image(c))
 			if err != nil {
 				return err
 			}

@@ -32,6 +32,7 @@ func shared(t *testing.T, name, text string) string {
 
 // What is no driver, or not one for us, says so and what to do.
 func TestUnavailable(t *testing.T) {
+	standin.Only(t, "drivers that are none")
 	text := filepath.Join(t.TempDir(), "libcuda.so")
 	if err := os.WriteFile(text, []byte("not a library"), 0o644); err != nil {
 		t.Fatal(err)
@@ -62,6 +63,7 @@ func TestUnavailable(t *testing.T) {
 
 // SN3_CUDA names the library.
 func TestOpen(t *testing.T) {
+	standin.Only(t, "a version that is known")
 	c := standin.Load(t, "scale.cu")
 	t.Setenv("SN3_CUDA", c.Path)
 	d, err := cuda.Open()

@@ -13,13 +13,26 @@ import (
 type bench struct {
 	testing.TB
 	card    *standin.Card
+	module  *cuda.Module
 	kernels map[string]cuda.Kernel
 }
 
-// on opens the stand-in with the kernels of these files. Settings of the card: b.card.Set(t, "order", "reverse").
+// on opens the stand-in, or a card, with the kernels of these files. Settings of the card: b.card.Set(t, "order", "reverse").
 func on(t testing.TB, files ...string) *bench {
 	t.Helper()
-	b := &bench{t, standin.Open(t, files...), map[string]cuda.Kernel{}}
+	b := &bench{TB: t, card: standin.Open(t, files...), kernels: map[string]cuda.Kernel{}}
+	if err := b.card.Do(func(c *cuda.Context) (err error) {
+		b.module, err = c.Load(standin.Image(c))
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		err := b.card.Do(func(*cuda.Context) error { return b.module.Unload() })
+		if err != nil && cuda.ErrorCode(err) != cuda.IllegalAddress { // after a fault the context is lost
+			t.Errorf("unload kernels: %v", err)
+		}
+	})
 	for _, f := range files {
 		text, err := kernels.Sources.ReadFile(f)
 		if err != nil {
@@ -40,19 +53,12 @@ func on(t testing.TB, files ...string) *bench {
 func (b *bench) run(f func(r *runner) error) error {
 	b.Helper()
 	return b.card.Do(func(c *cuda.Context) (err error) {
-		m, err := c.Load(standin.Image)
-		if err != nil {
-			return err
-		}
-		r := &runner{Context: c, b: b, m: m}
+		r := &runner{Context: c, b: b}
 		defer func() {
 			for _, p := range r.ptrs {
 				if e := c.Free(p); err == nil {
 					err = e
 				}
-			}
-			if e := m.Unload(); err == nil {
-				err = e
 			}
 		}()
 		return f(r)
@@ -67,7 +73,8 @@ func (b *bench) must(f func(r *runner) error) {
 	}
 }
 
-// orders runs f with the blocks forward, in reverse, and at random with two seeds; the results must not depend on it.
+// orders runs f with the blocks forward, in reverse, and at random with two seeds; the results must not depend on it. On a card, whose
+// order cannot be set, it is four times the same.
 func (b *bench) orders(f func(order string)) {
 	for _, o := range [][2]string{{"forward", "1"}, {"reverse", "1"}, {"random", "1"}, {"random", "2"}} {
 		b.card.Set(b, "order", o[0])
@@ -80,7 +87,6 @@ func (b *bench) orders(f func(order string)) {
 type runner struct {
 	*cuda.Context
 	b    *bench
-	m    *cuda.Module
 	ptrs []cuda.Ptr
 }
 
@@ -134,7 +140,7 @@ func (r *runner) launch(name string, grid [3]int, args ...any) error {
 	if !ok {
 		r.b.Fatalf("there is no kernel %s in the files of this test", name)
 	}
-	f, err := r.m.Func(k)
+	f, err := r.b.module.Func(k)
 	if err != nil {
 		return err
 	}

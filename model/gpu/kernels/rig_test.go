@@ -5,14 +5,12 @@ import (
 	"unsafe"
 
 	"sn3/model/gpu/cuda"
-	"sn3/model/gpu/standin"
 )
 
 // rig is a bench for tests that launch several kernels on the same memory and compare on the way.
 type rig struct {
 	*bench
-	module *cuda.Module
-	live   []cuda.Ptr
+	live []cuda.Ptr
 }
 
 // orders are those of blocks, and warps, that inOrders tries.
@@ -21,14 +19,7 @@ var orders = []string{"forward", "reverse", "random"}
 // newRig opens the stand-in with the kernels of the named files; at the end of the test nothing may be left on it.
 func newRig(t testing.TB, files ...string) *rig {
 	r := &rig{bench: on(t, files...)}
-	r.do(func(c *cuda.Context) (err error) {
-		r.module, err = c.Load(standin.Image)
-		return err
-	})
-	t.Cleanup(func() {
-		r.free()
-		r.do(func(*cuda.Context) error { return r.module.Unload() })
-	})
+	t.Cleanup(r.free)
 	return r
 }
 

@@ -30,9 +30,12 @@ var own embed.FS
 var flags = []string{"-std=c++20", "-O2", "-ftree-vectorize", "-g1", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall", "-Wno-unused-function"}
 
 // Library returns the path of the stand-in with the kernels of the named files, all without a name. It is built once for the same
-// sources and kept in the user's cache. Without g++ the test is skipped.
+// sources and kept in the user's cache. Without g++ the test is skipped. Where tests run on a card (Real) it is the driver.
 func Library(t testing.TB, files ...string) string {
 	t.Helper()
+	if Real() {
+		return realPath()
+	}
 	return library(t, files, "")
 }
 

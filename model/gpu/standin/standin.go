@@ -1,6 +1,7 @@
 // Package standin builds the stand-in for libcuda.so.1: the same kernels, compiled by g++ to run on the CPU behind the driver's calls,
 // where every access is checked. It is for tests. A program under test takes it by SN3_CUDA=<Library> and the settings of Card.Set by
-// SN3_STANDIN_<NAME>; "report" names a file that gets the report when the last context is released, %p in it being the process id.
+// SN3_STANDIN_<NAME>; "report" names a file that gets the report when the last context is released, %p in it being the process id. With
+// SN3_GPU_CHECK=1 the same tests run on a card (Real).
 package standin
 
 import (
@@ -16,9 +17,6 @@ import (
 
 	"sn3/model/gpu/cuda"
 )
-
-// Image is what a module of the stand-in can be loaded from, instead of PTX: it has every kernel that was built in.
-var Image = []byte("// standin")
 
 // Card is a private copy of the stand-in, with its own memory and settings. Open gives it a started device.
 type Card struct {
@@ -39,6 +37,7 @@ func Open(t testing.TB, files ...string) *Card {
 // OpenText is Open with the kernels of a text instead of ours.
 func OpenText(t testing.TB, text string) *Card {
 	t.Helper()
+	Only(t, "kernels of the test's own")
 	return start(t, load(t, library(t, nil, text)))
 }
 
@@ -53,6 +52,12 @@ func start(t testing.TB, c *Card) *Card {
 	}
 	t.Cleanup(func() {
 		err := c.Close()
+		if Real() {
+			if err != nil {
+				t.Errorf("close the device: %v", err)
+			}
+			return
+		}
 		r := c.Report(t)
 		if r.Faults > 0 { // the context is lost with what it holds
 			return
@@ -70,6 +75,9 @@ func start(t testing.TB, c *Card) *Card {
 // Load is Open without a driver and a device: for what opens Path itself.
 func Load(t testing.TB, files ...string) *Card {
 	t.Helper()
+	if Real() {
+		return &Card{Path: realPath()}
+	}
 	return load(t, Library(t, files...))
 }
 
@@ -103,8 +111,13 @@ func copyFile(to, from string) (err error) {
 // Set changes a setting: order of blocks, and warps (forward, reverse, random), seed, memory (bytes of the card), oom (k: the k-th allocation from now fails),
 // fail (name:k:code: the k-th call of a driver's function from now fails), devices, version, cc (80), sms, async (1: a kernel's
 // fault is told by the next call), lost (1: after fail's call every further one fails too), report (a file).
+// On a card order and seed change nothing, and the others skip the test.
 func (c *Card) Set(t testing.TB, name, value string) {
 	t.Helper()
+	if Real() && (name == "order" || name == "seed") {
+		return
+	}
+	Only(t, name+"="+value)
 	if c.set(name, value) != 0 {
 		t.Fatalf("the stand-in does not know %s=%s", name, value)
 	}
@@ -132,9 +145,10 @@ func (r Report) Left() string {
 	return strings.Join(s, ", ")
 }
 
-// Report asks the stand-in what it has counted.
+// Report asks the stand-in what it has counted. On a card it skips the rest of the test.
 func (c *Card) Report(t testing.TB) Report {
 	t.Helper()
+	Only(t, "counts of calls, memory and launches")
 	b := make([]byte, c.report(nil, 0)+1024)
 	c.report(&b[0], int32(len(b)))
 	var r Report

@@ -34,7 +34,7 @@ func run(c *Card, text, name string, blocks int, args ...any) error {
 		return fmt.Errorf("there is no kernel %s", name)
 	}
 	return c.Do(func(x *cuda.Context) (err error) {
-		m, err := x.Load(Image)
+		m, err := x.Load(Image(x))
 		if err != nil {
 			return err
 		}
