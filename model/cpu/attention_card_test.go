@@ -103,8 +103,13 @@ func (x *attentionCase) onCard(t *testing.T) (y, lse, dqkv []float32) {
 }
 
 // The GPU's attention is this one, to the rounding of products' factors and results to bfloat16: of the largest value 4e-3, of the
-// largest gradient, which is rounded once more before its rotation, 5e-3. Log-sums are the same to float32.
+// largest gradient, which is rounded once more before its rotation, 5e-3. Log-sums are the same to float32; a real card's mma cuts off
+// what it adds up: 1.5·128+16 times 2⁻²³ of scores whose terms add up to 28 at most.
 func TestAttentionOfTheCardIsThis(t *testing.T) {
+	most := 1e-5
+	if standin.Real() {
+		most = 7e-4
+	}
 	for _, s := range [][4]int{{1, 2, 1, 16}, {130, 4, 2, 128}, {90, 3, 1, 64}, {65, 2, 2, 34}} {
 		x := newAttentionCase(s[0], s[1], s[2], s[3])
 		y, lse, dqkv := x.onCard(t)
@@ -119,7 +124,7 @@ func TestAttentionOfTheCardIsThis(t *testing.T) {
 				t.Errorf("%v: off by %.2g of the largest value, the gradient by %.2g", s, a, b)
 			}
 			for i, l := range lse {
-				if d := math.Abs(float64(l - clse[i])); !(d <= 1e-5) {
+				if d := math.Abs(float64(l - clse[i])); !(d <= most) {
 					t.Fatalf("%v: log-sum %d is %v, the CPU's %v", s, i, l, clse[i])
 				}
 			}

@@ -6,6 +6,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"sn3/model/gpu/standin"
 	"sn3/model/kern"
 )
 
@@ -64,6 +65,30 @@ func near(t rapid.TB, what string, got []float32, want []float64, rel, abs float
 		t.Fatalf("%s: %d values, want %d", what, len(got), len(want))
 	}
 }
+
+// sumError is how far a product's sum over k may be off, in units of Σ|a·b|: on the stand-in 2⁻²² for every power of two of terms. A
+// card cuts off each of some products, and the sum so far, at the last of the largest one's 24 bits, and then their sum (Fasi, Higham,
+// Mikaitis and Pranesh, PeerJ CS 2021): k, and twice what is more than ⌈k/4⌉ with k filled up to 32, times 2⁻²³.
+func sumError(k int) float64 {
+	if standin.Real() {
+		return math.Ldexp(1.5*float64(k)+16, -23)
+	}
+	return math.Ldexp(2+math.Log2(float64(k)+1), -22)
+}
+
+// twin fails unless two kernels that compute by the same expressions give the same bits. A card's compiler may fuse a product and a sum
+// in one of them only: there rel and abs are allowed, as by near.
+func twin(t rapid.TB, what string, got, want []float32, rel, abs float64) {
+	t.Helper()
+	if standin.Real() {
+		near(t, what, got, real64(want), rel, abs)
+		return
+	}
+	same(t, what, bitsOf(got), bitsOf(want))
+}
+
+// ulp is how far two numbers may be apart, relative to one of them, whose roundings to bfloat16 are neighbours.
+const ulp = 1.0 / 127
 
 // same fails unless the bits are the same.
 func same[T comparable](t rapid.TB, what string, got, want []T) {
