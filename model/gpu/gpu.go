@@ -130,11 +130,11 @@ func (e Engine) open() (*card, error) {
 	}
 	dev, err := d.Start(e.ordinal)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", model.ErrUnsupported, err)
+		return nil, unsupported(fmt.Errorf("start card %d: %w", e.ordinal, err))
 	}
 	k := &card{dev: dev, fns: map[string]*cuda.Func{}, held: map[cuda.Ptr]bool{}}
 	if err := dev.Do(k.load); err != nil {
-		return nil, errors.Join(err, k.close())
+		return nil, errors.Join(unsupported(err), k.close())
 	}
 	return k, nil
 }

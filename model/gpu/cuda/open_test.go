@@ -2,6 +2,7 @@ package cuda_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -114,5 +115,33 @@ func TestDevices(t *testing.T) {
 	}
 	if left := c.Report(t).Left(); left != "" {
 		t.Error(left)
+	}
+}
+
+// A driver that is not there, too old or without a card is missing; one that does not start for now is not.
+func TestMissing(t *testing.T) {
+	for _, c := range []struct {
+		name, value string
+		missing     bool
+	}{
+		{"version", "11080", true},
+		{"devices", "0", true},
+		{"fail", "cuInit:1:34", true},   // the stub
+		{"fail", "cuInit:1:802", false}, // the fabric manager is not up yet
+		{"fail", "cuInit:1:803", false},
+		{"fail", "cuInit:1:999", false},
+		{"fail", "cuDriverGetVersion:1:999", false},
+	} {
+		card := standin.Load(t, "scale.cu")
+		card.Set(t, c.name, c.value)
+		if _, err := cuda.OpenAt(card.Path); err == nil || cuda.Missing(err) != c.missing || cuda.Missing(fmt.Errorf("open: %w", err)) != c.missing {
+			t.Errorf("%s=%s: %v: missing %v", c.name, c.value, err, !c.missing)
+		}
+	}
+	if _, err := cuda.OpenAt("/nowhere/libcuda.so.1"); !cuda.Missing(err) {
+		t.Error(err)
+	}
+	if cuda.Missing(nil) || cuda.Missing(cuda.ErrClosed) {
+		t.Error("an error that is not the driver's")
 	}
 }
