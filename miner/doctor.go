@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
@@ -29,6 +30,7 @@ func doctorApp() *cli.App {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "kernels", Usage: "as if these CPU `KERNELS` were forced"},
 			&cli.Float64Flag{Name: "gpu-memory", Value: 0.9, Usage: "`SHARE` of a card's memory that may be taken"},
+			&cli.BoolFlag{Name: "json", Usage: "print one JSON object"},
 		},
 		Action: func(c *cli.Context) error {
 			share := c.Float64("gpu-memory")
@@ -38,34 +40,68 @@ func doctorApp() *cli.App {
 			case !(share > 0 && share <= 1):
 				return proc.Usage(fmt.Errorf("--gpu-memory %v: a share of the card's memory, above 0 and at most 1", share))
 			}
-			return doctor(os.Stdout, c.String("kernels"), share)
+			return doctor(os.Stdout, c.String("kernels"), share, c.Bool("json"))
 		},
 	})
 }
 
-// doctor writes its findings. What is missing is a finding, no error.
-func doctor(w io.Writer, kernels string, share float64) error {
-	line := []string{"miner", "--version", "--verbose"}
-	if kernels != "" {
-		line = append(line, "--kernels", kernels)
-	}
-	if _, err := node.VerboseVersion(w, line); err != nil {
+// findings are what doctor found. What is missing is a finding, no error. Fields are only ever added.
+type findings struct {
+	Version    string         `json:"version"`
+	Go         string         `json:"go"`
+	Platform   string         `json:"platform"`
+	Processor  node.Processor `json:"cpu"`
+	FreeMemory *int64         `json:"free_memory,omitempty"` // bytes, where the system tells
+	OnCPU      string         `json:"largest_on_cpu"`        // the largest preset that fits there; "" if none does
+	NVIDIA     nvidiaFindings `json:"nvidia"`
+	Others     []string       `json:"other_gpus"` // makers of GPUs that are here and not supported yet
+}
+
+// doctor writes its findings.
+func doctor(w io.Writer, kernels string, share float64, asJSON bool) error {
+	f := findings{Version: proc.Version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	var err error
+	if f.Processor, err = node.Describe(kernels); err != nil {
 		return err
 	}
 	free := plan.FreeMemory()
-	if free == plan.Unknown {
+	if free != plan.Unknown {
+		f.FreeMemory = &free
+	}
+	f.OnCPU, f.NVIDIA = largestOnCPU(free), nvidia(share, free)
+	f.Others = append([]string{}, otherGPUs(os.DirFS("/"), f.Platform)...)
+	if !asJSON {
+		return f.write(w)
+	}
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(f)
+}
+
+// write writes them for people.
+func (f findings) write(w io.Writer) error {
+	fmt.Fprintf(w, "miner version %s, %s for %s\n", f.Version, f.Go, f.Platform)
+	if err := f.Processor.Write(w); err != nil {
+		return err
+	}
+	if f.FreeMemory == nil {
 		fmt.Fprintln(w, "memory   this system does not tell how much is free")
 	} else {
-		fmt.Fprintf(w, "memory   %.1f GiB free for a miner\n", float64(free)/(1<<30))
+		fmt.Fprintf(w, "memory   %.1f GiB free for a miner\n", float64(*f.FreeMemory)/(1<<30))
 	}
-	fmt.Fprintf(w, "         on the CPU it has room to train %s\n", largestOnCPU(free))
-	nvidia(w, share)
+	room := "none of the presets"
+	if f.OnCPU != "" {
+		room = fmt.Sprintf("presets up to %s (sn3 plan %s has the parts)", f.OnCPU, f.OnCPU)
+	}
+	fmt.Fprintf(w, "         on the CPU it has room to train %s\n", room)
+	f.NVIDIA.write(w)
 	found := "none was found here"
-	if others := otherGPUs(os.DirFS("/"), runtime.GOOS+"/"+runtime.GOARCH); len(others) > 0 {
-		found = "this machine has one of " + strings.Join(others, " and ")
+	if len(f.Others) > 0 {
+		found = "this machine has one of " + strings.Join(f.Others, " and ")
 	}
 	fmt.Fprintf(w, "others   GPUs of AMD, Intel and Apple are not supported yet (%s); the CPU engine works\n", found)
-	_, err := fmt.Fprintln(w, "engine   miner trains on the CPU; miner --gpu on one card, in bf16, classic plan, nothing recomputed: experimental, it has only run on a stand-in")
+	_, err := fmt.Fprintln(w, "engine   miner trains on the CPU; miner --gpu on one card, in bf16: experimental, it has only run on a stand-in")
 	return err
 }
 
@@ -80,26 +116,31 @@ func largestOnCPU(free int64) string {
 		p := plan.Make(plan.Request{Name: name, Run: run, Engine: cpu.New(""), Wait: true, Cache: data.DefaultCache,
 			Options: model.Options{Threads: 1, MicroBatch: 1}})
 		if p.Check(plan.Machine{Memory: free, Disk: plan.Unknown}) == nil {
-			return fmt.Sprintf("presets up to %s (sn3 plan %s has the parts)", name, name)
+			return name
 		}
 	}
-	return "none of the presets"
+	return ""
 }
 
-// otherGPUs names the makers, NVIDIA apart, of this machine's GPUs: by the bus on Linux, by the processor on macOS.
+// otherGPUs names the makers, NVIDIA apart, of this machine's GPUs: by the bus or the driver's device on Linux, by the system on macOS.
 func otherGPUs(fsys fs.FS, platform string) (makers []string) {
-	if platform == "darwin/arm64" {
+	switch platform {
+	case "darwin/arm64":
 		return []string{"Apple"}
+	case "darwin/amd64":
+		return []string{"AMD or Intel"}
 	}
-	for _, m := range []struct{ vendor, name string }{{"0x1002", "AMD"}, {"0x8086", "Intel"}} {
-		if onBus(fsys, m.vendor) {
-			makers = append(makers, m.name)
-		}
+	_, err := fs.Stat(fsys, "dev/kfd") // of AMD's driver for computing; a container may see it without the bus
+	if err == nil || onBus(fsys, "0x1002") {
+		makers = append(makers, "AMD")
+	}
+	if onBus(fsys, "0x8086") {
+		makers = append(makers, "Intel")
 	}
 	return makers
 }
 
-// onBus says whether a display controller or GPU (PCI class 03) of that vendor is on the bus.
+// onBus says whether a display controller (PCI class 03) or accelerator (class 12) of that vendor is on the bus.
 func onBus(fsys fs.FS, vendor string) bool {
 	const devices = "sys/bus/pci/devices"
 	entries, err := fs.ReadDir(fsys, devices)
@@ -109,7 +150,8 @@ func onBus(fsys fs.FS, vendor string) bool {
 	for _, e := range entries {
 		class, err1 := fs.ReadFile(fsys, path.Join(devices, e.Name(), "class"))
 		by, err2 := fs.ReadFile(fsys, path.Join(devices, e.Name(), "vendor"))
-		if err1 == nil && err2 == nil && strings.HasPrefix(string(class), "0x03") && strings.TrimSpace(string(by)) == vendor {
+		gpu := strings.HasPrefix(string(class), "0x03") || strings.HasPrefix(string(class), "0x12")
+		if err1 == nil && err2 == nil && gpu && strings.TrimSpace(string(by)) == vendor {
 			return true
 		}
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"regexp"
 	"strings"
 	"testing"
@@ -9,6 +11,7 @@ import (
 	"sn3/internal/plan"
 	"sn3/internal/proc"
 	"sn3/model/gpu/cuda"
+	"sn3/model/gpu/memory"
 	"sn3/model/gpu/standin"
 )
 
@@ -16,11 +19,13 @@ import (
 func TestDoctorWithADriver(t *testing.T) {
 	t.Setenv("SN3_CUDA", standin.Library(t))
 	var b strings.Builder
-	if err := doctor(&b, "portable", 0.9); err != nil {
+	if err := doctor(&b, "portable", 0.9, false); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"kernels  portable: forced", "\nnvidia   driver ", ", for CUDA up to ", "libcublasLt.so", "libnccl.so.2", "\ncard 0 ", "compute capability ",
-		"kernels: those for sm_", "copies, measured: ", " GB/s to the card, ", " GB/s from it, ", "products of our kernels, measured: ", " TFLOP/s at ", "not supported yet", "has only run on a stand-in"} {
+	for _, want := range []string{"kernels  portable: forced", "\nnvidia   driver ", ", for CUDA up to ", "libcublasLt.so", "libnccl.so.2", "libnvidia-ptxjitcompiler.so.1",
+		"the stand-in of the tests, which computes on the CPU: what is measured says nothing about a card", "\ncard 0 ", "compute capability ", "kernels: those for sm_",
+		" GB of its memory are free", "copies, GB/s, measured: ", " to the card, ", " from it, ", " on it ", "products in bf16, TFLOP/s, measured: ", "gemm_nt_bf16 at ",
+		"room to train ", "not supported yet", "has only run on a stand-in"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
 		}
@@ -37,18 +42,55 @@ func examined(t *testing.T, settings ...string) (string, standin.Report) {
 	}
 	t.Setenv("SN3_CUDA", card.Path)
 	var b strings.Builder
-	nvidia(&b, 0.9)
+	nvidia(0.9, plan.Unknown).write(&b)
 	return b.String(), card.Report(t)
+}
+
+// --json has what the text has.
+func TestDoctorInJSON(t *testing.T) {
+	t.Setenv("SN3_CUDA", standin.Library(t))
+	var b bytes.Buffer
+	if err := doctor(&b, "portable", 0.9, true); err != nil {
+		t.Fatal(err)
+	}
+	var f findings
+	d := json.NewDecoder(&b)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&f); err != nil {
+		t.Fatal(err)
+	}
+	k := f.Processor.Kernels[0]
+	if k.Name != "portable" || !k.Chosen || k.Why == "" || f.Platform == "" || f.OnCPU == "" || !f.NVIDIA.StandIn || f.NVIDIA.CUDA != "13.0" || len(f.NVIDIA.Libraries) != len(libraries) ||
+		f.Others == nil || len(f.NVIDIA.Cards) != 1 {
+		t.Fatalf("%+v", f)
+	}
+	c := f.NVIDIA.Cards[0]
+	if c.Capability != "8.0" || c.Kernels != "sm_80" || c.Why == "" || c.Free == nil || *c.Free > c.Memory || len(c.Copies) != 3 || len(c.Products) != 1 || len(c.Trains) == 0 {
+		t.Fatalf("%+v", c)
+	}
+	for _, s := range append(c.Copies, c.Products...) {
+		if !(s.Rate > 0) || s.Size < leastSide || s.Times != measureTimes {
+			t.Errorf("%+v", s)
+		}
+	}
+	if x := c.Trains[0]; x.Preset == "" || x.Plan != memory.Classic || x.MicroBatch < 1 || x.Bytes > x.Allowed {
+		t.Errorf("%+v", x)
+	}
+	var text strings.Builder
+	if err := f.write(&text); err != nil || !strings.Contains(text.String(), c.Trains[0].String()) {
+		t.Errorf("%v, %s", err, text.String())
+	}
 }
 
 // Machines that are not what we want are described, not failed on.
 func TestDoctorOnOtherMachines(t *testing.T) {
 	for _, c := range []struct{ name, value, want, never string }{
 		{"devices", "0", "check that nvidia-smi lists a card", "card 0"},
-		{"cc", "75", "too old for our kernels, which need compute capability 8.0: the CPU engine works", "measured"},
+		{"cc", "75", "too old for our kernels, which need compute capability 8.0: the CPU engine works", "measured: "},
 		{"cc", "90", "kernels: those for sm_90a", "sm_80"},
 		{"version", "11000", "install a newer driver", "card 0"},
-		{"memory", "100000000", "its speed cannot be measured: ", "copies, measured"},
+		{"memory", "100000000", "products in bf16, TFLOP/s, measured: ", "its speed cannot be measured"}, // with less
+		{"memory", "1000000", "its speed cannot be measured: cuMemAlloc_v2", "GB/s, measured"},
 	} {
 		if out, _ := examined(t, c.name, c.value); !strings.Contains(out, c.want) || strings.Contains(out, c.never) {
 			t.Errorf("%s %s: no %q, or %q in\n%s", c.name, c.value, c.want, c.never, out)
@@ -83,7 +125,9 @@ func TestGPUFlags(t *testing.T) {
 	for line, want := range map[string]string{
 		"--gpu --engine cpu":     "leave --engine cpu out",
 		"--gpu --precision f32":  "--precision f32: cards compute in bf16",
-		"--gpu --gpus 0,1":       "uses one card",
+		"--gpu --gpus 0,0":       "names card 0 twice",
+		"--gpu --gpus 0,":        "the number of a card",
+		"--gpu --gpus 1,0":       "--",
 		"--gpu --gpus first":     "the number of a card",
 		"--gpu --gpu-memory 2":   "above 0 and at most 1",
 		"--gpu":                  "--",
@@ -105,12 +149,15 @@ func TestTrainable(t *testing.T) {
 		share  float64
 		want   []string
 	}{
-		{"NVIDIA H200", 150754820096, 0.9, []string{"room to train 1b: plan classic, recompute none, --micro-batch 8", "on paper\n", "room for 8b: plan lean, recompute none", "with a later release"}},
-		{"NVIDIA GeForce RTX 4090", 25386352640, 0.9, []string{"room to train 160m: plan classic, recompute none", "room for 1b: plan lean"}},
-		{"unheard of", 25386352640, 0.9, []string{"room to train 160m: plan classic, recompute none", "room for 1b: plan lean"}},
+		{"NVIDIA H200", 150754820096, 0.9, []string{"room to train 1b: plan classic, recompute none, --micro-batch 8", "on paper\n", "room to train 8b: plan lean, recompute none", "with a later release"}},
+		{"NVIDIA GeForce RTX 4090", 25386352640, 0.9, []string{"room to train 160m: plan classic, recompute none", "room to train 1b: plan lean"}},
+		{"unheard of", 25386352640, 0.9, []string{"room to train 160m: plan classic, recompute none", "room to train 1b: plan lean"}},
 		{"NVIDIA H200", 150754820096, 0.0001, []string{"room for none of the presets"}},
 	} {
-		out := strings.Join(trainable(cuda.Info{Name: c.name, Memory: c.memory}, c.share), "\n")
+		f := cardFindings{Kernels: "sm_80", Trains: trainable(cuda.Info{Name: c.name, Memory: c.memory}, c.share)}
+		var b strings.Builder
+		f.write(&b)
+		out := b.String()
 		for _, want := range c.want {
 			if !strings.Contains(out, want) {
 				t.Errorf("%s: no %q in\n%s", c.name, want, out)
@@ -123,8 +170,8 @@ func TestTrainable(t *testing.T) {
 }
 
 func TestLargestOnCPU(t *testing.T) {
-	for free, want := range map[int64]string{1 << 20: "none of the presets", 1 << 30: "presets up to 8m", 16 << 30: "up to 160m", 1 << 50: "up to 70b", plan.Unknown: "up to 70b"} {
-		if got := largestOnCPU(free); !strings.Contains(got, want) {
+	for free, want := range map[int64]string{1 << 20: "", 1 << 30: "8m", 16 << 30: "160m", 1 << 50: "70b", plan.Unknown: "70b"} {
+		if got := largestOnCPU(free); got != want {
 			t.Errorf("%d bytes: %s, want %s", free, got, want)
 		}
 	}
@@ -149,7 +196,10 @@ func TestOtherGPUs(t *testing.T) {
 		{bus(), "linux/amd64", ""},
 		{bus("0x060000 0x8086", "0x030200 0x10de"), "linux/amd64", ""},
 		{bus("0x030000 0x1002", "0x038000 0x8086"), "linux/amd64", "AMD Intel"},
+		{bus("0x120000 0x1002"), "linux/amd64", "AMD"}, // an accelerator without a display
+		{fstest.MapFS{"dev/kfd": {}}, "linux/amd64", "AMD"},
 		{bus(), "darwin/arm64", "Apple"},
+		{bus(), "darwin/amd64", "AMD or Intel"},
 	} {
 		if got := strings.Join(otherGPUs(c.fsys, c.platform), " "); got != c.want {
 			t.Errorf("%s: %q, want %q", c.platform, got, c.want)
@@ -171,7 +221,11 @@ func TestLibraries(t *testing.T) {
 		}
 	}
 	l := library{names: []string{"libsn3-a.so", "libsn3-b.so"}, without: "so what"}
-	if got := l.look(); got != "no libsn3-a.so and no libsn3-b.so: so what" {
+	if got := l.look(); got != (libraryFindings{Text: "no libsn3-a.so and no libsn3-b.so: so what"}) {
+		t.Error(got)
+	}
+	l = library{names: []string{"libsn3-a.so", "libc.so.6"}, version: "sn3NoSuchFunction"}
+	if got := l.look(); got.Name == "libc.so.6" && got.Text != "libc.so.6 that does not tell its version" {
 		t.Error(got)
 	}
 }
@@ -179,7 +233,7 @@ func TestLibraries(t *testing.T) {
 func TestDoctorArguments(t *testing.T) {
 	t.Setenv("SN3_CUDA", "no such library")
 	for line, want := range map[string]int{"doctor now": proc.ExitUsage, "doctor --gpu-memory 90": proc.ExitUsage, "doctor --gpu-memory NaN": proc.ExitUsage,
-		"doctor --kernels abacus": proc.ExitUsage, "doctor --kernel portable": proc.ExitUsage, "doctor --kernels portable --gpu-memory 1": 0} {
+		"doctor --kernels abacus": proc.ExitUsage, "doctor --kernel portable": proc.ExitUsage, "doctor --kernels portable --gpu-memory 1": 0, "doctor --json --kernels portable": 0} {
 		if err := run(append([]string{"miner"}, strings.Fields(line)...)); proc.ExitCode(err) != want {
 			t.Errorf("miner %s: exit code %d (%v), want %d", line, proc.ExitCode(err), err, want)
 		}

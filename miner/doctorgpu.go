@@ -6,41 +6,168 @@ import (
 	"os"
 	"slices"
 	"strings"
-
-	"github.com/ebitengine/purego"
+	"unsafe"
 
 	"sn3/internal/preset"
 	"sn3/internal/spec"
 	"sn3/model/gpu/cuda"
+	"sn3/model/gpu/dl"
 	"sn3/model/gpu/kernels"
 	"sn3/model/gpu/memory"
 	"sn3/model/gpu/roofline"
 )
 
-// nvidia writes what there is of NVIDIA: driver, libraries, cards, and what each card could train.
-func nvidia(w io.Writer, share float64) {
+// nvidiaFindings are what there is of NVIDIA.
+type nvidiaFindings struct {
+	Driver    string            `json:"driver,omitempty"` // the library
+	CUDA      string            `json:"cuda,omitempty"`   // the newest version that the driver takes
+	StandIn   bool              `json:"stand_in,omitempty"`
+	Problem   string            `json:"problem,omitempty"` // why there is no driver, or no list of cards
+	OnBus     bool              `json:"on_bus"`
+	Libraries []libraryFindings `json:"libraries,omitempty"`
+	Cards     []cardFindings    `json:"cards,omitempty"`
+}
+
+// libraryFindings are what was found of a library.
+type libraryFindings struct {
+	Name    string `json:"name,omitempty"`
+	Version string `json:"version,omitempty"`
+	Text    string `json:"text"`
+}
+
+// cardFindings are what a card is, how fast it is and what it could train.
+type cardFindings struct {
+	Number     int        `json:"number"`
+	Name       string     `json:"name"`
+	Memory     uint64     `json:"memory"` // bytes
+	Free       *uint64    `json:"free,omitempty"`
+	SMs        int        `json:"multiprocessors"`
+	MHz        int        `json:"mhz"`
+	Capability string     `json:"capability"`
+	ECC        bool       `json:"ecc"`
+	Bus        string     `json:"bus"`
+	UUID       string     `json:"uuid"`
+	Kernels    string     `json:"kernels,omitempty"` // "" where none run
+	Why        string     `json:"why"`
+	Problem    string     `json:"problem,omitempty"` // why nothing was measured
+	Copies     []speed    `json:"copies,omitempty"`
+	Products   []speed    `json:"products,omitempty"`
+	Trains     []training `json:"trains,omitempty"` // the largest presets first
+}
+
+// training is a preset that a card has room for, and how.
+type training struct {
+	Preset     string           `json:"preset"`
+	Plan       memory.Plan      `json:"plan"`
+	Recompute  memory.Recompute `json:"recompute"`
+	MicroBatch int              `json:"micro_batch"`
+	Bytes      int64            `json:"bytes"`
+	Allowed    int64            `json:"allowed"`
+	OnPaper    float64          `json:"tokens_per_second_on_paper,omitempty"` // at most; 0 where the card's speeds are not known
+	Later      bool             `json:"later,omitempty"`                      // with a later release
+}
+
+// nvidia looks for driver, libraries and cards.
+func nvidia(share float64, host int64) (f nvidiaFindings) {
+	f.OnBus = onBus(os.DirFS("/"), "0x10de")
 	driver, err := cuda.Open()
 	if err != nil {
-		fmt.Fprintf(w, "nvidia   %v\n", err)
-		if onBus(os.DirFS("/"), "0x10de") {
+		f.Problem = err.Error()
+		return f
+	}
+	f.Driver, f.CUDA, f.StandIn = driver.Path(), fmt.Sprintf("%d.%d", driver.Version()/1000, driver.Version()%1000/10), driver.StandIn()
+	for _, l := range libraries {
+		f.Libraries = append(f.Libraries, l.look())
+	}
+	cards, err := driver.Devices()
+	switch {
+	case err != nil:
+		f.Problem = "cards cannot be listed: " + err.Error()
+	case len(cards) == 0:
+		f.Problem = "the driver lists no card; check nvidia-smi and CUDA_VISIBLE_DEVICES"
+	}
+	for _, c := range cards {
+		f.Cards = append(f.Cards, examine(driver, c, share, host))
+	}
+	return f
+}
+
+// examine says what a card is, which kernels it gets, how fast it is, and what it could train.
+func examine(driver *cuda.Driver, c cuda.Info, share float64, host int64) cardFindings {
+	f := cardFindings{Number: c.Ordinal, Name: c.Name, Memory: c.Memory, SMs: c.SMs, MHz: c.Clock / 1000, Capability: fmt.Sprintf("%d.%d", c.Major, c.Minor),
+		ECC: c.ECC, Bus: c.Bus, UUID: c.UUID}
+	switch {
+	case kernels.Image(c.Major, c.Minor) == nil:
+		f.Why = "too old for our kernels, which need compute capability 8.0: the CPU engine works"
+		return f
+	case c.Major == 9 && c.Minor == 0:
+		f.Kernels, f.Why = "sm_90a", "which are for this capability only"
+	default:
+		f.Kernels, f.Why = "sm_80", "which the driver compiles for every card from 8.0 on"
+	}
+	if err := f.measure(driver); err != nil {
+		f.Problem = err.Error()
+	}
+	f.Trains = trainable(c, share)
+	return f
+}
+
+// write writes them for people.
+func (f nvidiaFindings) write(w io.Writer) {
+	if f.Driver == "" {
+		fmt.Fprintf(w, "nvidia   %s\n", f.Problem)
+		if f.OnBus {
 			fmt.Fprintln(w, "         a card of NVIDIA is on the bus: with the driver it could be used")
 		}
 		return
 	}
-	fmt.Fprintf(w, "nvidia   driver %s, for CUDA up to %d.%d\n", driver.Path(), driver.Version()/1000, driver.Version()%1000/10)
-	for _, l := range libraries {
-		fmt.Fprintf(w, "         %s\n", l.look())
+	fmt.Fprintf(w, "nvidia   driver %s, for CUDA up to %s\n", f.Driver, f.CUDA)
+	if f.StandIn {
+		fmt.Fprintln(w, "         it is not NVIDIA's but the stand-in of the tests, which computes on the CPU: what is measured says nothing about a card")
 	}
-	cards, err := driver.Devices()
-	if err != nil {
-		fmt.Fprintf(w, "         cards cannot be listed: %v\n", err)
+	for _, l := range f.Libraries {
+		fmt.Fprintf(w, "         %s\n", l.Text)
+	}
+	if f.Problem != "" {
+		fmt.Fprintf(w, "         %s\n", f.Problem)
+	}
+	for _, c := range f.Cards {
+		c.write(w)
+	}
+}
+
+// write writes them for people.
+func (f cardFindings) write(w io.Writer) {
+	ecc := "no ECC"
+	if f.ECC {
+		ecc = "ECC"
+	}
+	fmt.Fprintf(w, "card %-3d %s, %.1f GB, %d multiprocessors of %d MHz, compute capability %s, %s, bus %s, %s\n", f.Number, f.Name, float64(f.Memory)/1e9, f.SMs, f.MHz,
+		f.Capability, ecc, f.Bus, f.UUID)
+	if f.Kernels == "" {
+		fmt.Fprintf(w, "         %s\n", f.Why)
 		return
 	}
-	if len(cards) == 0 {
-		fmt.Fprintln(w, "         the driver lists no card; check nvidia-smi and CUDA_VISIBLE_DEVICES")
+	fmt.Fprintf(w, "         kernels: those for %s, %s\n", f.Kernels, f.Why)
+	if f.Free != nil {
+		fmt.Fprintf(w, "         %.1f GB of its memory are free\n", float64(*f.Free)/1e9)
 	}
-	for _, c := range cards {
-		writeCard(w, driver, c, share)
+	for _, x := range []struct {
+		what string
+		list []speed
+	}{{"copies, GB/s", f.Copies}, {"products in bf16, TFLOP/s", f.Products}} {
+		if len(x.list) > 0 {
+			fmt.Fprintf(w, "         %s, measured: %s\n", x.what, join(x.list))
+		}
+	}
+	if f.Problem != "" {
+		fmt.Fprintf(w, "         its speed cannot be measured: %s\n", f.Problem)
+	}
+	if len(f.Trains) == 0 {
+		fmt.Fprintln(w, "         room for none of the presets with miner --gpu")
+	}
+	for _, x := range f.Trains {
+		fmt.Fprintf(w, "         %s\n", x)
 	}
 }
 
@@ -48,117 +175,101 @@ func nvidia(w io.Writer, share float64) {
 type library struct {
 	names   []string // in the order in which they are tried
 	version string   // the function that tells it
-	of      func(fn uintptr) string
+	of      func(f dl.Func) string
 	without string // what its absence means
 }
 
 // libraries are looked for in this order.
 var libraries = []library{
-	{[]string{"libcublasLt.so.13", "libcublasLt.so.12"}, "cublasLtGetVersion", func(fn uintptr) string {
-		var get func() uint64
-		purego.RegisterFunc(&get, fn)
-		return decimal(get(), 10000)
-	}, "nothing is lost: this release multiplies with kernels of its own, a later one with this library, which comes with the CUDA toolkit"},
-	{[]string{"libnccl.so.2"}, "ncclGetVersion", func(fn uintptr) string {
-		var get func(*int32) int32
-		purego.RegisterFunc(&get, fn)
-		var v int32
-		if get(&v) != 0 || v < 0 {
+	{[]string{"libcublasLt.so.13", "libcublasLt.so.12"}, "cublasLtGetVersion", func(f dl.Func) string { return decimal(uint64(f.Call()), 10000) },
+		"nothing is lost: this release multiplies with kernels of its own, a later one with this library, which comes with the CUDA toolkit"},
+	{[]string{"libnccl.so.2"}, "ncclGetVersion", func(f dl.Func) string {
+		v := new(int32)
+		if int32(f.Call(uintptr(unsafe.Pointer(v)))) != 0 || *v < 0 {
 			return ""
 		}
-		return decimal(uint64(v), 10000)
+		return decimal(uint64(*v), 10000)
 	}, "nothing is lost: it is for several cards, which come with a later release"},
+	{[]string{"libnvidia-ptxjitcompiler.so.1"}, "", nil, "the driver cannot compile our kernels without it: install the whole driver, or in a container ask for its capability compute"},
 }
 
 // decimal writes a version that is one number, major·unit + minor·100 + patch.
 func decimal(v, unit uint64) string { return fmt.Sprintf("%d.%d.%d", v/unit, v%unit/100, v%100) }
 
 // look opens the library and says what it found.
-func (l library) look() string {
+func (l library) look() (f libraryFindings) {
 	for _, name := range l.names {
-		lib, err := purego.Dlopen(name, purego.RTLD_NOW|purego.RTLD_LOCAL)
+		lib, err := dl.Open(name)
 		if err != nil {
 			continue
 		}
-		version := ""
-		if fn, err := purego.Dlsym(lib, l.version); err == nil {
-			version = l.of(fn)
+		f.Name, f.Text = name, name
+		if l.version == "" {
+			return f
 		}
-		if version == "" {
-			version = "that does not tell its version"
+		if fn, err := dl.Find(lib, l.version); err == nil {
+			f.Version = l.of(fn)
 		}
-		return name + " " + version
+		if f.Text += " " + f.Version; f.Version == "" {
+			f.Text += "that does not tell its version"
+		}
+		return f
 	}
-	return fmt.Sprintf("no %s: %s", strings.Join(l.names, " and no "), l.without)
-}
-
-// writeCard writes what a card is, which kernels it gets, how fast it copies, and what it could train.
-func writeCard(w io.Writer, driver *cuda.Driver, c cuda.Info, share float64) {
-	ecc := "no ECC"
-	if c.ECC {
-		ecc = "ECC"
-	}
-	fmt.Fprintf(w, "card %-3d %s, %.1f GB, %d multiprocessors of %d MHz, compute capability %d.%d, %s, bus %s, %s\n", c.Ordinal, c.Name, float64(c.Memory)/1e9, c.SMs,
-		c.Clock/1000, c.Major, c.Minor, ecc, c.Bus, c.UUID)
-	if kernels.Image(c.Major, c.Minor) == nil {
-		fmt.Fprintln(w, "         too old for our kernels, which need compute capability 8.0: the CPU engine works")
-		return
-	}
-	if c.Major == 9 && c.Minor == 0 {
-		fmt.Fprintln(w, "         kernels: those for sm_90a, which are for this capability only")
-	} else {
-		fmt.Fprintln(w, "         kernels: those for sm_80, which the driver compiles for every card from 8.0 on")
-	}
-	if err := measure(w, driver, c.Ordinal); err != nil {
-		fmt.Fprintf(w, "         its speed cannot be measured: %v\n", err)
-	}
-	for _, x := range trainable(c, share) {
-		fmt.Fprintf(w, "         %s\n", x)
-	}
+	f.Text = fmt.Sprintf("no %s: %s", strings.Join(l.names, " and no "), l.without)
+	return f
 }
 
 // trainable says what a card has room to train with miner --gpu, the largest preset first, and what further ones it could have
 // room for with plans that a later release has.
-func trainable(c cuda.Info, share float64) []string {
-	var now, later []string
+func trainable(c cuda.Info, share float64) []training {
+	var now, later []training
 	for _, name := range slices.Backward(preset.Names()) {
 		run, err := preset.Run(name, 0)
 		if err != nil {
 			continue
 		}
 		r := memory.Request{Model: spec.Config(run.Model), Plan: memory.Classic, Recompute: memory.None, Ranks: 1}
-		if x := roomFor(c, r, run.Train.Batch, share); x != "" {
-			if now = append(now, "room to train "+name+x); len(now) == 2 {
+		if x, ok := roomFor(c, name, r, run.Train.Batch, share); ok {
+			if now = append(now, x); len(now) == 2 {
 				break
 			}
 			continue
 		}
 		r.Plan, r.Recompute = "", ""
-		if x := roomFor(c, r, run.Train.Batch, share); x != "" {
-			later = append(later, "room for "+name+x+": with a later release")
+		if x, ok := roomFor(c, name, r, run.Train.Batch, share); ok {
+			x.Later = true
+			later = append(later, x)
 		}
-	}
-	if now == nil {
-		now = []string{"room for none of the presets with miner --gpu of this release"}
 	}
 	return append(now, later...)
 }
 
-// roomFor says how a card has room for a request, and on paper how fast it is; "" if it has none.
-func roomFor(c cuda.Info, r memory.Request, batch int, share float64) string {
+// roomFor says how a card has room for a request, and on paper how fast it is.
+func roomFor(c cuda.Info, name string, r memory.Request, batch int, share float64) (x training, ok bool) {
 	allowed := int64(share * float64(c.Memory))
-	r, ok := r.Choose(allowed, min(batch, max(1, fullCard/r.Model.Seq)))
-	if !ok {
-		return ""
+	if r, ok = r.Choose(allowed, min(batch, max(1, fullCard/r.Model.Seq))); !ok {
+		return x, false
 	}
-	speed := ""
+	x = training{Preset: name, Plan: r.Plan, Recompute: r.Recompute, MicroBatch: r.MicroBatch, Bytes: r.Arena().Size, Allowed: allowed}
 	if card, known := roofline.Recognised(c.Name, int64(c.Memory)); known {
 		if p, err := roofline.Predict(card, r, batch); err == nil {
-			speed = fmt.Sprintf("; with NVIDIA's products at most %.0f tokens/s, on paper", p.PerSecond)
+			x.OnPaper = p.PerSecond
 		}
 	}
-	return fmt.Sprintf(": plan %s, recompute %s, --micro-batch %d, %.1f of %.1f GB%s", r.Plan, r.Recompute, r.MicroBatch,
-		float64(r.Arena().Size)/1e9, float64(allowed)/1e9, speed)
+	return x, true
+}
+
+// String is for people.
+func (x training) String() string {
+	speed, later := "", ""
+	if x.OnPaper > 0 {
+		speed = fmt.Sprintf("; with NVIDIA's products at most %.0f tokens/s, on paper", x.OnPaper)
+	}
+	if x.Later {
+		later = ": with a later release"
+	}
+	return fmt.Sprintf("room to train %s: plan %s, recompute %s, --micro-batch %d, %.1f of %.1f GB%s%s", x.Preset, x.Plan, x.Recompute, x.MicroBatch,
+		float64(x.Bytes)/1e9, float64(x.Allowed)/1e9, speed, later)
 }
 
 // fullCard is how many tokens at once fill a card, as in sn3 plan.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -61,6 +62,7 @@ func mine(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	sayCards(c, slog.Default())
 	ctx, cancel := proc.Context(c.Int("parent-fd"))
 	defer cancel(nil)
 	if c.Bool("plan") {
@@ -75,11 +77,8 @@ func mine(c *cli.Context) error {
 		return proc.Ended(ctx, err)
 	}
 	trainer, err := engine.NewTrainer(replica.ModelConfig(n.Run), replica.Optimizer(n.Run), node.Options(c))
-	if errors.Is(err, model.ErrUnsupported) {
-		return proc.Refused(err)
-	}
 	if err != nil {
-		return fmt.Errorf("make trainer: %w", err)
+		return failed(fmt.Errorf("make trainer: %w", err))
 	}
 	if x, ok := trainer.(io.Closer); ok { // a card
 		defer x.Close()

@@ -3,7 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,35 +11,52 @@ import (
 	"sn3/model/gpu/kernels"
 )
 
-// What is measured: copies and square products of growing size, until one takes long enough to be believed; of each the best of some.
+// What is measured: copies and square products of growing size, until one takes long enough to be believed; of each the median of some,
+// after one that is not counted.
 const (
 	leastCopy    = 1 << 20
 	mostCopy     = 256 << 20
 	leastSide    = 128
 	mostSide     = 8192
 	longEnough   = 2 * time.Millisecond
-	measureTimes = 3
+	measureTimes = 5
 )
 
-// measure writes how fast a card copies, and multiplies with kernels of ours.
-func measure(w io.Writer, driver *cuda.Driver, ordinal int) (err error) {
-	device, err := driver.Start(ordinal)
+// speed is a rate that was measured.
+type speed struct {
+	What  string  `json:"what"`
+	Size  int64   `json:"size"` // bytes of a copy, side of a product
+	Rate  float64 `json:"rate"` // GB/s of a copy, TFLOP/s of a product
+	Times int     `json:"times"`
+}
+
+// join writes rates for people.
+func join(list []speed) string {
+	var out []string
+	for _, s := range list {
+		out = append(out, fmt.Sprintf("%.3g %s", s.Rate, s.What))
+	}
+	return strings.Join(out, ", ")
+}
+
+// measure finds out how much of a card is free, how fast it copies, and how fast it multiplies with kernels of ours.
+func (f *cardFindings) measure(driver *cuda.Driver) (err error) {
+	device, err := driver.Start(f.Number)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, device.Close()) }()
 	return device.Do(func(c *cuda.Context) error {
-		copies, err := copySpeeds(c)
+		free, _, err := c.Memory()
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "         copies, measured: %s\n", copies)
-		products, err := productSpeed(c)
-		if err != nil {
+		f.Free = &free
+		if f.Copies, err = copySpeeds(c); err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "         products of our kernels, measured: %s\n", products)
-		return nil
+		f.Products, err = productSpeeds(c)
+		return err
 	})
 }
 
@@ -49,29 +66,33 @@ type direction string
 const (
 	toCard   direction = "to the card"
 	fromCard direction = "from it"
-	onCard   direction = "on it (read, and written)"
+	onCard   direction = "on it (each byte read and written)"
 )
 
 // copySpeeds measures copies to the card, from it and on it.
-func copySpeeds(c *cuda.Context) (string, error) {
-	var out []string
+func copySpeeds(c *cuda.Context) (out []speed, err error) {
 	for _, d := range []direction{toCard, fromCard, onCard} {
+		var last speed
 		for bytes := int64(leastCopy); ; bytes *= 4 {
-			best, err := copyTime(c, d, bytes)
-			if err != nil {
-				return "", err
+			took, err := copyTime(c, d, bytes)
+			if cuda.ErrorCode(err) == cuda.OutOfMemory && last.Size > 0 {
+				break // the card is small or full: the last size has to do
 			}
-			if best >= longEnough || bytes >= mostCopy {
-				out = append(out, fmt.Sprintf("%.1f GB/s %s", float64(bytes)/best.Seconds()/1e9, d))
+			if err != nil {
+				return out, err
+			}
+			last = speed{string(d), bytes, float64(bytes) / took.Seconds() / 1e9, measureTimes}
+			if took >= longEnough || bytes >= mostCopy {
 				break
 			}
 		}
+		out = append(out, last)
 	}
-	return strings.Join(out, ", "), nil
+	return out, nil
 }
 
 // copyTime is how long a copy of so many bytes takes; the host's are pinned.
-func copyTime(c *cuda.Context, d direction, bytes int64) (best time.Duration, err error) {
+func copyTime(c *cuda.Context, d direction, bytes int64) (took time.Duration, err error) {
 	room, err := c.Alloc(2 * bytes)
 	if err != nil {
 		return 0, err
@@ -86,7 +107,7 @@ func copyTime(c *cuda.Context, d direction, bytes int64) (best time.Duration, er
 	}
 	defer func() { err = errors.Join(err, c.FreePinned(host)) }()
 	values := cuda.Slice[uint8](host)
-	return fastest(c, func() error {
+	return usual(c, func() error {
 		switch d {
 		case toCard:
 			return cuda.PutAsync(c, room, values)
@@ -97,35 +118,41 @@ func copyTime(c *cuda.Context, d direction, bytes int64) (best time.Duration, er
 	})
 }
 
-// productSpeed measures the product of square matrices in bf16 with sums in float32.
-func productSpeed(c *cuda.Context) (text string, err error) {
+// productSpeeds measures the product of square matrices in bf16 with sums in float32.
+func productSpeeds(c *cuda.Context) (out []speed, err error) {
 	info := c.Info()
 	module, err := c.Load(kernels.Image(info.Major, info.Minor))
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, module.Unload()) }()
-	k, ok := kernels.Named("gemm_nt_bf16")
+	const name = "gemm_nt_bf16"
+	k, ok := kernels.Named(name)
 	if !ok {
-		return "", errors.New("this build has no kernel gemm_nt_bf16")
+		return nil, errors.New("this build has no kernel " + name)
 	}
 	f, err := module.Func(k)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	for side := leastSide; ; side *= 2 {
-		best, err := productTime(c, f, side)
-		if err != nil {
-			return "", err
+		took, err := productTime(c, f, side)
+		if cuda.ErrorCode(err) == cuda.OutOfMemory && out != nil {
+			return out, nil
 		}
-		if best >= longEnough || side == mostSide {
-			return fmt.Sprintf("%.3g TFLOP/s at %d³ (gemm_nt_bf16)", 2*float64(side)*float64(side)*float64(side)/best.Seconds()/1e12, side), nil
+		if err != nil {
+			return nil, err
+		}
+		rate := 2 * float64(side) * float64(side) * float64(side) / took.Seconds() / 1e12
+		out = []speed{{fmt.Sprintf("by our %s at %d³", name, side), int64(side), rate, measureTimes}}
+		if took >= longEnough || side == mostSide {
+			return out, nil
 		}
 	}
 }
 
 // productTime is how long a product of that size takes; the values do not matter, but zeros would spare the card power.
-func productTime(c *cuda.Context, f *cuda.Func, side int) (best time.Duration, err error) {
+func productTime(c *cuda.Context, f *cuda.Func, side int) (took time.Duration, err error) {
 	bytes := int64(side) * int64(side) * 2
 	room, err := c.Alloc(3 * bytes)
 	if err != nil {
@@ -136,13 +163,13 @@ func productTime(c *cuda.Context, f *cuda.Func, side int) (best time.Duration, e
 		return 0, err
 	}
 	blocks := (side + 127) / 128
-	return fastest(c, func() error {
+	return usual(c, func() error {
 		return c.Launch(f, [3]int{blocks, blocks, 1}, room, room.Add(bytes), room.Add(2*bytes), side, side, side, side, side, side, 0)
 	})
 }
 
-// fastest is the least time that some work took on the device.
-func fastest(c *cuda.Context, work func() error) (best time.Duration, err error) {
+// usual is the median of the times that some work took on the device, after a first time that is not counted.
+func usual(c *cuda.Context, work func() error) (took time.Duration, err error) {
 	from, err := c.NewEvent()
 	if err != nil {
 		return 0, err
@@ -153,17 +180,18 @@ func fastest(c *cuda.Context, work func() error) (best time.Duration, err error)
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, c.FreeEvent(to)) }()
-	for range measureTimes {
+	if err := work(); err != nil {
+		return 0, err
+	}
+	var times [measureTimes]time.Duration
+	for i := range times {
 		if err := errors.Join(c.Record(from), work(), c.Record(to), c.SyncEvent(to)); err != nil {
 			return 0, err
 		}
-		d, err := c.Between(from, to)
-		if err != nil {
+		if times[i], err = c.Between(from, to); err != nil {
 			return 0, err
 		}
-		if best == 0 || d < best {
-			best = max(d, 1)
-		}
 	}
-	return best, nil
+	slices.Sort(times[:])
+	return max(times[measureTimes/2], 1), nil
 }

@@ -40,13 +40,36 @@ func VerboseVersion(w io.Writer, args []string) (handled bool, err error) {
 	if version == 0 || version+verbose < 2 {
 		return false, nil
 	}
-	chosen, err := kern.Select(kernels)
+	p, err := Describe(kernels)
 	if err != nil {
-		return true, proc.Usage(fmt.Errorf("--kernels: %w", err))
+		return true, err
 	}
 	fmt.Fprintf(w, "%s version %s, %s for %s/%s\n", baseName(args[0]), proc.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	fmt.Fprintf(w, "cpu      %s, %d threads; %s\n", cpuModel("/proc/cpuinfo"), runtime.NumCPU(), strings.Join(instructions(), " "))
-	fmt.Fprintf(w, "kernels  %s: %s\n", chosen.Name, chosen.Why)
+	return true, p.Write(w)
+}
+
+// Processor is what computes on this machine beside its cards, and with which kernels.
+type Processor struct {
+	Model        string    `json:"model"`
+	Threads      int       `json:"threads"`
+	Instructions []string  `json:"instructions"` // those that matter to the kernels; no-NAME: missing
+	Kernels      []Kernels `json:"kernels"`      // the chosen ones first
+}
+
+// Kernels is a set of kernels for the CPU.
+type Kernels struct {
+	Name   string `json:"name"`
+	Chosen bool   `json:"chosen"`
+	Why    string `json:"why"`
+}
+
+// Describe looks at the processor; kernels that are named are chosen, "" chooses.
+func Describe(kernels string) (Processor, error) {
+	chosen, err := kern.Select(kernels)
+	if err != nil {
+		return Processor{}, proc.Usage(fmt.Errorf("--kernels: %w", err))
+	}
+	p := Processor{Model: cpuModel("/proc/cpuinfo"), Threads: runtime.NumCPU(), Instructions: instructions(), Kernels: []Kernels{{chosen.Name, true, chosen.Why}}}
 	for _, name := range kern.Names() {
 		if name == chosen.Name {
 			continue
@@ -55,9 +78,22 @@ func VerboseVersion(w io.Writer, args []string) (handled bool, err error) {
 		if _, err := kern.Select(name); err != nil {
 			why = err.Error()
 		}
-		fmt.Fprintf(w, "         %s: %s\n", name, why)
+		p.Kernels = append(p.Kernels, Kernels{name, false, why})
 	}
-	return true, nil
+	return p, nil
+}
+
+// Write writes it for people.
+func (p Processor) Write(w io.Writer) error {
+	fmt.Fprintf(w, "cpu      %s, %d threads; %s\n", p.Model, p.Threads, strings.Join(p.Instructions, " "))
+	head := "kernels "
+	for _, k := range p.Kernels {
+		if _, err := fmt.Fprintf(w, "%s %s: %s\n", head, k.Name, k.Why); err != nil {
+			return err
+		}
+		head = "        "
+	}
+	return nil
 }
 
 // baseName is a program's name without its folder.
