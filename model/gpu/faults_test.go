@@ -64,14 +64,15 @@ func work(t *testing.T, library string, c model.Config) (bits string, err error)
 	return fmt.Sprintf("%x %x", v, losses), err
 }
 
-// Blocks and warps in any order: the bits of training and judging are the same, and nothing stays on the card.
+// Blocks and warps in any order, streams at once or late: the bits of training and judging are the same, and nothing stays on the card.
 func TestOrders(t *testing.T) {
 	for _, name := range []string{"tied", "odd"} {
 		var want string
-		for _, o := range []string{"forward 1", "reverse 1", "random 1", "random 2"} {
+		for _, o := range []string{"forward 1 0", "reverse 1 0", "random 1 0", "random 2 0", "forward 1 1", "random 3 1"} {
 			card := standin.Load(t)
-			card.Set(t, "order", strings.Fields(o)[0])
-			card.Set(t, "seed", strings.Fields(o)[1])
+			for i, name := range []string{"order", "seed", "late"} {
+				card.Set(t, name, strings.Fields(o)[i])
+			}
 			got, err := work(t, card.Path, shapes[name])
 			if err != nil {
 				t.Fatalf("%s, %s: %v", name, o, err)

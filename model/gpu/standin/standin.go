@@ -110,11 +110,11 @@ func copyFile(to, from string) (err error) {
 
 // Set changes a setting: order of blocks, and warps (forward, reverse, random), seed, memory (bytes of the card), oom (k: the k-th allocation from now fails),
 // fail (name:k:code: the k-th call of a driver's function from now fails), devices, version, cc (80), sms, async (1: a kernel's
-// fault is told by the next call), lost (1: after fail's call every further one fails too), report (a file).
-// On a card order and seed change nothing, and the others skip the test.
+// fault is told by the next call), lost (1: after fail's call every further one fails too), late (1: streams do their work as late as what
+// the host waits for allows), report (a file). On a card order, seed and late change nothing, and the others skip the test.
 func (c *Card) Set(t testing.TB, name, value string) {
 	t.Helper()
-	if Real() && (name == "order" || name == "seed") {
+	if Real() && (name == "order" || name == "seed" || name == "late") {
 		return
 	}
 	Only(t, name+"="+value)

@@ -1,6 +1,7 @@
 // What tests turn: settings by name (from SN3_STANDIN_<NAME> when the library is loaded, or sn3StandinSet), faults on demand, counts.
 #pragma once
 #include "memory.h"
+#include <memory>
 #include <mutex>
 #include <set>
 #include <unistd.h>
@@ -17,6 +18,7 @@ struct Settings {
   int devices = 1, version = 13000, cc = 80, sms = 1;
   bool async = false;   // a kernel's fault is told by the next call, as on a card
   bool lost = false;    // after a call that was made to fail the context is lost, as after a fault
+  bool late = false;    // streams do their work as late as they may (streams.h)
   std::string report;   // a file that gets the report when the last context is released; %p in its name becomes the process id
 } settings;
 
@@ -28,7 +30,8 @@ uint64_t fail_at;
 int fail_code;
 int sticky;                        // after a fault every call of the context fails with it
 uint64_t faults;                   // of kernels
-std::set<void*> modules, streams, events, graphs, execs;
+std::set<void*> modules, streams, events, graphs;
+std::map<void*, std::shared_ptr<void>> execs; // instantiated graphs
 std::map<uintptr_t, size_t> pinned; // host memory, by address
 int contexts;                      // references to the primary context
 
@@ -44,6 +47,7 @@ static bool set(const std::string& name, const std::string& value) {
   else if (name == "sms") settings.sms = atoi(value.c_str());
   else if (name == "async") settings.async = value == "1";
   else if (name == "lost") settings.lost = value == "1";
+  else if (name == "late") settings.late = value == "1";
   else if (name == "report") settings.report = value;
   else if (name == "oom") {
     settings.oom = strtoull(value.c_str(), nullptr, 10);
@@ -92,7 +96,7 @@ static int begin(const char* name, bool needs_context) {
 
 struct Life { // of the library
   Life() {
-    for (const char* name : {"order", "seed", "memory", "devices", "version", "cc", "sms", "async", "lost", "report", "oom", "fail"}) {
+    for (const char* name : {"order", "seed", "memory", "devices", "version", "cc", "sms", "async", "lost", "late", "report", "oom", "fail"}) {
       std::string key = "SN3_STANDIN_";
       for (const char* c = name; *c; c++) key += (char)toupper(*c);
       const char* v = getenv(key.c_str());

@@ -1,54 +1,18 @@
-// Launches, streams and graphs.
+// Launches and copies: what streams do, and what is loaded.
 #pragma once
-#include <chrono>
-#include <functional>
-#include <memory>
-#include <random>
+#include "streams.h"
 
 namespace standin {
 
-enum { ok = 0, invalid_value = 1, out_of_memory = 2, not_initialized = 3, no_device = 100, invalid_device = 101, invalid_image = 200, invalid_context = 201,
-       no_binary = 209, invalid_ptx = 218, unsupported_ptx = 222, invalid_handle = 400, not_found = 500, not_ready = 600, illegal_address = 700, out_of_resources = 701,
-       launch_failed = 719, capture_unsupported = 900, capture_invalidated = 901, capture_unmatched = 903, capture_unjoined = 904 };
-
-using Work = std::function<int()>;
-struct Graph { std::vector<Work> work; };
-struct Capture { std::shared_ptr<Graph> graph; void* origin; bool broken; };
-struct Stream { std::shared_ptr<Capture> capture; };
-struct Event { bool recorded = false; std::chrono::steady_clock::time_point at; std::shared_ptr<Capture> capture; };
-struct Module { std::string image; };
-
-static thread_local std::shared_ptr<Capture> capturing; // that of this thread (CU_STREAM_CAPTURE_MODE_THREAD_LOCAL), if any
-
-// refuse is for calls that may not be made during a capture: they break it.
-static int refuse() {
-  if (!capturing) return ok;
-  capturing->broken = true;
-  return capture_unsupported;
-}
-
-// issue does work now, or adds it to the graph that its stream captures.
-static int issue(void* stream, Work w) {
-  if (stream && !streams.count(stream)) return invalid_handle;
-  auto c = stream ? ((Stream*)stream)->capture : nullptr;
-  if (c) {
-    c->graph->work.push_back(std::move(w));
-    return ok;
-  }
-  if (!stream && capturing) return refuse();
-  int e = w();
-  return e && e == sticky && settings.async ? ok : e;
-}
-
-// may_capture breaks the capture of a copy from or to host memory that is not pinned: it may be gone at the replay.
-static bool may_capture(void* stream, const void* host, size_t n) {
-  if (!stream || !streams.count(stream) || !((Stream*)stream)->capture) return true;
-  auto i = pinned.upper_bound((uintptr_t)host);
-  if (i != pinned.begin() && (uintptr_t)host + n <= std::prev(i)->first + std::prev(i)->second) return true;
-  trouble = "a captured copy needs pinned host memory";
-  refuse();
-  return false;
-}
+struct Function { // of a module
+  const Kernel* kernel;
+  bool unloaded;
+};
+struct Module {
+  std::string image;
+  std::vector<std::shared_ptr<Function>> functions;
+};
+static std::map<void*, std::shared_ptr<Function>> functions; // all that ever were: a handle is never used again
 
 // orders lists 0..n-1 as the setting says; with warps the lanes of a warp stay together.
 static std::vector<int> orders(int n, std::mt19937_64& random, bool threads) {
@@ -69,12 +33,17 @@ static std::vector<int> orders(int n, std::mt19937_64& random, bool threads) {
 }
 
 struct Launch {
+  std::shared_ptr<Function> function;
   const Kernel* kernel;
   int grid[3];
   uint64_t values[16]; // the arguments, as they were at the launch
 };
 
 static int run_launch(const Launch& l) {
+  if (l.function->unloaded) {
+    trouble = std::string("kernel ") + l.kernel->name + " is of a module that was unloaded";
+    return lose(illegal_address);
+  }
   Pointer<char> pointers[16];
   void* args[16];
   for (int i = 0; i < l.kernel->count; i++) {
@@ -84,10 +53,7 @@ static int run_launch(const Launch& l) {
     if (!l.values[i]) continue;
     std::string what = std::string("kernel ") + l.kernel->name + ", argument " + std::to_string(i);
     Region* r = span(l.values[i], 0, what.c_str());
-    if (!r) {
-      faults++;
-      return sticky = illegal_address;
-    }
+    if (!r) return lose(illegal_address);
     if (Part* part = part_of(l.values[i])) r = &part->region;
     pointers[i] = {r, (char*)l.values[i]};
   }
@@ -108,8 +74,7 @@ static int run_launch(const Launch& l) {
     if (settings.order == "random") threads = orders(l.kernel->threads, random, true);
     if (run_block(threads.data(), l.kernel->threads)) continue;
     recover(l.kernel->threads);
-    faults++;
-    return sticky = illegal_address;
+    return lose(illegal_address);
   }
   run.epoch++;
   return ok;

@@ -1,5 +1,5 @@
-// A stand-in for libcuda.so.1: the calls of the driver API that package cuda makes, kernels run on the CPU (block.h). Streams do their
-// work at once; a graph runs what was captured. all.cu and table.inc come from package kernels.
+// A stand-in for libcuda.so.1: the calls of the driver API that package cuda makes, kernels run on the CPU (block.h), streams and
+// graphs (streams.h). all.cu and table.inc come from package kernels.
 #define STANDIN
 #include "device.h"
 #include "control.h"
