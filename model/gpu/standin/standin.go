@@ -1,7 +1,8 @@
 // Package standin builds the stand-in for libcuda.so.1: the same kernels, compiled by g++ to run on the CPU behind the driver's calls,
-// where every access is checked. It is for tests. A program under test takes it by SN3_CUDA=<Library> and the settings of Card.Set by
-// SN3_STANDIN_<NAME>; "report" names a file that gets the report when the last context is released, %p in it being the process id. With
-// SN3_GPU_CHECK=1 the same tests run on a card (Real).
+// where every access is checked. The same file stands in for libcublasLt.so. It is for tests. A program under test takes it by
+// SN3_CUDA=<Library>, with products of the library by SN3_CUBLASLT=<Library> too, and the settings of Card.Set by SN3_STANDIN_<NAME>;
+// "report" names a file that gets the report when the last context is released, %p in it being the process id. With SN3_GPU_CHECK=1
+// the same tests run on a card (Real).
 package standin
 
 import (
@@ -111,7 +112,8 @@ func copyFile(to, from string) (err error) {
 // Set changes a setting: order of blocks, and warps (forward, reverse, random), seed, memory (bytes of the card), oom (k: the k-th allocation from now fails),
 // fail (name:k:code: the k-th call of a driver's function from now fails), devices, version, cc (80), sms, async (1: a kernel's
 // fault is told by the next call), lost (1: after fail's call every further one fails too), late (1: streams do their work as late as what
-// the host waits for allows), report (a file). On a card order, seed and late change nothing, and the others skip the test.
+// the host waits for allows), report (a file), lt_version, lt_align (leading dimensions of which cuBLASLt has no algorithm), lt_states (1:
+// its first algorithm is none). On a card order, seed and late change nothing, and the others skip the test.
 func (c *Card) Set(t testing.TB, name, value string) {
 	t.Helper()
 	if Real() && (name == "order" || name == "seed" || name == "late") {
@@ -127,6 +129,7 @@ func (c *Card) Set(t testing.TB, name, value string) {
 type Report struct {
 	Allocations, Bytes, Peak, Asked                    int64 // alive; Asked: allocations asked for, pinned ones included
 	Pinned, Modules, Streams, Events, Graphs, Contexts int64 // alive
+	Products                                           int64 // of cuBLASLt: handles, descriptors, layouts, preferences that are alive
 	Faults                                             int64 // of kernels; the context is lost after one
 	Launches, Calls                                    map[string]int64
 }
@@ -137,7 +140,7 @@ func (r Report) Left() string {
 	for _, e := range []struct {
 		n    int64
 		what string
-	}{{r.Allocations, "allocations"}, {r.Pinned, "pinned allocations"}, {r.Modules, "modules"}, {r.Streams, "streams"}, {r.Events, "events"}, {r.Graphs, "graphs"}, {r.Contexts, "contexts"}} {
+	}{{r.Allocations, "allocations"}, {r.Pinned, "pinned allocations"}, {r.Modules, "modules"}, {r.Streams, "streams"}, {r.Events, "events"}, {r.Graphs, "graphs"}, {r.Contexts, "contexts"}, {r.Products, "objects of cuBLASLt"}} {
 		if e.n != 0 {
 			s = append(s, fmt.Sprintf("%d %s", e.n, e.what))
 		}

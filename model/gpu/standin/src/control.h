@@ -19,6 +19,9 @@ struct Settings {
   bool async = false;   // a kernel's fault is told by the next call, as on a card
   bool lost = false;    // after a call that was made to fail the context is lost, as after a fault
   bool late = false;    // streams do their work as late as they may (streams.h)
+  uint64_t lt_version = 131000; // of cuBLASLt
+  uint64_t lt_align = 1;        // it has algorithms only for factors whose leading dimensions are multiples of this
+  bool lt_states = false;       // 1: its first algorithm is one that it cannot run
   std::string report;   // a file that gets the report when the last context is released; %p in its name becomes the process id
 } settings;
 
@@ -32,6 +35,7 @@ int sticky;                        // after a fault every call of the context fa
 uint64_t faults;                   // of kernels
 std::set<void*> modules, streams, events, graphs;
 std::map<void*, std::shared_ptr<void>> execs; // instantiated graphs
+std::map<const void*, std::string> products; // what cuBLASLt has made, and its kind
 std::map<uintptr_t, size_t> pinned; // host memory, by address
 int contexts;                      // references to the primary context
 
@@ -48,6 +52,9 @@ static bool set(const std::string& name, const std::string& value) {
   else if (name == "async") settings.async = value == "1";
   else if (name == "lost") settings.lost = value == "1";
   else if (name == "late") settings.late = value == "1";
+  else if (name == "lt_version") settings.lt_version = strtoull(value.c_str(), nullptr, 10);
+  else if (name == "lt_align") settings.lt_align = std::max(1ull, strtoull(value.c_str(), nullptr, 10));
+  else if (name == "lt_states") settings.lt_states = value == "1";
   else if (name == "report") settings.report = value;
   else if (name == "oom") {
     settings.oom = strtoull(value.c_str(), nullptr, 10);
@@ -72,7 +79,7 @@ static std::string report() {
   auto n = [](uint64_t v) { return std::to_string(v); };
   return "{\"allocations\": " + n(live_count) + ", \"bytes\": " + n(live_bytes) + ", \"peak\": " + n(peak_bytes) + ", \"asked\": " + n(allocations_asked) +
          ", \"pinned\": " + n(pinned.size()) + ", \"modules\": " + n(modules.size()) + ", \"streams\": " + n(streams.size()) + ", \"events\": " + n(events.size()) +
-         ", \"graphs\": " + n(graphs.size() + execs.size()) + ", \"contexts\": " + n(contexts) + ", \"faults\": " + n(faults) + ", \"launches\": " + list(launched) + ", \"calls\": " + list(calls) + "}";
+         ", \"graphs\": " + n(graphs.size() + execs.size()) + ", \"contexts\": " + n(contexts) + ", \"products\": " + n(products.size()) + ", \"faults\": " + n(faults) + ", \"launches\": " + list(launched) + ", \"calls\": " + list(calls) + "}";
 }
 
 // write_report puts the report into the file of the setting, when the last context has been released.
@@ -96,7 +103,7 @@ static int begin(const char* name, bool needs_context) {
 
 struct Life { // of the library
   Life() {
-    for (const char* name : {"order", "seed", "memory", "devices", "version", "cc", "sms", "async", "lost", "late", "report", "oom", "fail"}) {
+    for (const char* name : {"order", "seed", "memory", "devices", "version", "cc", "sms", "async", "lost", "late", "report", "oom", "fail", "lt_version", "lt_align", "lt_states"}) {
       std::string key = "SN3_STANDIN_";
       for (const char* c = name; *c; c++) key += (char)toupper(*c);
       const char* v = getenv(key.c_str());

@@ -1,5 +1,5 @@
 // A stand-in for libcuda.so.1: the calls of the driver API that package cuda makes, kernels run on the CPU (block.h), streams and
-// graphs (streams.h). all.cu and table.inc come from package kernels.
+// graphs (streams.h); and, in the same library, for cuBLASLt (lt.h). all.cu and table.inc come from package kernels.
 #define STANDIN
 #include "device.h"
 #include "control.h"
@@ -22,3 +22,4 @@ static const Kernel table[] = {
 
 #include "launch.h"
 #include "driver.h"
+#include "lt.h"
