@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"regexp"
 	"strings"
 	"testing"
@@ -18,11 +19,12 @@ import (
 // Every card of the driver is described, with the speed of its copies and what it has room to train. The driver is the stand-in.
 func TestDoctorWithADriver(t *testing.T) {
 	t.Setenv("SN3_CUDA", standin.Library(t))
+	t.Setenv("SN3_CUBLASLT", "none")
 	var b strings.Builder
 	if err := doctor(&b, "portable", 0.9, false); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"kernels  portable: forced", "\nnvidia   driver ", ", for CUDA up to ", "libcublasLt.so", "libnccl.so.2", "libnvidia-ptxjitcompiler.so.1",
+	for _, want := range []string{"kernels  portable: forced", "\nnvidia   driver ", ", for CUDA up to ", "cuBLASLt is switched off by SN3_CUBLASLT=none; unset it", "libnccl.so.2", "libnvidia-ptxjitcompiler.so.1",
 		"the stand-in of the tests, which computes on the CPU: what is measured says nothing about a card", "\ncard 0 ", "compute capability ", "kernels: those for sm_",
 		" GB of its memory are free", "copies, GB/s, measured: ", " to the card, ", " from it, ", " on it ", "products in bf16, TFLOP/s, measured: ", "gemm_nt_bf16 at ",
 		"room to train ", "not supported yet", "has only run on a stand-in"} {
@@ -41,6 +43,7 @@ func examined(t *testing.T, settings ...string) (string, standin.Report) {
 		card.Set(t, settings[i], settings[i+1])
 	}
 	t.Setenv("SN3_CUDA", card.Path)
+	t.Setenv("SN3_CUBLASLT", "none")
 	var b strings.Builder
 	nvidia(0.9, plan.Unknown).write(&b)
 	return b.String(), card.Report(t)
@@ -49,6 +52,7 @@ func examined(t *testing.T, settings ...string) (string, standin.Report) {
 // --json has what the text has.
 func TestDoctorInJSON(t *testing.T) {
 	t.Setenv("SN3_CUDA", standin.Library(t))
+	t.Setenv("SN3_CUBLASLT", standin.Library(t))
 	var b bytes.Buffer
 	if err := doctor(&b, "portable", 0.9, true); err != nil {
 		t.Fatal(err)
@@ -60,12 +64,12 @@ func TestDoctorInJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := f.Processor.Kernels[0]
-	if k.Name != "portable" || !k.Chosen || k.Why == "" || f.Platform == "" || f.OnCPU == "" || !f.NVIDIA.StandIn || f.NVIDIA.CUDA != "13.0" || len(f.NVIDIA.Libraries) != len(libraries) ||
+	if k.Name != "portable" || !k.Chosen || k.Why == "" || f.Platform == "" || f.OnCPU == "" || !f.NVIDIA.StandIn || f.NVIDIA.CUDA != "13.0" || len(f.NVIDIA.Libraries) != len(libraries)+1 ||
 		f.Others == nil || len(f.NVIDIA.Cards) != 1 {
 		t.Fatalf("%+v", f)
 	}
 	c := f.NVIDIA.Cards[0]
-	if c.Capability != "8.0" || c.Kernels != "sm_80" || c.Why == "" || c.Free == nil || *c.Free > c.Memory || len(c.Copies) != 3 || len(c.Products) != 1 || len(c.Trains) == 0 {
+	if c.Capability != "8.0" || c.Kernels != "sm_80" || c.Why == "" || c.Free == nil || *c.Free > c.Memory || len(c.Copies) != 3 || len(c.Products) != 2 || c.NoFast != "" || len(c.Trains) == 0 {
 		t.Fatalf("%+v", c)
 	}
 	for _, s := range append(c.Copies, c.Products...) {
@@ -109,6 +113,9 @@ func TestDoctorWhenCallsFail(t *testing.T) {
 		t.Fatalf("doctor made calls of %d functions", len(whole.Calls))
 	}
 	for call := range whole.Calls {
+		if strings.HasPrefix(call, "cublasLt") { // TestDoctorAndCuBLASLt
+			continue
+		}
 		out, r := examined(t, "fail", call+":1:999")
 		if !strings.Contains(out, call+": ") && !strings.HasPrefix(call, "cuGetError") {
 			t.Errorf("%s fails and is not named:\n%s", call, out)
@@ -227,6 +234,56 @@ func TestLibraries(t *testing.T) {
 	l = library{names: []string{"libsn3-a.so", "libc.so.6"}, version: "sn3NoSuchFunction"}
 	if got := l.look(); got.Name == "libc.so.6" && got.Text != "libc.so.6 that does not tell its version" {
 		t.Error(got)
+	}
+}
+
+// cuBLASLt is told by what the engine would take. What is wrong with it on a card, whichever call fails, is a finding; it leaves nothing.
+func TestDoctorAndCuBLASLt(t *testing.T) {
+	look := func(name, value string) (string, standin.Report) {
+		card := standin.Load(t, "scale.cu")
+		card.Set(t, name, value)
+		t.Setenv("SN3_CUBLASLT", card.Path)
+		driver, err := cuda.OpenAt(card.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		device, err := driver.Start(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := cardFindings{Kernels: "those of a test"}
+		if err := errors.Join(device.Do(f.measureFast), device.Close()); err != nil {
+			t.Errorf("%s %s: %v", name, value, err)
+		}
+		b := new(strings.Builder)
+		b.WriteString(fastProducts().Text)
+		f.write(b)
+		return b.String(), card.Report(t)
+	}
+	for _, c := range []struct{ name, value, want, never string }{
+		{"seed", "1", "TFLOP/s, measured: ", "cannot be used"},
+		{"seed", "1", " by cuBLASLt 13.10.0 at ", "cannot be used"},
+		{"lt_version", "120903", " 12.9.3card", "cannot be used"},
+		{"lt_version", "110000", "has version 11.0.0, 12.0.0 is the least", "by cuBLASLt"},
+		{"lt_align", "8192", "cuBLASLt cannot be used on it: cuBLASLt has no algorithm for product nt", "by cuBLASLt"},
+		{"memory", "1000000", "cuBLASLt cannot be used on it: cuMemAlloc_v2: CUDA_ERROR_OUT_OF_MEMORY", "by cuBLASLt"},
+	} {
+		if out, r := look(c.name, c.value); !strings.Contains(out, c.want) || strings.Contains(out, c.never) || r.Left() != "" {
+			t.Errorf("%s %s: no %q, or %q in\n%s\nleft on the card: %s", c.name, c.value, c.want, c.never, out, r.Left())
+		}
+	}
+	_, whole := look("seed", "1")
+	for call := range whole.Calls {
+		if !strings.HasPrefix(call, "cublasLt") {
+			continue
+		}
+		out, r := look("fail", call+":1:14")
+		if !strings.Contains(out, "cuBLASLt cannot be used on it: ") || !strings.Contains(out, call+": CUBLAS_STATUS_INTERNAL_ERROR (14)") || strings.Contains(out, "by cuBLASLt") {
+			t.Errorf("%s fails and is not named:\n%s", call, out)
+		}
+		if left := r.Left(); left != "" && !strings.Contains(call, "Destroy") {
+			t.Errorf("%s fails: left on the card: %s", call, left)
+		}
 	}
 }
 

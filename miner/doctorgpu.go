@@ -52,7 +52,8 @@ type cardFindings struct {
 	Problem    string     `json:"problem,omitempty"` // why nothing was measured
 	Copies     []speed    `json:"copies,omitempty"`
 	Products   []speed    `json:"products,omitempty"`
-	Trains     []training `json:"trains,omitempty"` // the largest presets first
+	NoFast     string     `json:"cublaslt_problem,omitempty"` // why cuBLASLt, which is there, cannot be used on it
+	Trains     []training `json:"trains,omitempty"`           // the largest presets first
 }
 
 // training is a preset that a card has room for, and how.
@@ -76,6 +77,7 @@ func nvidia(share float64, host int64) (f nvidiaFindings) {
 		return f
 	}
 	f.Driver, f.CUDA, f.StandIn = driver.Path(), fmt.Sprintf("%d.%d", driver.Version()/1000, driver.Version()%1000/10), driver.StandIn()
+	f.Libraries = append(f.Libraries, fastProducts())
 	for _, l := range libraries {
 		f.Libraries = append(f.Libraries, l.look())
 	}
@@ -160,6 +162,9 @@ func (f cardFindings) write(w io.Writer) {
 			fmt.Fprintf(w, "         %s, measured: %s\n", x.what, join(x.list))
 		}
 	}
+	if f.NoFast != "" {
+		fmt.Fprintf(w, "         cuBLASLt cannot be used on it: %s\n", f.NoFast)
+	}
 	if f.Problem != "" {
 		fmt.Fprintf(w, "         its speed cannot be measured: %s\n", f.Problem)
 	}
@@ -179,10 +184,8 @@ type library struct {
 	without string // what its absence means
 }
 
-// libraries are looked for in this order.
+// libraries are looked for in this order, after cuBLASLt.
 var libraries = []library{
-	{[]string{"libcublasLt.so.13", "libcublasLt.so.12"}, "cublasLtGetVersion", func(f dl.Func) string { return decimal(uint64(f.Call()), 10000) },
-		"nothing is lost: this release multiplies with kernels of its own, a later one with this library, which comes with the CUDA toolkit"},
 	{[]string{"libnccl.so.2"}, "ncclGetVersion", func(f dl.Func) string {
 		v := new(int32)
 		if int32(f.Call(uintptr(unsafe.Pointer(v)))) != 0 || *v < 0 {

@@ -39,7 +39,8 @@ func join(list []speed) string {
 	return strings.Join(out, ", ")
 }
 
-// measure finds out how much of a card is free, how fast it copies, and how fast it multiplies with kernels of ours.
+// measure finds out how much of a card is free, how fast it copies, and how fast it multiplies, with kernels of ours and
+// with cuBLASLt.
 func (f *cardFindings) measure(driver *cuda.Driver) (err error) {
 	device, err := driver.Start(f.Number)
 	if err != nil {
@@ -55,8 +56,10 @@ func (f *cardFindings) measure(driver *cuda.Driver) (err error) {
 		if f.Copies, err = copySpeeds(c); err != nil {
 			return err
 		}
-		f.Products, err = productSpeeds(c)
-		return err
+		if f.Products, err = productSpeeds(c); err != nil {
+			return err
+		}
+		return f.measureFast(c)
 	})
 }
 
@@ -118,7 +121,7 @@ func copyTime(c *cuda.Context, d direction, bytes int64) (took time.Duration, er
 	})
 }
 
-// productSpeeds measures the product of square matrices in bf16 with sums in float32.
+// productSpeeds measures the products of our kernels.
 func productSpeeds(c *cuda.Context) (out []speed, err error) {
 	info := c.Info()
 	module, err := c.Load(kernels.Image(info.Major, info.Minor))
@@ -135,24 +138,14 @@ func productSpeeds(c *cuda.Context) (out []speed, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for side := leastSide; ; side *= 2 {
-		took, err := productTime(c, f, side)
-		if cuda.ErrorCode(err) == cuda.OutOfMemory && out != nil {
-			return out, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		rate := 2 * float64(side) * float64(side) * float64(side) / took.Seconds() / 1e12
-		out = []speed{{fmt.Sprintf("by our %s at %d³", name, side), int64(side), rate, measureTimes}}
-		if took >= longEnough || side == mostSide {
-			return out, nil
-		}
-	}
+	return growing(c, "our "+name, func(side int, a, b, out cuda.Ptr) error {
+		blocks := (side + 127) / 128
+		return c.Launch(f, [3]int{blocks, blocks, 1}, out, a, b, side, side, side, side, side, side, 0)
+	})
 }
 
 // productTime is how long a product of that size takes; the values do not matter, but zeros would spare the card power.
-func productTime(c *cuda.Context, f *cuda.Func, side int) (took time.Duration, err error) {
+func productTime(c *cuda.Context, side int, multiply func(side int, a, b, out cuda.Ptr) error) (took time.Duration, err error) {
 	bytes := int64(side) * int64(side) * 2
 	room, err := c.Alloc(3 * bytes)
 	if err != nil {
@@ -162,10 +155,7 @@ func productTime(c *cuda.Context, f *cuda.Func, side int) (took time.Duration, e
 	if err := c.Memset(room, 0x3C, 3*bytes); err != nil {
 		return 0, err
 	}
-	blocks := (side + 127) / 128
-	return usual(c, func() error {
-		return c.Launch(f, [3]int{blocks, blocks, 1}, room, room.Add(bytes), room.Add(2*bytes), side, side, side, side, side, side, 0)
-	})
+	return usual(c, func() error { return multiply(side, room.Add(bytes), room.Add(2*bytes), room) })
 }
 
 // usual is the median of the times that some work took on the device, after a first time that is not counted.
