@@ -103,12 +103,14 @@ func (c *stepCase) checkAdamW(t rapid.TB, b *bench, name string, scale float32) 
 	k, _ := kern.Select("portable") // which rounds where assembly has an FMA
 	pp, pm, pv, _ := c.stepOf(k, scale)
 	rp, rm, rv, sizeP, sizeM := c.stepRef(scale)
-	within(t, name+": parameters, portable", p, real64(pp), sizeP)
-	within(t, name+": first moments, portable", m, real64(pm), sizeM)
-	near(t, name+": second moments, portable", v, real64(pv), 1e-6, 1e-38)
-	within(t, name+": parameters, float64", p, rp, sizeP)
-	within(t, name+": first moments, float64", m, rm, sizeM)
-	near(t, name+": second moments, float64", v, rv, 1e-6, 1e-38)
+	// A first moment is off by two roundings, a second by five; a parameter by ten and a half (moments, their corrections, √, ε, quotient) and those
+	// of the decay, the rate and its own: below 14. Portable code has a rounding more where assembly has an FMA, two in all: below 17.
+	bounded(t, name+": parameters, portable", p, real64(pp), times(31*eps32, sizeP))
+	bounded(t, name+": first moments, portable", m, real64(pm), times(6*eps32, sizeM))
+	near(t, name+": second moments, portable", v, real64(pv), 12*eps32, 1e-38)
+	bounded(t, name+": parameters, float64", p, rp, times(14*eps32, sizeP))
+	bounded(t, name+": first moments, float64", m, rm, times(3*eps32, sizeM))
+	near(t, name+": second moments, float64", v, rv, 6*eps32, 1e-38)
 }
 
 // stepRef is a step in float64: parameters and moments, and how large what was added up for a parameter and a first moment was, of
@@ -125,14 +127,6 @@ func (c *stepCase) stepRef(scale float32) (p, m, v, sizeP, sizeM []float64) {
 		}
 	}
 	return p, m, v, sizeP, sizeM
-}
-
-// within fails unless every value of got is want's but for a millionth of size.
-func within(t rapid.TB, what string, got []float32, want, size []float64) {
-	t.Helper()
-	for i, x := range got {
-		near(t, fmt.Sprint(what, " at ", i), []float32{x}, want[i:i+1], 0, 1e-6*size[i])
-	}
 }
 
 // A step whose loss or norm is not finite changes nothing.

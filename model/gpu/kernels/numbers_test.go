@@ -66,14 +66,55 @@ func near(t rapid.TB, what string, got []float32, want []float64, rel, abs float
 	}
 }
 
-// sumError is how far a product's sum over k may be off, in units of Σ|a·b|: on the stand-in 2⁻²² for every power of two of terms. A
-// card cuts off each of some products, and the sum so far, at the last of the largest one's 24 bits, and then their sum (Fasi, Higham,
+// What bounds are made of: how far rounding to float32 is off at most, relative to the result, and how far exp2_, log2_ and rcp_ are (PTX ISA).
+// Bounds that random values meet are derived from these, and hold for every draw; terms of second order are in what is rounded up.
+const (
+	eps32  = 0x1p-24
+	approx = 0x1p-22
+)
+
+// bounded fails unless every value of got is within most of want.
+func bounded(t rapid.TB, what string, got []float32, want, most []float64) {
+	t.Helper()
+	if len(got) != len(want) || len(got) != len(most) {
+		t.Fatalf("%s: %d values, want %d, bounds for %d", what, len(got), len(want), len(most))
+	}
+	for i, x := range got {
+		if d := math.Abs(float64(x) - want[i]); !(d <= most[i]) {
+			t.Fatalf("%s: value %d is %v, want %v within %.2g", what, i, x, want[i], most[i])
+		}
+	}
+}
+
+// times is f·v.
+func times(f float64, v []float64) []float64 {
+	out := make([]float64, len(v))
+	for i, x := range v {
+		out[i] = f * x
+	}
+	return out
+}
+
+// half are the bounds of values that are rounded to bfloat16 after they may be off by most.
+func half(want, most []float64) []float64 {
+	out := make([]float64, len(most))
+	for i, e := range most {
+		out[i] = e + (math.Abs(want[i])+e)/256
+	}
+	return out
+}
+
+// halfOf is the relative bound of values that are rounded to bfloat16 after they may be off by e, relative to them.
+func halfOf(e float64) float64 { return 1.0/256 + 2*e }
+
+// sumError is how far a product's sum over k may be off, in units of Σ|a·b|: on the stand-in, which adds one by one, 2⁻²⁴ for
+// every term and what C held. A card cuts off each of some products, and the sum so far, at the last of the largest one's 24 bits, and then their sum (Fasi, Higham,
 // Mikaitis and Pranesh, PeerJ CS 2021): k, and twice what is more than ⌈k/4⌉ with k filled up to 32, times 2⁻²³.
 func sumError(k int) float64 {
 	if standin.Real() {
 		return math.Ldexp(1.5*float64(k)+16, -23)
 	}
-	return math.Ldexp(2+math.Log2(float64(k)+1), -22)
+	return float64(k+1) * eps32
 }
 
 // twin fails unless two kernels that compute by the same expressions give the same bits. A card's compiler may fuse a product and a sum

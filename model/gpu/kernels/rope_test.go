@@ -43,7 +43,7 @@ func checkRope(t rapid.TB, b *bench, s ropeShape) {
 	cos, sin := angles(s.first+s.T, s.half)
 	for _, sign := range []float32{1, -1} {
 		v := halves(20, N*ld, 1)
-		was, want := slices.Clone(v), real64(widened(v))
+		was, want, size := slices.Clone(v), real64(widened(v)), make([]float64, N*ld) // size: of what is added up
 		cpu := map[string][]float32{}
 		for i := range N {
 			at := (s.first + i%s.T) * s.half
@@ -52,6 +52,7 @@ func checkRope(t rapid.TB, b *bench, s ropeShape) {
 					a, b := i*ld+h*hd+j, i*ld+h*hd+s.half+j
 					x, y, c, z := want[a], want[b], float64(cos[at+j]), float64(sin[at+j]*sign)
 					want[a], want[b] = x*c-y*z, x*z+y*c
+					size[a], size[b] = math.Abs(x*c)+math.Abs(y*z), math.Abs(x*z)+math.Abs(y*c)
 				}
 			}
 			for name, k := range kernelSets(t) {
@@ -62,9 +63,10 @@ func checkRope(t rapid.TB, b *bench, s ropeShape) {
 		}
 		b.exec("rope", N, v, cos, sin, int32(s.T), int32(s.first), int32(s.heads), int32(s.half), int32(ld), sign)
 		what := fmt.Sprint("rope of ", s, " by ", sign)
-		near(t, what, widened(v), want, halfULP, 1e-6)
+		most := times(2*eps32, size) // two products, a sum
+		bounded(t, what, widened(v), want, half(want, most))
 		for name, row := range cpu {
-			near(t, what+" and "+name, widened(v), real64(row), halfULP, 1e-6)
+			bounded(t, what+" and "+name, widened(v), real64(row), half(real64(row), times(2, most)))
 		}
 		for i := range N { // what is no query and no key
 			same(t, what+": the rest", v[i*ld+s.heads*hd:(i+1)*ld], was[i*ld+s.heads*hd:(i+1)*ld])
@@ -83,7 +85,7 @@ func TestRopeBack(t *testing.T) {
 		b.exec("rope", T, v, cos, sin, int32(T), int32(0), int32(heads), int32(half), int32(heads*2*half), sign)
 		same(t, "position 0", v[:heads*2*half], was[:heads*2*half])
 	}
-	near(t, "there and back", widened(v), real64(widened(was)), 0.01, 0.02)
+	near(t, "there and back", widened(v), real64(widened(was)), 0.01, 0.02) // rounded twice; values of this seed are below 4
 	if v[heads*2*half] = kern.RoundBF16(float32(math.NaN())); true {
 		b.exec("rope", T, v, cos, sin, int32(T), int32(0), int32(heads), int32(half), int32(heads*2*half), float32(1))
 	}
