@@ -22,8 +22,27 @@ type elemCase struct {
 	rows int
 	run  func(k *Kernels, v [][]float32) float64
 	want func(v [][]float64) float64
-	tol  float64 // of a value relative to 1 + its magnitude
+	tol  float64 // of a value relative to 1 + its magnitude, or to size
 	sum  float64 // of the result, relative to 1 + its magnitude + those of all values
+
+	size  func(v [][]float64) // where values may cancel: makes of the rows the magnitudes of what is added up for each
+	chain bool                // values depend on a sum over the row
+}
+
+// Values are at most largestDraw, so that the tolerances are bounds: an argument of exp below 8 is off by 2·2⁻²² at most, a product of two
+// values by half of what both together are. Sums may add one by one, each addition being off by 2⁻²⁴.
+const (
+	largestDraw = 5
+	eps32       = 0x1p-24
+)
+
+// draw is a random value.
+func draw(r *rand.Rand) float64 {
+	for {
+		if x := r.NormFloat64(); math.Abs(x) <= largestDraw {
+			return x
+		}
+	}
 }
 
 func sigmoid(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
@@ -77,13 +96,13 @@ var elemCases = []elemCase{
 	{name: "ExpSum", rows: 1, tol: 1e-6, sum: 1e-6,
 		run:  func(k *Kernels, v [][]float32) float64 { return float64(k.ExpSum(v[0], 1.5, -0.25)) },
 		want: func(v [][]float64) float64 { return expSum64(v[0], 1.5, -0.25) }},
-	{name: "Softmax", rows: 1, tol: 1e-6, sum: 1e-6,
+	{name: "Softmax", rows: 1, tol: 1e-6, sum: 1e-6, chain: true,
 		run:  func(k *Kernels, v [][]float32) float64 { return float64(k.Softmax(v[0], len(v[0]), 0.5)) },
 		want: func(v [][]float64) float64 { return softmax64(v[0], len(v[0])) }},
-	{name: "Softmax of a part", rows: 1, tol: 1e-6, sum: 1e-6,
+	{name: "Softmax of a part", rows: 1, tol: 1e-6, sum: 1e-6, chain: true,
 		run:  func(k *Kernels, v [][]float32) float64 { return float64(k.Softmax(v[0], (len(v[0])+1)/2, 0.5)) },
 		want: func(v [][]float64) float64 { return softmax64(v[0], (len(v[0])+1)/2) }},
-	{name: "CrossEntropy", rows: 1, tol: 1e-6, sum: 1e-6,
+	{name: "CrossEntropy", rows: 1, tol: 1e-6, sum: 1e-6, chain: true,
 		run: func(k *Kernels, v [][]float32) float64 { return k.CrossEntropy(v[0], len(v[0])/2, 0.25) },
 		want: func(v [][]float64) float64 {
 			right, lse := v[0][len(v[0])/2], floats.LogSumExp(v[0])
@@ -92,7 +111,7 @@ var elemCases = []elemCase{
 			v[0][len(v[0])/2] -= 0.25
 			return lse - right
 		}},
-	{name: "RMSNorm", rows: 3, tol: 1e-6, sum: 1e-6,
+	{name: "RMSNorm", rows: 3, tol: 1e-6, sum: 1e-6, chain: true,
 		run: func(k *Kernels, v [][]float32) float64 { return float64(k.RMSNorm(v[0], v[1], v[2], 1e-5)) },
 		want: func(v [][]float64) float64 {
 			r := 1 / math.Sqrt(floats.Dot(v[1], v[1])/float64(len(v[1]))+1e-5)
@@ -100,13 +119,29 @@ var elemCases = []elemCase{
 			floats.Mul(v[0], v[2])
 			return r
 		}},
-	{name: "RMSBackward", rows: 5, tol: 2e-6,
+	{name: "RMSBackward", rows: 5, tol: 12 * eps32, chain: true,
+		size: func(v [][]float64) {
+			var s float64
+			for i := range v[0] {
+				s += math.Abs(v[2][i] * v[4][i] * v[3][i])
+			}
+			for i := range v[0] {
+				v[0][i] = math.Abs(v[0][i]) + 0.75*(math.Abs(v[2][i]*v[4][i])+math.Abs(v[3][i])*s/float64(len(v[0]))*0.75*0.75)
+				v[1][i] = math.Abs(v[1][i]) + math.Abs(v[2][i]*v[3][i]*0.75)
+			}
+		},
 		run: func(k *Kernels, v [][]float32) float64 {
 			k.RMSBackward(v[0], v[1], v[2], v[3], v[4], 0.75)
 			return none
 		},
 		want: func(v [][]float64) float64 { rmsBackward64(v[0], v[1], v[2], v[3], v[4], 0.75); return none }},
-	{name: "Rope", rows: 4, tol: 1e-6,
+	{name: "Rope", rows: 4, tol: 3 * eps32,
+		size: func(v [][]float64) {
+			for i, x := range v[0] {
+				c, s, y := math.Abs(v[2][i]), math.Abs(v[3][i]), math.Abs(v[1][i])
+				v[0][i], v[1][i] = math.Abs(x)*c+y*s, math.Abs(x)*s+y*c
+			}
+		},
 		run:  func(k *Kernels, v [][]float32) float64 { k.Rope(v[0], v[1], v[2], v[3], -1); return none },
 		want: func(v [][]float64) float64 { rope64(v[0], v[1], v[2], v[3], -1); return none }},
 	{name: "SwiGLU", rows: 3, tol: 1e-6,
@@ -117,7 +152,13 @@ var elemCases = []elemCase{
 			}
 			return none
 		}},
-	{name: "SwiGLUBackward", rows: 3, tol: 2e-6,
+	{name: "SwiGLUBackward", rows: 3, tol: 2e-6, // exp is off by 4·2⁻²⁴, σ and 1 − σ by three more, eight operations
+		size: func(v [][]float64) {
+			for i, x := range v[0] {
+				s, u, d := sigmoid(x), v[1][i], v[2][i]
+				v[1][i], v[0][i] = math.Abs(d*x*s), math.Abs(d*u*s)*(1+math.Abs(x))
+			}
+		},
 		run: func(k *Kernels, v [][]float32) float64 { k.SwiGLUBackward(v[0], v[1], v[2]); return none },
 		want: func(v [][]float64) float64 {
 			for i, x := range v[0] {
@@ -126,7 +167,15 @@ var elemCases = []elemCase{
 			}
 			return none
 		}},
-	{name: "Step", rows: 4, tol: 2e-6,
+	{name: "Step", rows: 4, tol: 20 * eps32,
+		size: func(v [][]float64) {
+			for i, p := range v[0] {
+				g := v[1][i] * 0.5
+				v[2][i] = 0.9*math.Abs(v[2][i]) + 0.1*math.Abs(g)
+				v[3][i] = 0.95*v[3][i] + 0.05*g*g
+				v[0][i] = math.Abs(p) + 0.01*v[2][i]/0.19/(math.Sqrt(v[3][i]/0.0975)+1e-8)
+			}
+		},
 		run: func(k *Kernels, v [][]float32) float64 { stepCase(k, v, nil); return none },
 		want: func(v [][]float64) float64 {
 			for i, p := range v[0] {
@@ -213,7 +262,7 @@ func (c *elemCase) fill(r *rand.Rand, n int, off func() int) (rows []row, narrow
 	for i := range c.rows {
 		x, y := newRow(n, off()), make([]float64, n)
 		for j := range n {
-			x.vals[j] = float32(r.NormFloat64())
+			x.vals[j] = float32(draw(r))
 			if c.name == "Step" && i == 3 {
 				x.vals[j] = float32(math.Abs(float64(x.vals[j])))
 			}

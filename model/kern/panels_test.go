@@ -169,7 +169,6 @@ func poisoned(n int) []float32 { return slices.Repeat([]float32{math.Float32from
 
 // compare checks what was computed in float64, and that nothing else was written than whole tiles of it.
 func (c *panelCase) compare(was []float32) error {
-	tol := 2e-5 * math.Sqrt(float64(c.steps))
 	for i, got := range c.c {
 		row, col := (i-guardLen)/c.ldc, (i-guardLen)%c.ldc
 		if i < guardLen || row >= ceil(c.m, c.mr)*c.mr {
@@ -190,11 +189,13 @@ func (c *panelCase) compare(was []float32) error {
 		if c.acc {
 			want = float64(was[i])
 		}
+		size := math.Abs(want)
 		s0, s1 := c.want(c.part.Steps, panel, c.steps)
 		for s := s0; s < s1; s++ {
-			want += float64(at(c.tA, c.a, c.lda, row, s)[0]) * float64(at(c.tB, c.b, c.ldb, c.part.Slice*c.slice+s, c.part.Col+col)[0])
+			x := float64(at(c.tA, c.a, c.lda, row, s)[0]) * float64(at(c.tB, c.b, c.ldb, c.part.Slice*c.slice+s, c.part.Col+col)[0])
+			want, size = want+x, size+math.Abs(x)
 		}
-		if !(math.Abs(float64(got)-want) <= tol) {
+		if tol := 2 * eps32 * float64(c.steps+2) * size; !(math.Abs(float64(got)-want) <= tol) { // one by one, or pairs that are rounded first
 			return fmt.Errorf("C[%d,%d] = %v, want %v", row, col, got, want)
 		}
 	}

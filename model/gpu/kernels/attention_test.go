@@ -107,7 +107,7 @@ func (x *attnCase) rowErrors(b, h, t int, p, d []float64, delta, scores, far flo
 	// 1. y: of every weight its rounding to bfloat16
 	errY := x.most.y[out:][:hd]
 	for s, w := range p {
-		addMagnitudes(errY, w*(1.0/256+2*weight+adds), at(s, x.heads+x.kv+g))
+		addMagnitudes(errY, w*(1.0/256+2*weight+adds)+tiny, at(s, x.heads+x.kv+g))
 	}
 	errDelta := absDot(do, y) * sumError(hd) // 2. delta is made of y as it is rounded
 	for j, e := range half(y, errY) {
@@ -117,8 +117,8 @@ func (x *attnCase) rowErrors(b, h, t int, p, d []float64, delta, scores, far flo
 		k, v := at(s, x.heads+g), at(s, x.heads+x.kv+g)
 		ds := w * math.Abs(d[s]-delta) * scale
 		err := w * scale * (errDelta + absDot(do, v)*sumError(hd) + (again+8*eps32)*(math.Abs(d[s])+math.Abs(delta)))
-		err += (ds+err)/256 + (ds+err)*adds
-		addMagnitudes(most(s, x.heads+x.kv+g), w*(1.0/256+2*again+adds), do)
+		err += (ds+err)/256 + (ds+err)*adds + tiny
+		addMagnitudes(most(s, x.heads+x.kv+g), w*(1.0/256+2*again+adds)+tiny, do)
 		addMagnitudes(most(s, x.heads+g), err, at(t, h))
 		addMagnitudes(most(t, h), err, k)
 	}
