@@ -31,8 +31,8 @@ type plan struct {
 	algorithm          algorithm
 }
 
-// aligned is what matrices begin at a multiple of, in bytes: algorithms may count on it.
-const aligned = 16
+// Aligned is what matrices begin at a multiple of, in bytes: algorithms may count on it.
+const Aligned = 16
 
 // workspaceAligned is the same for the workspace, as the manual of cuBLAS demands.
 const workspaceAligned = 256
@@ -166,7 +166,7 @@ func (l *Library) prefer(pref *uintptr, workspace uint64) error {
 	for _, a := range []struct {
 		attr  uintptr
 		value uint32
-	}{{prefReduction, reductionCompute}, {prefAlignA, aligned}, {prefAlignB, aligned}, {prefAlignC, aligned}, {prefAlignD, aligned}} {
+	}{{prefReduction, reductionCompute}, {prefAlignA, Aligned}, {prefAlignB, Aligned}, {prefAlignC, Aligned}, {prefAlignD, Aligned}} {
 		if err := l.prefSet.call(l, *pref, a.attr, uintptr(unsafe.Pointer(&a.value)), 4); err != nil {
 			return err
 		}
@@ -190,7 +190,7 @@ func (h *Handle) ask(x *plan) (some bool, err error) {
 		n    int32
 	)
 	err = l.heuristic.call(l, h.ptr, x.desc, x.first, x.second, x.out, x.out, pref, uintptr(len(list)), uintptr(unsafe.Pointer(&list[0])), uintptr(unsafe.Pointer(&n)))
-	if StatusOf(err) == NotSupported {
+	if s := StatusOf(err); s == NotSupported || s == ArchMismatch { // it does not know the product, or the card
 		return false, nil
 	}
 	if err != nil {
@@ -220,14 +220,14 @@ func (l *Library) free(x *plan) error {
 }
 
 // Run enqueues a product on the context's current stream, prepared or not. It is ErrNone, and enqueues nothing, where the library has no
-// algorithm or a matrix does not begin at a multiple of 16 bytes.
+// algorithm or a matrix does not begin at a multiple of Aligned.
 func (h *Handle) Run(p Product, a, b, out cuda.Ptr) error {
 	x, err := h.plan(p)
 	if err != nil {
 		return err
 	}
-	if (a|b|out)%aligned != 0 {
-		return fmt.Errorf("%w for %v: matrices at %#x, %#x and %#x, not all at a multiple of %d", ErrNone, p, uint64(a), uint64(b), uint64(out), aligned)
+	if (a|b|out)%Aligned != 0 {
+		return fmt.Errorf("%w for %v: matrices at %#x, %#x and %#x, not all at a multiple of %d", ErrNone, p, uint64(a), uint64(b), uint64(out), Aligned)
 	}
 	beta := &h.zero
 	if p.Acc {

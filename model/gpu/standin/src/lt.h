@@ -1,5 +1,5 @@
 // A stand-in for cuBLASLt in the same library as that for the driver, whose memory, streams and settings it uses: the functions that
-// package lt calls, as in NVIDIA's cublasLt.h. Everything it is given is checked. Sums go along k in float32, 64 at a time, then those
+// package lt calls, as in NVIDIA's cublasLt.h. Everything it is given is checked. Sums go along k in float32, 8 at a time, then those
 // sums: another order than that of our kernels. An algorithm that was not kept from adding parts of a sum in place or in the output's type
 // gives other bits each time.
 #pragma once
@@ -179,7 +179,7 @@ static int run_product(const Product& p) {
     memset((void*)w.at, 0xFF, s.need);
     fill_marks(*w.region, w.at - (uintptr_t)w.region->base, s.need, 0);
   }
-  multiply(p, s.loose ? 1 + calls_so_far++ % 7 : 64);
+  multiply(p, s.loose ? 1 + calls_so_far++ % 7 : 8);
   c.write();
   launched["cublasLtMatmul"]++;
   run.epoch++;
