@@ -49,6 +49,7 @@ func run(args []string) error {
 		command("generate", "inference with a cache of keys and values", (*bench).generate, shape, precision),
 		command("codec", "compression of a pseudo-gradient, and 15 payloads applied", (*bench).codec),
 		command("peers", "the same work in torch, in a throw-away Python environment", (*bench).peers, peerFlags()...),
+		gpuCommand(shared),
 		workCommand(),
 	}}
 	return proc.Frame(app).Run(args)
@@ -67,29 +68,39 @@ type bench struct {
 	wait    time.Duration // for a quiet machine
 }
 
-// report runs act and writes what it measured: what was measured before an error too.
-func report(c *cli.Context, act func(*bench) error) error {
+// newBench reads the flags that all commands share. Call done at the end.
+func newBench(c *cli.Context) (b *bench, done func(), err error) {
 	if c.Args().Present() {
-		return proc.Usage(fmt.Errorf("unexpected argument %q", c.Args().First()))
+		return nil, nil, proc.Usage(fmt.Errorf("unexpected argument %q", c.Args().First()))
 	}
-	ctx, cancel := proc.Context(0)
-	defer cancel(nil)
-	b := &bench{ctx: ctx, flags: c, rounds: c.Int("rounds"), threads: c.Int("threads"), kernels: c.String("kernels"), wait: c.Duration("wait"), quiet: c.String("json") == "-"}
+	b = &bench{flags: c, rounds: c.Int("rounds"), threads: c.Int("threads"), kernels: c.String("kernels"), wait: c.Duration("wait"), quiet: c.String("json") == "-"}
 	if b.rounds < 1 || b.threads < 1 || b.threads > 1024 {
-		return proc.Usage(errors.New("rounds must be at least 1, threads 1 to 1024"))
+		return nil, nil, proc.Usage(errors.New("rounds must be at least 1, threads 1 to 1024"))
 	}
 	machine, err := describe(b.kernels)
 	if err != nil {
-		return proc.Usage(err)
+		return nil, nil, proc.Usage(err)
 	}
 	b.report = &Report{Machine: machine, Version: proc.Version, Command: c.Command.Name}
+	ctx, cancel := proc.Context(0)
+	b.ctx = ctx
+	return b, func() { cancel(nil) }, nil
+}
+
+// report runs act and writes what it measured: what was measured before an error too.
+func report(c *cli.Context, act func(*bench) error) error {
+	b, done, err := newBench(c)
+	if err != nil {
+		return err
+	}
+	defer done()
 	out, err := newOutput(c.String("json"))
 	if err != nil {
 		return err
 	}
-	b.say("%s", machine)
+	b.say("%s", b.report.Machine)
 	err = act(b)
-	return proc.Ended(ctx, errors.Join(err, out.write(b.report)))
+	return proc.Ended(b.ctx, errors.Join(err, out.write(b.report, len(b.report.Rows) == 0)))
 }
 
 // all runs the other commands in turn; one that cannot run here does not keep the rest from running.

@@ -118,8 +118,8 @@ func newOutput(name string) (o output, err error) {
 	return o, nil
 }
 
-// write writes a report that has rows.
-func (o output) write(r *Report) error {
+// write writes a report; an empty one makes no file.
+func (o output) write(r any, empty bool) error {
 	raw, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return fmt.Errorf("write report: %w", err)
@@ -128,7 +128,7 @@ func (o output) write(r *Report) error {
 	switch {
 	case o.name == "-":
 		_, err = os.Stdout.Write(raw)
-	case o.file != nil && len(r.Rows) == 0:
+	case o.file != nil && empty:
 		err = errors.Join(o.file.Close(), os.Remove(o.file.Name()))
 	case o.file != nil:
 		_, err = o.file.Write(raw)

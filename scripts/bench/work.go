@@ -19,19 +19,22 @@ import (
 	"sn3/internal/proc"
 	"sn3/model"
 	"sn3/model/cpu"
+	"sn3/model/gpu"
 	"sn3/model/kern"
 )
 
 // job is what a worker of ours is to do, as it stands in its command line.
 type job struct {
-	Task      string // step, generate or gemm
-	Dir       string // of the task
-	Precision model.Precision
-	Kernels   string
-	Threads   int
-	Form      string // of a product: nn, nt, tn or tt
-	M, N, K   int
-	Profile   string // file for a CPU profile of what is timed
+	Task       string // step, card (the step on a card), generate or gemm
+	Dir        string // of the task
+	Precision  model.Precision
+	Kernels    string
+	Threads    int
+	Form       string // of a product: nn, nt, tn or tt
+	M, N, K    int
+	Card       int // its number, and sequences of a micro-batch on it
+	MicroBatch int
+	Profile    string // file for a CPU profile of what is timed
 }
 
 // piece is work that can be repeated: turn does work units of it.
@@ -124,7 +127,7 @@ func (p *piece) turns(ctx context.Context, n int) (reply, error) {
 
 func (j job) prepare(ctx context.Context) (*piece, error) {
 	switch j.Task {
-	case "step":
+	case "step", "card":
 		return j.step(ctx)
 	case "generate":
 		return j.generate(ctx)
@@ -162,7 +165,12 @@ func (j job) step(ctx context.Context) (*piece, error) {
 	if err != nil {
 		return nil, err
 	}
-	tr, err := cpu.New(j.Kernels).NewTrainer(t.Config, t.optimizer(), j.options())
+	engine, o := model.Engine(cpu.New(j.Kernels)), j.options()
+	if j.Task == "card" {
+		what, engine = "sn3 "+proc.Version, gpu.New("", j.Card)
+		o.Threads, o.MicroBatch = 0, j.MicroBatch
+	}
+	tr, err := engine.NewTrainer(t.Config, t.optimizer(), o)
 	if err != nil {
 		return nil, err
 	}

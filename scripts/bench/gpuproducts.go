@@ -1,0 +1,110 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"sn3/model/gpu/cuda"
+	"sn3/model/gpu/roofline"
+)
+
+// GPUProduct is one matrix product, C (m,n) = op(A)·op(B) over k in bfloat16 with C in float32, by who can make it.
+type GPUProduct struct {
+	Form string      `json:"form"`
+	M    int         `json:"m"`
+	N    int         `json:"n"`
+	K    int         `json:"k"`
+	By   []GPUKernel `json:"by"`
+}
+
+// readProducts reads "MxNxK,MxNxK".
+func readProducts(s string) (out [][3]int, err error) {
+	for p := range strings.SplitSeq(s, ",") {
+		var x [3]int
+		if n, err := fmt.Sscanf(p, "%dx%dx%d", &x[0], &x[1], &x[2]); err != nil || n != 3 || min(x[0], x[1], x[2]) < 1 || fmt.Sprintf("%dx%dx%d", x[0], x[1], x[2]) != p {
+			return nil, fmt.Errorf("--products %s: want MxNxK,...", p)
+		}
+		out = append(out, x)
+	}
+	return out, nil
+}
+
+// products times our own products, and NVIDIA's where cuBLASLt is there, in the forms that training has.
+func (g *gpuBench) products() error {
+	return g.on(func(x *lab) error {
+		for _, s := range g.shapes {
+			if err := g.product(x, s); err != nil {
+				return fmt.Errorf("%d×%d×%d: %w", s[0], s[1], s[2], err)
+			}
+		}
+		return nil
+	})
+}
+
+// product times one shape; its memory is given back.
+func (g *gpuBench) product(x *lab, s [3]int) (err error) {
+	m, n, k := s[0], s[1], s[2]
+	var at [3]cuda.Ptr
+	for i, bytes := range []int64{4 * int64(m) * int64(n), 2 * int64(m) * int64(k), 2 * int64(k) * int64(n)} {
+		if at[i], err = x.Alloc(bytes); err == nil {
+			defer func() { err = firstOf(err, x.Free(at[i])) }()
+			err = x.Memset(at[i], byte(0x3F*min(i, 1)), bytes) // ones and a half, of 0x3F3F: values do not change the time much, zeros might
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, form := range []string{"nt", "nn", "tn"} {
+		p := GPUProduct{Form: form, M: m, N: n, K: k}
+		lda, ldb := k, n
+		if form == "tn" {
+			lda = m
+		}
+		if form == "nt" {
+			ldb = k
+		}
+		for _, side := range []int{128, 64} {
+			name := "gemm_" + form + map[int]string{64: "_64"}[side]
+			f, err := x.kernel(name, [3]int{(n + side - 1) / side, (m + side - 1) / side, 1}, at[0], at[1], at[2], m, n, k, lda, ldb, n, 0)
+			if err != nil {
+				return err
+			}
+			if err := g.productBy(x, &p, name, f); err != nil {
+				return err
+			}
+		}
+		g.out.Products = append(g.out.Products, p)
+	}
+	return nil
+}
+
+// productBy times f, a product by name.
+func (g *gpuBench) productBy(x *lab, p *GPUProduct, name string, f func() error) error {
+	took, err := x.time(f)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	l := roofline.Launch{Kernel: name, Args: [16]int64{3: int64(p.M), 4: int64(p.N), 5: int64(p.K)}}
+	w, _ := l.Work()
+	line := GPUKernel{Kernel: name, Calls: 1, Seconds: took, FLOP: w.FLOP, Bytes: w.Bytes}.rated(g.sheet, g.predicted(l))
+	p.By = append(p.By, line)
+	g.say("  %d×%d×%d %-16s %9s %-8s %s", p.M, p.N, p.K, name, figure(line.Rate), line.Unit, share("of the data sheet", line.OfSheet))
+	return nil
+}
+
+// predicted is the time that the prediction has for a launch, 0 where the card is not known.
+func (g *gpuBench) predicted(l roofline.Launch) float64 {
+	if g.sheet.Name == "" {
+		return 0
+	}
+	return l.Seconds(g.sheet)
+}
+
+func firstOf(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
