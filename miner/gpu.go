@@ -91,5 +91,5 @@ func engineOf(c *cli.Context) (model.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return gpu.New("", list[0]), nil
+	return gpu.New(gpu.Settings{Ordinal: list[0]}), nil
 }

@@ -22,28 +22,39 @@ const momentsMagic = "sn3adam1"
 const momentsHead = len(momentsMagic) + sha256.Size + 8
 
 // momentsPiece is how many values are converted at a time.
-const momentsPiece = 16 << 10
+const momentsPiece = 128 << 10
 
 // SaveMoments writes AdamW's moments m and v, row-major in tensor order, and the number of steps made.
 func SaveMoments(w io.Writer, l *Layout, step uint64, m, v []float32) error {
 	if len(m) != l.Params() || len(v) != l.Params() {
 		return fmt.Errorf("save optimizer: %d and %d moments of %d parameters", len(m), len(v), l.Params())
 	}
+	return SaveMomentsBy(w, l, step, func(second bool, at int, dst []float32) error {
+		copy(dst, pick(second, m, v)[at:])
+		return nil
+	})
+}
+
+// SaveMomentsBy is SaveMoments of moments that read gives: values from at on of m, or with second of v.
+func SaveMomentsBy(w io.Writer, l *Layout, step uint64, read func(second bool, at int, dst []float32) error) error {
 	sum := sha256.New()
 	out := io.MultiWriter(w, sum)
 	h := l.Hash()
 	b := append(make([]byte, 0, 4*momentsPiece), momentsMagic...)
 	b = binary.BigEndian.AppendUint64(append(b, h[:]...), step)
 	_, err := out.Write(b)
-	for _, s := range [][]float32{m, v} {
-		for err == nil && len(s) > 0 {
-			n := min(momentsPiece, len(s))
+	v := make([]float32, momentsPiece)
+	for _, second := range []bool{false, true} {
+		for at := 0; err == nil && at < l.Params(); at += momentsPiece {
+			v := v[:min(momentsPiece, l.Params()-at)]
+			if err = read(second, at, v); err != nil {
+				break
+			}
 			b = b[:0]
-			for _, x := range s[:n] {
+			for _, x := range v {
 				b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
 			}
 			_, err = out.Write(b)
-			s = s[n:]
 		}
 	}
 	if err == nil {
@@ -55,6 +66,13 @@ func SaveMoments(w io.Writer, l *Layout, step uint64, m, v []float32) error {
 	return nil
 }
 
+func pick(second bool, m, v []float32) []float32 {
+	if second {
+		return v
+	}
+	return m
+}
+
 // LoadMoments reads what SaveMoments wrote, to the end of r; on an error m and v are what they were. A file, or another
 // io.ReadSeeker, is read twice, first to check it: the moments of a large model are not in memory a second time. If it cannot
 // be read again, m and v are zero. What any other reader has is kept in memory until it is checked.
@@ -62,6 +80,22 @@ func LoadMoments(r io.Reader, l *Layout, m, v []float32) (step uint64, err error
 	if len(m) != l.Params() || len(v) != l.Params() {
 		return 0, fmt.Errorf("load optimizer: %d and %d moments of %d parameters", len(m), len(v), l.Params())
 	}
+	wrote := false
+	step, err = LoadMomentsBy(r, l, func(second bool, at int, src []float32) error {
+		wrote = true
+		copy(pick(second, m, v)[at:], src)
+		return nil
+	})
+	if err != nil && wrote {
+		clear(m)
+		clear(v)
+	}
+	return step, err
+}
+
+// LoadMomentsBy is LoadMoments of moments that write takes: values from at on of m, or with second of v. It takes nothing before all is
+// checked; after an error it may have taken some.
+func LoadMomentsBy(r io.Reader, l *Layout, write func(second bool, at int, src []float32) error) (step uint64, err error) {
 	size := int64(momentsHead) + 8*int64(l.Params()) + sha256.Size
 	src, ok := r.(io.ReadSeeker)
 	if !ok {
@@ -74,27 +108,27 @@ func LoadMoments(r io.Reader, l *Layout, m, v []float32) (step uint64, err error
 	if step, err = checkMoments(src, l, size); err != nil {
 		return 0, err
 	}
-	if err := readMoments(src, m, v); err != nil {
-		clear(m)
-		clear(v)
+	if err := readMoments(src, l.Params(), write); err != nil {
 		return 0, fmt.Errorf("load optimizer: %w", err)
 	}
 	return step, nil
 }
 
-// readMoments fills m and v from checked moments, and leaves src at its end.
-func readMoments(src io.ReadSeeker, m, v []float32) error {
-	b := make([]byte, 4*momentsPiece)
-	for _, s := range [][]float32{m, v} {
-		for len(s) > 0 {
-			n := min(momentsPiece, len(s))
-			if _, err := io.ReadFull(src, b[:4*n]); err != nil {
+// readMoments gives checked moments of n parameters to write, and leaves src at its end.
+func readMoments(src io.ReadSeeker, n int, write func(second bool, at int, src []float32) error) error {
+	b, v := make([]byte, 4*momentsPiece), make([]float32, momentsPiece)
+	for _, second := range []bool{false, true} {
+		for at := 0; at < n; at += momentsPiece {
+			v := v[:min(momentsPiece, n-at)]
+			if _, err := io.ReadFull(src, b[:4*len(v)]); err != nil {
 				return err
 			}
-			for i := range n {
-				s[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+			for i := range v {
+				v[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
 			}
-			s = s[n:]
+			if err := write(second, at, v); err != nil {
+				return err
+			}
 		}
 	}
 	_, err := src.Seek(sha256.Size, io.SeekCurrent)

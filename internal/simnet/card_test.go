@@ -17,7 +17,7 @@ import (
 
 // onCard runs a miner on the stand-in for a card, by its library. closed gets the error of closing it; nil: there must be none.
 func (n *Net) onCard(t *testing.T, library string, closed func(error)) NodeOptions {
-	e := gpu.New(library, 0)
+	e := gpu.New(gpu.Settings{Library: library})
 	return NodeOptions{Trainer: func(model.Trainer, *replica.Clock) model.Trainer {
 		x, err := e.NewTrainer(replica.ModelConfig(n.Run), replica.Optimizer(n.Run), model.Options{Precision: model.BF16})
 		if err != nil {

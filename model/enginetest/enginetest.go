@@ -26,6 +26,8 @@ type Options struct {
 	Checks    int             // random configurations of each property, 0: 100, under -short a fifth of it
 	Slow      bool            // a step takes tens of milliseconds: fewer repetitions, of the same kinds
 	Precision model.Precision // that the engine computes in, "": float32
+	// Where gradients are kept in bfloat16 sums over parts are rounded; where moments are, by chance, AdamW is near its reference only.
+	ShortGradients, ShortMoments bool
 }
 
 // Trainer is what the suite needs of an engine's trainer.

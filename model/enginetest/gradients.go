@@ -250,7 +250,11 @@ func (s suite) microBatchesWithoutTargets(t *testing.T) {
 			if rep := train(t, parts, 5, p.b); rep.Tokens != 45 {
 				t.Errorf("parts of %d: %d tokens, want 45", size, rep.Tokens)
 			}
-			if d := apart(wide(flat(t, parts)), wide(flat(t, whole))); d > 1e-5 {
+			most := 1e-5
+			if s.o.ShortGradients { // the largest seen is 5e-4; a part left out moves parameters by several per cent
+				most = 2e-3
+			}
+			if d := apart(wide(flat(t, parts)), wide(flat(t, whole))); d > most {
 				t.Errorf("parts of %d: after a step the parameters differ by %.2g", size, d)
 			}
 		}

@@ -42,7 +42,11 @@ func (s suite) adamW(t *testing.T) {
 			got := model.NewFlat(w.Layout())
 			got.Data = flat(t, tr)
 			for i, x := range wideRows(got) {
-				if !(math.Abs(x-p[i]) <= 1e-6*math.Max(math.Abs(p[i]), 10*o.LR)) {
+				most := 1e-6 * math.Max(math.Abs(p[i]), 10*o.LR)
+				if s.o.ShortMoments { // after four steps each moment is up to 5 ulps of 2⁻⁷ away, and a step is of the size of the rate
+					most += 0.08 * o.LR
+				}
+				if !(math.Abs(x-p[i]) <= most) {
 					t.Fatalf("clip %v, schedule %q, step %d: parameter %d is %v, want %v", o.Clip, o.Schedule, step, i, x, p[i])
 				}
 			}

@@ -7,6 +7,7 @@ import (
 	"sn3/model"
 	"sn3/model/gpu/cuda"
 	"sn3/model/gpu/kernels"
+	"sn3/model/gpu/memory"
 )
 
 // card is a started device with all kernels. Others of this process may share its context, so what it holds is given back one by one.
@@ -14,13 +15,20 @@ type card struct {
 	dev    *cuda.Device
 	fns    map[string]*cuda.Func
 	module *cuda.Module
-	held   map[cuda.Ptr]bool // allocations
-	trace  *trace            // what launches take, where somebody asked; a graph is neither captured nor replayed then
+	held   map[cuda.Ptr]int64 // allocations and their sizes
+	slots  [memory.Slots]slot
+	turn   int // slots taken so far
+	graphs map[graphKey]*cuda.Graph
+	trace  *trace // what launches take, where somebody asked; a graph is neither captured nor replayed then
 }
 
 // close frees what the card holds and gives it back.
 func (k *card) close() error {
 	err := k.dev.Do(func(c *cuda.Context) (err error) {
+		err = k.dropGraphs(c)
+		for i := range k.slots {
+			err = errors.Join(err, k.slots[i].free(c))
+		}
 		for p := range k.held {
 			err = errors.Join(err, c.Free(p))
 		}
@@ -65,11 +73,23 @@ type queue struct {
 func (k *card) do(f func(q *queue)) error {
 	return k.dev.Do(func(c *cuda.Context) error {
 		q := &queue{card: k, c: c}
-		if f(q); q.err != nil {
-			return q.err
+		f(q)
+		err := q.err
+		if e := c.Sync(); err == nil { // what was enqueued before an error may still read the pinned buffers
+			err = e
 		}
-		return c.Sync()
+		for i := range k.slots {
+			k.slots[i].busy = false
+		}
+		return err
 	})
+}
+
+// try does f unless there was an error.
+func (q *queue) try(f func() error) {
+	if q.err == nil {
+		q.err = f()
+	}
 }
 
 // run launches a kernel on a grid.
@@ -98,6 +118,14 @@ func (q *queue) clear(p cuda.Ptr, n int64) {
 	}
 }
 
+// copy copies n bytes on the card.
+func (q *queue) copy(dst, src cuda.Ptr, n int64) {
+	if q.err == nil && n > 0 {
+		q.err = q.c.Copy(dst, src, n)
+	}
+}
+
+// put and get copy at once, from and to any memory; send and receive when the card comes there, from and to a slot.
 func put[T cuda.Value](q *queue, dst cuda.Ptr, v []T) {
 	if q.err == nil {
 		q.err = cuda.Put(q.c, dst, v)
@@ -110,44 +138,43 @@ func get[T cuda.Value](q *queue, v []T, src cuda.Ptr) {
 	}
 }
 
-// arena hands out parts of one allocation, each from a multiple of 256 bytes on; without one it only counts. On the stand-in every
-// part has its own bounds.
-type arena struct {
-	q    *queue
-	base cuda.Ptr
-	used int64
-	n    int // parts so far
+func send[T cuda.Value](q *queue, dst cuda.Ptr, v []T) {
+	if q.err == nil {
+		q.err = cuda.PutAsync(q.c, dst, v)
+	}
 }
 
-func (a *arena) take(bytes int64) cuda.Ptr {
-	p := a.base.Add(a.used)
-	a.used += (bytes + 255) &^ 255
-	a.n++
-	if a.q != nil && a.q.err == nil && bytes > 0 {
-		a.q.err = a.q.c.Part(p, bytes, fmt.Sprintf("part %d of the arena", a.n))
+func receive[T cuda.Value](q *queue, v []T, src cuda.Ptr) {
+	if q.err == nil {
+		q.err = cuda.GetAsync(q.c, v, src)
+	}
+}
+
+// allocate allocates bytes; 0 after an error.
+func (q *queue) allocate(bytes int64) (p cuda.Ptr) {
+	if q.err == nil {
+		p, q.err = q.c.Alloc(bytes)
+	}
+	if q.err == nil {
+		q.held[p] = bytes
 	}
 	return p
 }
 
-func (a *arena) f32(n int) cuda.Ptr  { return a.take(4 * int64(n)) }
-func (a *arena) half(n int) cuda.Ptr { return a.take(2 * int64(n)) }
+// free frees what allocate gave; 0 is nothing.
+func (q *queue) free(p cuda.Ptr) {
+	if q.err == nil && p != 0 {
+		delete(q.held, p)
+		q.err = q.c.Free(p)
+	}
+}
 
-// allocate makes the one allocation that carve wants, and carves it. before is freed first.
-func (q *queue) allocate(before cuda.Ptr, carve func(*arena)) (base cuda.Ptr) {
-	if q.err == nil && before != 0 {
-		delete(q.held, before)
-		q.err = q.c.Free(before)
+// allocated is what is held of the card.
+func (k *card) allocated() (n int64) {
+	for _, bytes := range k.held {
+		n += bytes
 	}
-	var a arena
-	carve(&a)
-	if q.err == nil {
-		base, q.err = q.c.Alloc(a.used)
-	}
-	if q.err == nil {
-		q.held[base] = true
-		carve(&arena{q: q, base: base})
-	}
-	return base
+	return n
 }
 
 // form is a form of matrix products: which factor is transposed.
@@ -159,23 +186,15 @@ const (
 	tn form = "tn" // C = Aᵀ·B
 )
 
-// product is C (m,n) = op(A)·op(B) over k, or is added to it; C is float32.
-func (q *queue) product(f form, m, n, k int, a cuda.Ptr, lda int, b cuda.Ptr, ldb int, c cuda.Ptr, ldc int, acc bool) {
-	q.gemm("gemm_"+string(f), m, n, k, a, lda, b, ldb, c, ldc, acc)
-}
-
-// half is product with C in bfloat16, never added to.
-func (q *queue) half(f form, m, n, k int, a cuda.Ptr, lda int, b cuda.Ptr, ldb int, c cuda.Ptr, ldc int) {
-	q.gemm("gemm_"+string(f)+"_bf16", m, n, k, a, lda, b, ldb, c, ldc, false)
-}
-
-// gemm takes small tiles where large ones would leave multiprocessors without work.
-func (q *queue) gemm(name string, m, n, k int, a cuda.Ptr, lda int, b cuda.Ptr, ldb int, c cuda.Ptr, ldc int, acc bool) {
-	side := 128
-	if blocks(m, side)*blocks(n, side) < 2*q.dev.Info().SMs {
+// product is C (m,n) = op(A)·op(B) over k, or with acc is added to it; C is float32, or bfloat16 with half, whose sums are rounded once.
+func (q *queue) product(f form, m, n, k int, a cuda.Ptr, lda int, b cuda.Ptr, ldb int, c cuda.Ptr, ldc int, half, acc bool) {
+	name, side, add := "gemm_"+string(f), 128, 0
+	if half {
+		name += "_bf16"
+	}
+	if blocks(m, side)*blocks(n, side) < 2*q.dev.Info().SMs { // small tiles where large ones would leave multiprocessors without work
 		side, name = 64, name+"_64"
 	}
-	add := 0
 	if acc {
 		add = 1
 	}

@@ -6,18 +6,30 @@ import (
 
 	"sn3/model"
 	"sn3/model/enginetest"
+	"sn3/model/gpu/memory"
 	"sn3/model/gpu/standin"
 )
 
 // The engine keeps the contract of model.Engine, shown on the stand-in for the card.
 func TestConformance(t *testing.T) {
-	enginetest.Run(t, New(standin.Library(t), 0), enginetest.Options{Precision: model.BF16, Checks: 10, Slow: true})
+	enginetest.Run(t, New(Settings{Library: standin.Library(t)}), enginetest.Options{Precision: model.BF16, Checks: 10, Slow: true})
+}
+
+// Plans that keep less, and recompute, keep it too.
+func TestConformanceOfPlans(t *testing.T) {
+	for _, s := range []Settings{{Plan: memory.Lean, Recompute: memory.Selective}, {Plan: memory.Offload, Recompute: memory.Full}} {
+		t.Run(string(s.Plan), func(t *testing.T) {
+			s.Library = standin.Library(t)
+			o := enginetest.Options{Precision: model.BF16, Checks: 1, Slow: true, ShortGradients: true, ShortMoments: s.Plan == memory.Lean}
+			enginetest.Run(t, New(s), o)
+		})
+	}
 }
 
 // trainerOn is a trainer on a stand-in of its own.
 func trainerOn(t *testing.T, card *standin.Card, c model.Config) *Trainer {
 	t.Helper()
-	x, err := New(card.Path, 0).NewTrainer(c, optimizer(), model.Options{Precision: model.BF16})
+	x, err := New(Settings{Library: card.Path}).NewTrainer(c, optimizer(), model.Options{Precision: model.BF16})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +56,7 @@ func TestCloseGivesBack(t *testing.T) {
 		if _, err := leaves.Train(t.Context(), endless{batch(1, c, 2, c.Seq)}, model.Budget{Steps: 1}); err != nil {
 			t.Fatal(err)
 		}
-		j, err := New(card.Path, 0).NewJudge(c, model.Options{Precision: model.BF16})
+		j, err := New(Settings{Library: card.Path}).NewJudge(c, model.Options{Precision: model.BF16})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,25 +11,12 @@ import (
 type deltas struct {
 	place, at     cuda.Ptr // (C,3) where every chunk lies, (C+1) where its entries begin
 	base          cuda.Ptr // of all that follows
-	room          int      // entries that there is room for
+	room          int64    // entries that there is room for
 	idx, val, old cuda.Ptr // of every entry; old: what θ was
 
 	starts  []int64 // the entries on the host
 	indices []uint16
 	values  []float32
-}
-
-// places are offset, columns and stride of every chunk on the card.
-func (n *net) places() (out []int64) {
-	t, tensors := 0, n.layout.Tensors()
-	for i := range n.layout.Chunks() {
-		c := n.layout.Chunk(i)
-		for c.Off >= tensors[t].Off+tensors[t].Len() {
-			t++
-		}
-		out = append(out, int64(n.vec.at[t]+c.Off-tensors[t].Off), int64(c.Cols), int64(c.Stride))
-	}
-	return out
 }
 
 // collect reads d. Its indices must ascend: then each position has one value before.
@@ -51,12 +38,20 @@ func (x *deltas) collect(l *model.Layout, d model.Delta) error {
 
 // send brings what was collected to the card.
 func (x *deltas) send(q *queue) {
-	if count := len(x.indices); count > x.room {
+	if count := int64(len(x.indices)); count > x.room {
 		before := x.base
 		x.base, x.room = 0, 0
-		x.base = q.allocate(before, func(a *arena) { x.idx, x.val, x.old = a.half(count), a.f32(count), a.f32(count) })
-		if q.err == nil {
+		q.free(before)
+		val := (2*count + 255) &^ 255 // where values begin
+		if x.base = q.allocate(val + 8*count + 256); q.err == nil {
 			x.room = count
+			x.idx, x.val, x.old = x.base, x.base.Add(val), x.base.Add(val+(4*count+255)&^255)
+			for _, p := range []struct {
+				at    cuda.Ptr
+				bytes int64
+			}{{x.idx, 2 * count}, {x.val, 4 * count}, {x.old, 4 * count}} {
+				q.try(func() error { return q.c.Part(p.at, p.bytes, "part of a delta") })
+			}
 		}
 	}
 	if len(x.indices) > 0 {

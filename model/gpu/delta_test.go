@@ -44,7 +44,7 @@ func scattered(l *model.Layout, seed uint64) entries {
 func newJudge(t *testing.T, c model.Config) (*Judge, *standin.Card) {
 	t.Helper()
 	card := standin.Load(t)
-	x, err := New(card.Path, 0).NewJudge(c, model.Options{Precision: model.BF16})
+	x, err := New(Settings{Library: card.Path}).NewJudge(c, model.Options{Precision: model.BF16})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ func load(t *testing.T, dir string, o model.Optimizer) (*Trainer, *Judge) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, opt := New(standin.Library(t), 0), model.Options{Precision: model.BF16}
+	e, opt := New(Settings{Library: standin.Library(t)}), model.Options{Precision: model.BF16}
 	x, err := e.NewTrainer(c, o, opt)
 	if err != nil {
 		t.Fatal(err)

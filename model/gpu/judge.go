@@ -19,28 +19,14 @@ type Judge struct {
 
 // NewJudge implements model.Engine.
 func (e Engine) NewJudge(c model.Config, opt model.Options) (model.Judge, error) {
-	l, err := check(c, opt)
+	n, err := e.make(c, opt, false)
 	if err != nil {
 		return nil, err
 	}
-	card, err := e.open()
-	if err != nil {
-		return nil, err
-	}
-	j := &Judge{net: newNet(c, l, card), micro: opt.MicroBatch}
-	j.net.forward = true
-	if err := card.do(func(q *queue) {
-		n := j.net
-		var size int64
-		base := q.allocate(0, func(a *arena) {
-			n.w, n.half, n.scalars = a.f32(n.vec.size), a.half(n.vec.size), a.f32(64)
-			j.deltas.place, j.deltas.at = a.take(24*int64(l.Chunks())), a.take(8*int64(l.Chunks()+1))
-			size = a.used
-		})
-		q.clear(base, size)
-		put(q, j.deltas.place, n.places())
-	}); err != nil {
-		return nil, errors.Join(err, card.close())
+	j := &Judge{net: n, micro: opt.MicroBatch, torn: true}
+	j.deltas.place, j.deltas.at = n.at["where chunks lie"], n.at["where chunks' entries begin"]
+	if err := n.do(func(q *queue) { put(q, j.deltas.place, n.places) }); err != nil {
+		return nil, errors.Join(err, n.close())
 	}
 	return j, nil
 }
@@ -48,13 +34,18 @@ func (e Engine) NewJudge(c model.Config, opt model.Options) (model.Judge, error)
 // Close gives the card back.
 func (j *Judge) Close() error { return j.net.close() }
 
+// Allocated is what the judge holds of the card's memory, in bytes.
+func (j *Judge) Allocated() int64 { return j.net.allocated() }
+
 // Reset implements model.Judge.
 func (j *Judge) Reset(_ context.Context, w model.Weights) error {
-	flat, err := j.net.read(w)
-	if err != nil {
+	if err := j.net.fits("reset", w); err != nil {
 		return err
 	}
-	return j.change(func(q *queue) { j.net.replace(q, flat) })
+	if err := j.change(func(q *queue) { j.net.reset(q, w) }); err != nil {
+		return fmt.Errorf("load weights: %w", err)
+	}
+	return nil
 }
 
 // change does what changes θ; after an error nobody knows what it is.
@@ -113,9 +104,11 @@ func (j *Judge) losses(b model.Batch) ([]float64, error) {
 		for from, size := 0, part(b, j.micro); from < b.B; from += size {
 			p := b.Part(from, min(from+size, b.B))
 			n.load(q, p)
-			n.hidden(q, p.B, p.T)
-			n.eachHead(q, p.B*p.T, func(row, rows int) {
-				q.run("loss_only", rows, 1, 1, n.loss.Add(4*int64(row)), n.logits, n.y.Add(4*int64(row)), n.cfg.Vocab, n.cfg.Vocab)
+			q.replay(graphKey{what: "losses", B: p.B, T: p.T}, func() {
+				n.hidden(q, p.B, p.T)
+				n.eachHead(q, p.B*p.T, func(row, rows int) {
+					q.run("loss_only", rows, 1, 1, n.loss.Add(4*int64(row)), n.logits, n.y.Add(4*int64(row)), n.cfg.Vocab, n.ld)
+				})
 			})
 			get(q, loss[from*b.T:][:p.B*p.T], n.loss)
 		}
@@ -150,62 +143,14 @@ func (j *Judge) Logits(dst []float32, x []int32, B, T int) error {
 	if _, err := b.Check(n.cfg); err != nil {
 		return err
 	}
+	V := n.cfg.Vocab
 	return n.do(func(q *queue) {
 		n.load(q, b)
 		n.hidden(q, B, T)
 		n.eachHead(q, B*T, func(row, rows int) {
-			get(q, dst[row*n.cfg.Vocab:][:rows*n.cfg.Vocab], n.logits)
+			for i := range rows { // there may be a gap behind each
+				get(q, dst[(row+i)*V:][:V], n.logits.Add(4*int64(i*n.ld)))
+			}
 		})
 	})
-}
-
-// read is w, which must fit, as a flat vector.
-func (n *net) read(w model.Weights) ([]float32, error) {
-	if w.Layout().Hash() != n.layout.Hash() {
-		return nil, errors.New("load weights: made for another layout")
-	}
-	flat := make([]float32, n.layout.Params())
-	if err := each(n.layout, func(i int, v []float32, r model.ChunkRange) error {
-		err := w.Read(v, r)
-		n.layout.Scatter(flat, v, i)
-		return err
-	}); err != nil {
-		return nil, fmt.Errorf("load weights: %w", err)
-	}
-	return flat, nil
-}
-
-// each calls f with room for every chunk's values.
-func each(l *model.Layout, f func(i int, v []float32, r model.ChunkRange) error) error {
-	var buf [model.ChunkSize]float32
-	for i := range l.Chunks() {
-		if err := f(i, buf[:l.Chunk(i).Len], model.ChunkRange{From: i, To: i + 1}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// replace makes flat the parameters, and rounds them.
-func (n *net) replace(q *queue, flat []float32) {
-	n.vec.up(q, n.w, flat)
-	q.run("to_bf16", blocks(n.vec.size, 8*256), 1, 1, n.half, n.w, n.vec.size)
-}
-
-// part is how many sequences of b go through the model at once; micro 0: all.
-func part(b model.Batch, micro int) int {
-	if micro > 0 {
-		return micro
-	}
-	return b.B
-}
-
-// eachHead computes the logits of hf's N rows, a block of them at a time, and calls f for each.
-func (n *net) eachHead(q *queue, N int, f func(row, rows int)) {
-	V, C := n.cfg.Vocab, n.cfg.Width
-	for from := 0; from < N; from += headRows {
-		rows := min(headRows, N-from)
-		q.product(nt, rows, V, C, n.hf.Add(2*int64(from)*int64(C)), C, n.weight(n.vec.head), C, n.logits, V, false)
-		f(from, rows)
-	}
 }

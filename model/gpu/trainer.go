@@ -6,149 +6,76 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"sync"
 
 	"sn3/model"
 	"sn3/model/cpu"
 	"sn3/model/gpu/cuda"
+	"sn3/model/gpu/memory"
+	"sn3/model/kern"
 )
-
-// pieceSize is the most values that a block of AdamW, or a partial sum of the gradient's norm, takes.
-const pieceSize = 1 << 16
 
 // Trainer implements model.Trainer, model.Persister and model.Gradienter. Close it.
 type Trainer struct {
 	net    *net
 	opt    model.Optimizer
 	micro  int
-	step   uint64 // optimizer steps made, for bias correction
-	m, v   cuda.Ptr
-	pieces int
-	from   cuda.Ptr // (pieces+1) where each begins
-	decay  cuda.Ptr // (pieces) whether weight decay applies
-	sums   cuda.Ptr
-
-	mu    sync.Mutex
-	host  []float32 // the parameters, flat,
-	fresh bool      // if these are the card's
+	step   uint64 // optimizer steps made, for bias correction and the noise of lean moments
+	k      *kern.Kernels
+	m, v   cuda.Ptr // moments, 0 where they lie on the host
+	from   []int64  // pieces of the vector, one tensor's each, and the end,
+	decay  []byte   // and whether weight decay applies to them
+	host   *host    // what lies on the host with the plan offload
+	torn   bool     // a call of the driver failed while parameters or moments changed
+	forget bool     // the moments on the card are to be cleared
 }
 
-// allocate takes the memory of parameters, gradient and moments, all zero.
-func (t *Trainer) allocate(q *queue) {
-	n := t.net
-	from, decay := t.cut()
-	t.pieces = len(decay)
-	var size int64
-	base := q.allocate(0, func(a *arena) {
-		p := n.vec.size
-		n.w, n.g, t.m, t.v, n.half = a.f32(p), a.f32(p), a.f32(p), a.f32(p), a.half(p)
-		n.scalars, t.from, t.decay, t.sums = a.f32(64), a.take(8*int64(len(from))), a.take(int64(len(decay))), a.f32(len(decay))
-		size = a.used
-	})
-	q.clear(base, size)
-	put(q, t.from, from)
-	put(q, t.decay, decay)
-}
-
-// cut cuts every tensor into pieces; a gap behind a tensor belongs to its last one.
-func (t *Trainer) cut() (from []int64, decay []byte) {
-	for i, x := range t.net.layout.Tensors() {
-		d := len(x.Shape) == 2 && x.Name != "model.embed_tokens.weight"
-		if t.opt.Decays != nil {
-			d = t.opt.Decays(x)
-		}
-		for at := 0; at < x.Len(); at += pieceSize {
-			from = append(from, int64(t.net.vec.at[i]+at))
-			decay = append(decay, map[bool]byte{true: 1}[d])
-		}
+// NewTrainer implements model.Engine. Without a driver or a card it is ErrUnsupported with the reason. Close the trainer.
+func (e Engine) NewTrainer(c model.Config, o model.Optimizer, opt model.Options) (model.Trainer, error) {
+	k, err := kern.Select("")
+	if err != nil {
+		return nil, err
 	}
-	return append(from, int64(t.net.vec.size)), decay
+	n, err := e.make(c, opt, true)
+	if err != nil {
+		return nil, err
+	}
+	t := &Trainer{net: n, opt: o, micro: opt.MicroBatch, k: k, m: n.at["m"], v: n.at["v"]}
+	t.cut()
+	if n.request.Plan == memory.Offload {
+		t.host = newHost(n.vec.size, opt.Threads)
+	}
+	if err := n.do(func(q *queue) {
+		put(q, n.at["pieces"], t.from)
+		put(q, n.at["pieces that decay"], t.decay)
+	}); err != nil {
+		return nil, errors.Join(err, n.close())
+	}
+	return t, nil
 }
 
 // Close gives the card back.
 func (t *Trainer) Close() error { return t.net.close() }
 
-// Reset implements model.Trainer. What is read waits on the host until all of it is there.
-func (t *Trainer) Reset(_ context.Context, w model.Weights) error {
-	flat, err := t.net.read(w)
-	if err != nil {
-		return err
-	}
-	return t.replace(flat)
-}
+// Allocated is what the trainer holds of the card's memory, in bytes.
+func (t *Trainer) Allocated() int64 { return t.net.allocated() }
 
-// replace makes flat the parameters.
-func (t *Trainer) replace(flat []float32) error {
-	t.fresh = false
-	err := t.net.do(func(q *queue) { t.net.replace(q, flat) })
-	if err == nil {
-		t.host, t.fresh = flat, true
-	}
-	return err
-}
-
-// Rebase implements model.Trainer.
-func (t *Trainer) Rebase(_ context.Context, from, to model.Weights) error {
-	l := t.net.layout
-	if from.Layout().Hash() != l.Hash() || to.Layout().Hash() != l.Hash() {
-		return errors.New("rebase: weights of another layout")
-	}
-	if err := t.fetch(); err != nil {
-		return err
-	}
-	flat := append([]float32(nil), t.host...)
-	a, local := make([]float32, model.ChunkSize), make([]float32, model.ChunkSize)
-	if err := each(l, func(i int, b []float32, r model.ChunkRange) error {
-		if err := errors.Join(from.Read(a[:len(b)], r), to.Read(b, r)); err != nil {
-			return err
+// cut cuts every tensor into pieces; a gap behind a tensor belongs to its last one.
+func (t *Trainer) cut() {
+	for i, x := range t.net.layout.Tensors() {
+		d := len(x.Shape) == 2 && x.Name != "model.embed_tokens.weight"
+		if t.opt.Decays != nil {
+			d = t.opt.Decays(x)
 		}
-		l.Gather(local[:len(b)], flat, i)
-		for j := range b {
-			local[j] += b[j] - a[j]
+		for at := 0; at < x.Len(); at += memory.PieceValues {
+			t.from = append(t.from, int64(t.net.vec.at[i]+at))
+			t.decay = append(t.decay, map[bool]byte{true: 1}[d])
 		}
-		l.Scatter(flat, local[:len(b)], i)
-		return nil
-	}); err != nil {
-		return fmt.Errorf("rebase: %w", err)
 	}
-	return t.replace(flat)
+	t.from = append(t.from, int64(t.net.vec.size))
 }
 
-// fetch brings the parameters to the host.
-func (t *Trainer) fetch() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.fresh {
-		return nil
-	}
-	err := t.net.do(func(q *queue) { t.net.vec.down(q, t.host, t.net.w) })
-	t.fresh = err == nil
-	return err
-}
-
-// Trained implements model.Trainer.
-func (t *Trainer) Trained() model.Weights { return rows{t} }
-
-// rows is a live view of the parameters.
-type rows struct{ t *Trainer }
-
-func (r rows) Layout() *model.Layout { return r.t.net.layout }
-
-func (r rows) Read(dst []float32, c model.ChunkRange) error {
-	l := r.t.net.layout
-	if err := l.CheckRange(c, len(dst)); err != nil {
-		return err
-	}
-	if err := r.t.fetch(); err != nil {
-		return err
-	}
-	for i := c.From; i < c.To; i++ {
-		n := l.Chunk(i).Len
-		l.Gather(dst[:n], r.t.host, i)
-		dst = dst[n:]
-	}
-	return nil
-}
+// pieces is their number.
+func (t *Trainer) pieces() int { return len(t.decay) }
 
 // Train implements model.Trainer.
 func (t *Trainer) Train(ctx context.Context, b model.Batches, budget model.Budget) (model.Report, error) {
@@ -161,111 +88,193 @@ type outcome struct{ loss, norm, clip, made float32 }
 // makeStep makes one inner step. The card itself makes none if loss or norm are not finite.
 func (t *Trainer) makeStep(b model.Batch, rate float64) (float64, error) {
 	var out outcome
-	err := t.enqueue(b, func(q *queue) {
+	began := false
+	err := t.enqueue(b, rate, func(q *queue) {
 		n := t.net
-		put(q, n.table(), t.table(rate))
-		q.run("squares", t.pieces, 1, 1, t.sums, n.g, t.from)
-		q.run("clip", 1, 1, 1, n.outcome(), t.sums, n.table(), t.pieces)
-		q.run("adamw", t.pieces, 1, 1, n.w, t.m, t.v, n.half, n.g, t.from, t.decay, n.table(), n.outcome())
+		q.replay(graphKey{what: "norm"}, func() {
+			q.run(t.net.gradKernel("squares"), t.pieces(), 1, 1, n.at["sums of pieces"], n.g, n.at["pieces"])
+			q.run("clip", 1, 1, 1, n.outcome(), n.at["sums of pieces"], n.table(), t.pieces())
+		})
+		began = q.err == nil
+		if t.host == nil {
+			q.replay(graphKey{what: "update"}, func() { t.update(q) })
+		}
 		var o [4]float32
 		get(q, o[:], n.outcome())
-		out = outcome{o[0], o[1], o[2], o[3]}
+		if out = (outcome{o[0], o[1], o[2], o[3]}); q.err == nil && out.made != 0 && t.host != nil {
+			t.host.update(q, t, rate, out.clip)
+		}
 	})
 	switch {
 	case err != nil:
+		t.torn = t.torn || began
 		return 0, err
 	case out.made == 0:
 		return 0, fmt.Errorf("%w: a batch has the loss %v and a gradient of norm %v", model.ErrDiverged, out.loss, out.norm)
 	}
 	t.step++
-	t.fresh = false
 	return float64(out.loss), nil
 }
 
-// table are the constants of the next AdamW step.
-func (t *Trainer) table(rate float64) []float32 {
+// update makes AdamW's step on the card.
+func (t *Trainer) update(q *queue) {
+	n := t.net
+	args := []any{n.w, t.m, t.v, n.half, n.g, n.at["pieces"], n.at["pieces that decay"], n.table(), n.outcome()}
+	if n.request.Plan == memory.Lean {
+		q.run("adamw_chance_bf16", t.pieces(), 1, 1, append(args, n.seed(), int64(0))...)
+		return
+	}
+	q.run("adamw", t.pieces(), 1, 1, args...)
+}
+
+// constants are those of the next AdamW step.
+func (t *Trainer) constants(rate float64) kern.AdamW {
 	o, n := t.opt, float64(t.step+1)
-	c1, c2 := float32(1-math.Pow(o.Beta1, n)), float32(1-math.Pow(o.Beta2, n))
-	b1, b2 := float32(o.Beta1), float32(o.Beta2)
-	return []float32{float32(rate), b1, b2, float32(o.Eps), float32(o.WeightDecay), 1 / c1, 1 / c2, 1 - b1, 1 - b2, float32(o.Clip)}
+	return kern.AdamW{LR: float32(rate), Beta1: float32(o.Beta1), Beta2: float32(o.Beta2), Eps: float32(o.Eps), Decay: float32(o.WeightDecay),
+		C1: float32(1 - math.Pow(o.Beta1, n)), C2: float32(1 - math.Pow(o.Beta2, n))}
+}
+
+// tell sends what differs from step to step: a loss of zero, the table of AdamW, the mean's factor, the state of the noise.
+func (t *Trainer) tell(q *queue, rate float64, counted int) {
+	s := q.next()
+	if s == nil {
+		return
+	}
+	clear(values[uint8](s, 0, scalarsN))
+	c := t.constants(rate)
+	copy(values[float32](s, tableAt, 10), []float32{c.LR, c.Beta1, c.Beta2, c.Eps, c.Decay, 1 / c.C1, 1 / c.C2, 1 - c.Beta1, 1 - c.Beta2, float32(t.opt.Clip)})
+	values[float32](s, scaleAt, 1)[0] = float32(1 / float64(max(1, counted)))
+	values[uint64](s, seedAt, 1)[0] = noise(t.step)
+	send(q, t.net.scalars, values[uint8](s, 0, scalarsN))
+	q.used(s)
+}
+
+// noise is the state of a step's noise: the finaliser of MurmurHash3 (Appleby, fmix64) of the step, so that states are not one another's successors.
+func noise(step uint64) uint64 {
+	z := (step + 1) * 0x9E3779B97F4A7C15
+	z = (z ^ (z >> 33)) * 0xff51afd7ed558ccd
+	z = (z ^ (z >> 33)) * 0xc4ceb9fe1a85ec53
+	return z ^ (z >> 33)
 }
 
 // enqueue computes loss and gradient of b, part by part, and then what then says.
-func (t *Trainer) enqueue(b model.Batch, then func(q *queue)) error {
+func (t *Trainer) enqueue(b model.Batch, rate float64, then func(q *queue)) error {
 	n := t.net
 	counted, err := b.Check(n.cfg)
 	if err != nil {
 		return err
 	}
+	if t.torn {
+		return model.ErrNoWeights
+	}
+	if err := t.clearMoments(); err != nil {
+		return err
+	}
 	size := part(b, t.micro)
 	return n.do(func(q *queue) {
-		put(q, n.outcome(), make([]float32, 4))
-		put(q, n.scale(), []float32{float32(1 / float64(max(1, counted)))})
+		t.tell(q, rate, counted)
 		for from := 0; from < b.B; from += size {
 			p := b.Part(from, min(from+size, b.B))
 			n.load(q, p)
-			n.hidden(q, p.B, p.T)
-			n.backward(q, p.B, p.T, from > 0)
+			q.replay(graphKey{"gradient", p.B, p.T, from > 0}, func() {
+				n.hidden(q, p.B, p.T)
+				n.backward(q, p.B, p.T, from > 0)
+			})
 		}
 		then(q)
 	})
+}
+
+// part is how many sequences of b go through the model at once; micro 0: all.
+func part(b model.Batch, micro int) int {
+	if micro > 0 {
+		return micro
+	}
+	return b.B
 }
 
 // LossGrad implements model.Gradienter.
 func (t *Trainer) LossGrad(b model.Batch) (float64, []float32, error) {
 	grad := make([]float32, t.net.layout.Params())
 	var loss [1]float32
-	err := t.enqueue(b, func(q *queue) {
+	err := t.enqueue(b, 0, func(q *queue) {
 		get(q, loss[:], t.net.outcome())
-		t.net.vec.down(q, grad, t.net.g)
+		t.net.get(q, grad, 0, rowMajor{t.net.g, t.net.short, t.k})
 	})
 	return float64(loss[0]), grad, err
 }
 
-// moments brings both moments to the host.
-func (t *Trainer) moments() (m, v []float32, err error) {
-	m, v = make([]float32, len(t.host)), make([]float32, len(t.host))
-	err = t.net.do(func(q *queue) {
-		t.net.vec.down(q, m, t.m)
-		t.net.vec.down(q, v, t.v)
-	})
-	return m, v, err
+// moment is m, or v, on the card.
+func (t *Trainer) moment(second bool) rowMajor {
+	r := rowMajor{t.m, t.net.request.Plan == memory.Lean, t.k}
+	if second {
+		r.at = t.v
+	}
+	return r
 }
 
-// Save implements model.Persister.
+// Save implements model.Persister. Moments in bfloat16 are written as float32.
 func (t *Trainer) Save(w io.Writer) error {
-	m, v, err := t.moments()
-	if err != nil {
+	if t.torn {
+		return model.ErrNoWeights
+	}
+	if err := t.clearMoments(); err != nil {
 		return err
 	}
-	return model.SaveMoments(w, t.net.layout, t.step, m, v)
+	return model.SaveMomentsBy(w, t.net.layout, t.step, func(second bool, at int, dst []float32) error {
+		if t.host != nil {
+			t.net.vec.gather(dst, at, t.host.moment(second))
+			return nil
+		}
+		return t.net.do(func(q *queue) { t.net.get(q, dst, at, t.moment(second)) })
+	})
 }
 
-// Load implements model.Persister; on an error nothing is changed.
+// Load implements model.Persister; on an error nothing is changed, or where r cannot be read a second time, or the card fails, moments are
+// forgotten. Moments in bfloat16 are rounded to nearest.
 func (t *Trainer) Load(r io.Reader) error {
-	m, v := make([]float32, len(t.host)), make([]float32, len(t.host))
-	step, err := model.LoadMoments(r, t.net.layout, m, v)
+	wrote := false
+	step, err := model.LoadMomentsBy(r, t.net.layout, func(second bool, at int, src []float32) error {
+		wrote = true
+		if t.host != nil {
+			t.net.vec.scatter(t.host.moment(second), at, src)
+			return nil
+		}
+		return t.net.do(func(q *queue) { t.net.put(q, src, at, t.moment(second)) })
+	})
 	if err != nil {
+		if wrote {
+			t.Forget()
+		}
 		return err
 	}
-	if err := t.net.do(func(q *queue) {
-		t.net.vec.up(q, t.m, m)
-		t.net.vec.up(q, t.v, v)
-	}); err != nil {
-		return err
-	}
-	t.step = step
+	t.step, t.forget = step, false
 	return nil
 }
 
-// Forget implements model.Persister.
-func (t *Trainer) Forget() {
-	t.step = 0
-	// What fails here fails again in the next step, which says so.
-	_ = t.net.do(func(q *queue) {
-		q.clear(t.m, 4*int64(t.net.vec.size))
-		q.clear(t.v, 4*int64(t.net.vec.size))
-	})
+// Forget implements model.Persister. The moments are cleared before they are read again, so that an error is told then.
+func (t *Trainer) Forget() { t.step, t.forget = 0, true }
+
+// clearMoments does what Forget asked for.
+func (t *Trainer) clearMoments() error {
+	if !t.forget {
+		return nil
+	}
+	if t.host != nil {
+		clear(t.host.m)
+		clear(t.host.v)
+	} else if err := t.net.do(func(q *queue) {
+		each := int64(4)
+		if t.net.request.Plan == memory.Lean {
+			each = 2
+		}
+		q.clear(t.m, each*int64(t.net.vec.size))
+		q.clear(t.v, each*int64(t.net.vec.size))
+	}); err != nil {
+		return err
+	}
+	t.forget = false
+	return nil
 }
 
 // angles are the rotary tables: float32 products of position and frequency, as Llama's reference does.

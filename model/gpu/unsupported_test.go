@@ -50,7 +50,7 @@ func TestWhatIsUnsupported(t *testing.T) {
 		t.Run(fmt.Sprint(c.call, " ", c.code), func(t *testing.T) {
 			card := standin.Load(t)
 			card.Set(t, "fail", fmt.Sprintf("%s:1:%d", c.call, c.code))
-			tr, err := New(card.Path, 0).NewTrainer(shapes["odd"], optimizer(), model.Options{Precision: model.BF16, MicroBatch: 1})
+			tr, err := New(Settings{Library: card.Path}).NewTrainer(shapes["odd"], optimizer(), model.Options{Precision: model.BF16, MicroBatch: 1})
 			if err == nil {
 				err = tr.(*Trainer).Close()
 				t.Fatalf("a trainer was made, closing it: %v", err)

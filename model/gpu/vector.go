@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"sn3/model"
-	"sn3/model/gpu/cuda"
 )
 
 // A vector is the model's values on the card: as in the flat row-major vector of the host, but what a kernel reads as one matrix
@@ -67,15 +66,32 @@ func (v *vector) place(name string, parts []string, at int) {
 	}
 }
 
-// up copies a flat vector of the host to the card, down back.
-func (v *vector) up(q *queue, to cuda.Ptr, from []float32) {
-	for _, s := range v.segments {
-		put(q, to.Add(4*int64(s.card)), from[s.host:s.host+s.n])
+// norms are where the norms' weights begin, in the order of the layers.
+func (v *vector) norms() (at []int) {
+	for _, l := range v.layers {
+		at = append(at, l.n1, l.n2)
 	}
+	return append(at, v.norm)
 }
 
-func (v *vector) down(q *queue, to []float32, from cuda.Ptr) {
-	for _, s := range v.segments {
-		get(q, to[s.host:s.host+s.n], from.Add(4*int64(s.card)))
+// places are offset, columns and stride of every chunk.
+func (v *vector) places(l *model.Layout) []int64 {
+	t, tensors, out := 0, l.Tensors(), make([]int64, 0, 3*l.Chunks())
+	for i := range l.Chunks() {
+		c := l.Chunk(i)
+		for c.Off >= tensors[t].Off+tensors[t].Len() {
+			t++
+		}
+		out = append(out, int64(v.at[t]+c.Off-tensors[t].Off), int64(c.Cols), int64(c.Stride))
+	}
+	return out
+}
+
+// runs calls f for the parts without gaps of count values of the row-major vector from from on.
+func (v *vector) runs(from, count int, f func(host, card, count int)) {
+	for _, g := range v.segments {
+		if a, b := max(from, g.host), min(from+count, g.host+g.n); a < b {
+			f(a, g.card+a-g.host, b-a)
+		}
 	}
 }

@@ -23,9 +23,6 @@ import (
 	"sn3/model/gpu/roofline"
 )
 
-// fullCard is how many tokens at once fill a card: a larger micro-batch is not chosen, only taken.
-const fullCard = 16384
-
 func gpuFlags() []cli.Flag {
 	var names []string
 	for _, c := range roofline.Cards() {
@@ -156,7 +153,7 @@ func (p *gpuPlan) choose(wait bool) error {
 		batch, r.Kept = plan.JudgeBatch, keptOf(p.run, int64(r.Model.Params()))
 	}
 	each := (batch + r.Ranks - 1) / r.Ranks
-	p.mostEach = min(max(1, fullCard/r.Model.Seq), each)
+	p.mostEach = min(max(1, memory.FullCard/r.Model.Seq), each)
 	given := r
 	given.Plan, given.Recompute, given.MicroBatch = cmp.Or(r.Plan, memory.Classic), cmp.Or(r.Recompute, memory.None), cmp.Or(r.MicroBatch, 1)
 	if err := given.Validate(); err != nil {
@@ -166,7 +163,7 @@ func (p *gpuPlan) choose(wait bool) error {
 	p.request, _ = r.Choose(p.allowed, p.mostEach)
 	need := p.request.HostNeed()
 	if p.today() {
-		need = gpu.New("", 0).Host(p.request.Model)
+		need = gpu.New(gpu.Settings{}).Host(p.request.Model)
 	}
 	p.node = plan.Make(plan.Request{Name: p.name, Run: p.run, Validator: r.Judge, Host: &need, Wait: wait, Cache: data.DefaultCache,
 		Options: model.Options{Precision: model.BF16, MicroBatch: p.request.MicroBatch}})

@@ -74,16 +74,16 @@ func (c *Context) Alloc(bytes int64) (Ptr, error) {
 	}
 	var p Ptr
 	err := c.d.memAlloc.call(c.d, uintptr(unsafe.Pointer(&p)), uintptr(bytes))
-	return p, c.outOfMemory(err, bytes, "the card")
+	return p, c.outOfMemory(err, bytes)
 }
 
 // outOfMemory adds to an error what was asked and what is free.
-func (c *Context) outOfMemory(err error, bytes int64, where string) error {
+func (c *Context) outOfMemory(err error, bytes int64) error {
 	e, ok := err.(*Error)
 	if !ok || e.Code != OutOfMemory {
 		return err
 	}
-	e.Text += fmt.Sprintf(": asked for %d bytes of %s", bytes, where)
+	e.Text += fmt.Sprintf(": asked for %d bytes of the card", bytes)
 	if free, total, err := c.Memory(); err == nil {
 		e.Text += fmt.Sprintf(", on which %d of %d are free", free, total)
 	}
@@ -188,7 +188,11 @@ func (c *Context) Pin(bytes int64) (*Pinned, error) {
 	}
 	m := &Pinned{n: bytes}
 	if err := c.d.memHostAlloc.call(c.d, uintptr(unsafe.Pointer(&m.p)), uintptr(bytes), 0); err != nil {
-		return nil, c.outOfMemory(err, bytes, "pinned host memory")
+		if e, ok := err.(*Error); ok && e.Code == OutOfMemory {
+			e.Text += fmt.Sprintf(": asked for %d bytes of pinned memory", bytes)
+			e.Advice = "free memory of this machine, or raise the limit of locked memory (ulimit -l)"
+		}
+		return nil, err
 	}
 	return m, nil
 }

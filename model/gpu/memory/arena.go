@@ -25,18 +25,19 @@ const (
 	Gradients Group = "gradients"
 	Sharing   Group = "gradients of a layer and the head, to be shared out"
 	Moments   Group = "moments"
+	Delta     Group = "a delta, and the values before it"
+	Tables    Group = "tables of the model"
+	Workspace Group = "workspace of matrix products"
 	Kept      Group = "activations kept of every layer"
 	Live      Group = "activations of the layer at work"
 	Head      Group = "logits of 512 rows, final norm, losses"
 	Backward  Group = "gradients of activations"
-	Delta     Group = "a delta, and the values before it"
-	Small     Group = "tokens, tables, partial sums"
-	Workspace Group = "workspace of matrix products"
+	Small     Group = "tokens and rotary angles"
 )
 
 // Groups lists them in order.
 func Groups() []Group {
-	return []Group{Masters, Copies, Start, Feedback, Gathered, Gradients, Sharing, Moments, Kept, Live, Head, Backward, Delta, Small, Workspace}
+	return []Group{Masters, Copies, Start, Feedback, Gathered, Gradients, Sharing, Moments, Delta, Tables, Workspace, Kept, Live, Head, Backward, Small}
 }
 
 // Region is a named part of an arena: Size bytes from Off on.
@@ -49,6 +50,7 @@ type Region struct {
 // Arena is the memory of one card. All cards of a miner have the same.
 type Arena struct {
 	Regions []Region // in order, none overlaps another
+	Fixed   int64    // where that begins which depends on the batch
 	Size    int64    // of the one allocation
 }
 
@@ -112,7 +114,7 @@ const (
 // shape is a configuration in the letters of the package comment.
 type shape struct {
 	n, t, c, q, s, f, v, layers, heads, headDim int64
-	params, layer, head, norms                  int64 // of the model, of a layer, of the output matrix, of all norms
+	params, layer, head, norms                  int64 // of the model, of a layer, of the output matrix, of all norms, each with its gap
 	padded, chunks                              int64 // the model's with the gaps before its matrices; chunks of the protocol
 }
 
@@ -123,7 +125,7 @@ func shapeOf(r Request) shape {
 		layers: int64(c.Layers), heads: int64(c.Heads), headDim: int64(c.HeadDim)}
 	s.layer = s.c*s.s + s.q*s.c + 3*s.c*s.f + 2*s.c
 	s.head = s.v * s.c
-	s.norms = (2*s.layers + 1) * s.c
+	s.norms = (2*s.layers + 1) * gap(s.c)
 	s.params = s.layers*s.layer + s.head + s.c // c.Params(), without a list of tensors
 	s.padded = s.layers*(2*gap(s.c)+gap(s.s*s.c)+gap(s.q*s.c)+gap(2*s.c*s.f)+gap(s.c*s.f)) + gap(s.head) + gap(s.c)
 	s.chunks = s.layers*(blocksOf(s.q, s.c)+2*blocksOf(k, s.c)+blocksOf(s.c, s.q)+2*blocksOf(s.f, s.c)+blocksOf(s.c, s.f)) + blocksOf(s.v, s.c) +
@@ -166,11 +168,21 @@ func (r Request) Arena() Arena { return r.lay(true) }
 // size is Arena().Size, without a list of every layer's regions.
 func (r Request) size() int64 { return r.lay(false).Size }
 
-// lay lays out an arena, whole or with the first of the layers standing for all.
+// lay lays out an arena, whole or with the first of the layers standing for all. First comes what does not depend on the batch.
 func (r Request) lay(whole bool) Arena {
 	var a Arena
 	s := shapeOf(r)
 	r.states(&a, s)
+	if r.Judge {
+		a.add(Delta, "where chunks lie", 24, s.chunks)
+		a.add(Delta, "where chunks' entries begin", 8, s.chunks+1)
+		a.add(Delta, "indices", 2, r.Kept)
+		a.add(Delta, "values", f32, r.Kept)
+		a.add(Delta, "values before", f32, r.Kept)
+	}
+	s.tables(&a, s.own(r.Ranks), r.Judge)
+	a.add(Workspace, "workspace", Slots, Slot(s.chunks))
+	a.Fixed = a.Size
 	if r.Judge {
 		for _, prefix := range []string{"even layers: ", "odd layers: "}[:min(2, s.layers)] { // one is read while the next is made
 			a.add(Live, prefix+"x", bf16, s.n, s.c)
@@ -180,22 +192,20 @@ func (r Request) lay(whole bool) Arena {
 		r.activations(&a, s, whole)
 	}
 	r.head(&a, s)
-	if r.Judge {
-		a.add(Delta, "where chunks lie", 24, s.chunks)
-		a.add(Delta, "where chunks' entries begin", 8, s.chunks+1)
-		a.add(Delta, "indices", 2, r.Kept)
-		a.add(Delta, "values", f32, r.Kept)
-		a.add(Delta, "values before", f32, r.Kept)
-	} else {
+	if !r.Judge {
 		s.backward(&a)
 	}
-	s.small(&a, s.own(r.Ranks), r.Judge)
-	a.add(Workspace, "workspace", workspace)
+	s.small(&a, r.Judge)
 	return a
 }
 
-// workspace is what matrix products may use: what NVIDIA advises for cuBLASLt on Hopper, and room for our own split sums.
-const workspace = 32 << 20
+// Slots are the halves of the workspace, and the pinned buffers of the host, each as large: batches go through the buffers and, between
+// steps, parameters through both; offloaded, gradients and copies too.
+const Slots = 2
+
+// Slot is the size of one, for a model of chunks: all of them with what says where they lie, 52 bytes each, at most half of the workspace
+// that NVIDIA advises for cuBLASLt on Hopper (32 MiB).
+func Slot(chunks int64) int64 { return aligned(min(16<<20, max(1<<20, chunks*(4*model.ChunkSize+52)))) }
 
 // states are the values that stay from step to step, and where those of other cards come to.
 func (r Request) states(a *Arena, s shape) {
@@ -223,9 +233,6 @@ func (r Request) states(a *Arena, s shape) {
 		grad = f32
 	}
 	a.add(Gradients, "gradients", grad, own)
-	if r.Plan != Classic {
-		a.add(Gradients, "gradients of norm weights", f32, s.norms)
-	}
 	if r.Ranks > 1 {
 		a.add(Sharing, "gradients of a layer", grad, s.layer)
 		a.add(Sharing, "gradients of the head", grad, s.head)
@@ -301,29 +308,36 @@ func (s shape) backward(a *Arena) {
 	a.add(Backward, "dgate_up", bf16, s.n, 2, s.f)
 	a.add(Backward, "dqkv", bf16, s.n, s.s)
 	a.add(Backward, "attention's delta", f32, s.n, s.heads)
-	a.add(Backward, "norm weights by row block", f32, (s.n+normRows-1)/normRows, s.c)
+	a.add(Backward, "norm weights by row block", f32, (s.n+NormRows-1)/NormRows, s.c)
 }
 
-// normRows is how many rows a partial sum of a norm's weight gradient is of.
-const normRows = 16
+// NormRows is how many rows a partial sum of a norm's weight gradient is of.
+const NormRows = 16
 
-// pieceValues is how many values of one tensor a partial sum of the gradient's norm, and a block of AdamW, is of.
-const pieceValues = 1 << 16
+// PieceValues is how many values of one tensor a partial sum of the gradient's norm, and a block of AdamW, is of.
+const PieceValues = 1 << 16
 
-// small is what hardly counts: ids, targets, the order of ids for the embedding's gradient, rotary angles, the pieces that AdamW
-// works on, the learning rate and what else a step is told or tells.
-func (s shape) small(a *Arena, own int64, judge bool) {
-	a.add(Small, "tokens", i32, s.n)
-	a.add(Small, "targets", i32, s.n)
-	a.add(Small, "cosines and sines", f32, s.t, s.headDim)
-	a.add(Small, "scalars", 4096)
+// tables are the pieces that AdamW works on, the learning rate and what else a step is told or tells.
+func (s shape) tables(a *Arena, own int64, judge bool) {
+	a.add(Tables, "scalars", 4096)
 	if judge {
 		return
 	}
-	pieces := own/pieceValues + 9*s.layers + 3 // no tensor has more than one piece that is not full
+	pieces := own/PieceValues + 9*s.layers + 3 // no tensor has more than one piece that is not full
+	a.add(Tables, "sums of pieces", f32, pieces)
+	a.add(Tables, "pieces", 8, pieces+1)
+	a.add(Tables, "pieces that decay", pieces)
+}
+
+// small is what hardly counts: ids, targets, the order of ids for the embedding's gradient, rotary angles.
+func (s shape) small(a *Arena, judge bool) {
+	a.add(Small, "cosines", f32, s.t, s.headDim/2)
+	a.add(Small, "sines", f32, s.t, s.headDim/2)
+	a.add(Small, "tokens", i32, s.n)
+	a.add(Small, "targets", i32, s.n)
+	if judge {
+		return
+	}
 	a.add(Small, "tokens in order", i32, s.n)
 	a.add(Small, "where tokens begin", i32, s.n+1)
-	a.add(Small, "sums of pieces", f32, pieces)
-	a.add(Small, "pieces", 8, pieces+1)
-	a.add(Small, "pieces that decay", pieces)
 }

@@ -24,31 +24,37 @@ func (o *once) Next(context.Context) (model.Batch, error) {
 	return o.b, nil
 }
 
-// What the engine takes of a card, once it has trained or judged, is what was planned for it: no more, and but for the workspace that it
-// does not use yet not much less.
+// What the engine takes of a card is what was planned for it, to the byte, with every plan; it says so itself, and to who asks beforehand.
 func TestEngineTakesWhatIsPlanned(t *testing.T) {
 	standin.Only(t, "what was allocated, to the byte")
-	const workspace = 32 << 20
+	const B = 2
 	for name, c := range map[string]model.Config{
 		"even": {Vocab: 512, Width: 64, Layers: 3, Heads: 4, KVHeads: 2, HeadDim: 16, FFN: 128, Seq: 32, RopeTheta: 1e4, NormEps: 1e-5},
 		"odd":  {Vocab: 301, Width: 45, Layers: 2, Heads: 3, KVHeads: 1, HeadDim: 14, FFN: 77, Seq: 21, Tied: true, RopeTheta: 1e4, NormEps: 1e-5},
 	} {
-		for _, judge := range []bool{false, true} {
+		b := model.Batch{B: B, T: c.Seq, X: make([]int32, B*c.Seq), Y: make([]int32, B*c.Seq)}
+		r := memory.Request{Model: c, Ranks: 1, MicroBatch: B}
+		all := []memory.Request{r}
+		all[0].Judge, all[0].Plan, all[0].Recompute = true, memory.Classic, memory.None
+		for _, r.Plan = range memory.Plans() {
+			for _, r.Recompute = range memory.Recomputes() {
+				all = append(all, r)
+			}
+		}
+		for _, r := range all {
 			card := standin.Load(t)
-			const B = 2
-			b := model.Batch{B: B, T: c.Seq, X: make([]int32, B*c.Seq), Y: make([]int32, B*c.Seq)}
-			compute(t, gpu.New(card.Path, 0), c, b, judge)
-			peak := card.Report(t).Peak
-			plan := memory.Request{Model: c, Plan: memory.Classic, Recompute: memory.None, Ranks: 1, MicroBatch: B, Judge: judge}.Arena().Size - workspace
-			if peak > plan || float64(peak) < 0.98*float64(plan) {
-				t.Errorf("%s, judge %v: %d bytes were taken, %d planned", name, judge, peak, plan)
+			e, opt := gpu.New(gpu.Settings{Library: card.Path, Plan: r.Plan, Recompute: r.Recompute}), model.Options{Precision: model.BF16, MicroBatch: B}
+			said := compute(t, e, opt, c, b, r.Judge)
+			peak, plan, need := card.Report(t).Peak, r.Arena().Size, e.Need(c, opt, 7, !r.Judge).Total()
+			if peak != plan || said != plan || need != plan {
+				t.Errorf("%s, judge %v, %s, %s: %d bytes were taken, %d said, %d said before, %d planned", name, r.Judge, r.Plan, r.Recompute, peak, said, need, plan)
 			}
 		}
 	}
 }
 
-// compute trains a step on b, or measures its losses.
-func compute(t *testing.T, e gpu.Engine, c model.Config, b model.Batch, judge bool) {
+// compute trains a step on b, or measures its losses, and gives what the engine says that it holds.
+func compute(t *testing.T, e gpu.Engine, opt model.Options, c model.Config, b model.Batch, judge bool) int64 {
 	t.Helper()
 	l, err := model.NewLayout(c)
 	if err != nil {
@@ -56,14 +62,16 @@ func compute(t *testing.T, e gpu.Engine, c model.Config, b model.Batch, judge bo
 	}
 	w := model.NewFlat(l)
 	w.Init(1)
-	opt := model.Options{Precision: model.BF16}
-	var closer any
+	var use interface {
+		io.Closer
+		Allocated() int64
+	}
 	if judge {
 		j, err := e.NewJudge(c, opt)
 		if err != nil {
 			t.Fatal(err)
 		}
-		closer = j
+		use = j.(*gpu.Judge)
 		if err := j.Reset(t.Context(), w); err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +83,7 @@ func compute(t *testing.T, e gpu.Engine, c model.Config, b model.Batch, judge bo
 		if err != nil {
 			t.Fatal(err)
 		}
-		closer = x
+		use = x.(*gpu.Trainer)
 		if err := x.Reset(t.Context(), w); err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +91,9 @@ func compute(t *testing.T, e gpu.Engine, c model.Config, b model.Batch, judge bo
 			t.Fatal(err)
 		}
 	}
-	if err := closer.(io.Closer).Close(); err != nil {
+	said := use.Allocated()
+	if err := use.Close(); err != nil {
 		t.Fatal(err)
 	}
+	return said
 }

@@ -134,3 +134,6 @@ func (r Request) Choose(have int64, most int) (_ Request, ok bool) {
 	r.MicroBatch = max(1, micro)
 	return r, false
 }
+
+// FullCard is how many tokens at once fill a card: a larger micro-batch is not chosen, only taken.
+const FullCard = 16384

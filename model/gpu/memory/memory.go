@@ -86,11 +86,8 @@ type Part struct {
 	Bytes int64
 }
 
-// The pinned buffers of every card: Reset, Rebase, reads and, offloaded, gradients and copies stream through two of them.
-const (
-	pinnedBuffers = 2
-	pinnedBytes   = 32 << 20
-)
+// pinned are the buffers of every card.
+func (r Request) pinned() int64 { return product(int64(r.Ranks), Slots, Slot(shapeOf(r).chunks)) }
 
 // Host is what the engine takes of the host's memory, for all cards together. What the node takes is not in it: internal/plan has
 // that, with θ at the window's start and the error feedback.
@@ -99,12 +96,12 @@ func (r Request) Host() (parts []Part) {
 	if !r.Judge && r.Plan == Offload {
 		parts = append(parts, Part{"master weights, f32", product(4, p)}, Part{"moments, f32", product(8, p)})
 	}
-	return append(parts, Part{"pinned buffers", product(int64(r.Ranks), pinnedBuffers, pinnedBytes)})
+	return append(parts, Part{"pinned buffers", r.pinned()})
 }
 
 // HostNeed is Host as an engine says it.
 func (r Request) HostNeed() model.Need {
-	n := model.Need{Acts: product(int64(r.Ranks), pinnedBuffers, pinnedBytes)}
+	n := model.Need{Acts: r.pinned()}
 	if !r.Judge && r.Plan == Offload {
 		p := int64(r.Model.Params())
 		n.Params, n.Moments = product(4, p), product(8, p)

@@ -130,7 +130,7 @@ func TestFitsAsTheNotesSay(t *testing.T) {
 func TestHost(t *testing.T) {
 	r := request(llama70b)
 	r.Ranks = 8
-	if n := r.HostNeed(); n.Total() != 8*2*(32<<20) {
+	if n := r.HostNeed(); n.Total() != 8*2*(16<<20) {
 		t.Errorf("classic: %+v", n)
 	}
 	r.Plan = Offload
@@ -210,10 +210,23 @@ func TestArena(t *testing.T) {
 		if a.Size != end || sum != end || a.Need().Total() != end || len(groups) != len(a.Parts()) {
 			t.Fatalf("size %d, end %d, sum %d, need %d", a.Size, end, sum, a.Need().Total())
 		}
+		for _, g := range []int{1, 7} { // what lies before Fixed is the same for every batch
+			other := r
+			other.MicroBatch, other.Model.Seq = g, g*11
+			if b := other.Arena(); b.Fixed != a.Fixed || a.Fixed == 0 || !slices.Equal(before(a), before(b)) {
+				t.Fatalf("what does not depend on the batch does: %d, %d", a.Fixed, b.Fixed)
+			}
+		}
 		if _, ok := a.Find("none of these"); ok {
 			t.Fatal("found what is not there")
 		}
 	})
+}
+
+// before are the regions that do not depend on the batch.
+func before(a Arena) []Region {
+	i := slices.IndexFunc(a.Regions, func(r Region) bool { return r.Off >= a.Fixed })
+	return a.Regions[:i]
 }
 
 // All of a batch's sequences take what one takes, times their number, and every cheaper setting takes no more.

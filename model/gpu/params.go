@@ -1,0 +1,135 @@
+package gpu
+
+import (
+	"context"
+	"fmt"
+
+	"sn3/model"
+	"sn3/model/gpu/memory"
+)
+
+// Reset implements model.Trainer.
+func (t *Trainer) Reset(_ context.Context, w model.Weights) error {
+	if err := t.net.fits("reset", w); err != nil {
+		return err
+	}
+	w, err := t.apart(w)
+	if err != nil {
+		return err
+	}
+	return t.replace(func(_ *queue, dst []float32, r model.ChunkRange) error { return w.Read(dst, r) })
+}
+
+// Rebase implements model.Trainer.
+func (t *Trainer) Rebase(_ context.Context, from, to model.Weights) error {
+	if err := t.net.fits("rebase", from, to); err != nil {
+		return err
+	}
+	if t.torn {
+		return model.ErrNoWeights
+	}
+	a, err := t.apart(from)
+	if err != nil {
+		return err
+	}
+	b, err := t.apart(to)
+	if err != nil {
+		return err
+	}
+	was, is := make([]float32, t.net.stretch*model.ChunkSize), make([]float32, t.net.stretch*model.ChunkSize)
+	err = t.replace(func(q *queue, dst []float32, r model.ChunkRange) error {
+		t.read(q, dst, r)
+		was, is := was[:len(dst)], is[:len(dst)]
+		if q.err != nil {
+			return q.err
+		}
+		if err := a.Read(was, r); err != nil {
+			return err
+		}
+		if err := b.Read(is, r); err != nil {
+			return err
+		}
+		for i := range dst {
+			dst[i] += is[i] - was[i]
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("rebase: %w", err)
+	}
+	return nil
+}
+
+// apart is w, or a copy of it where it is read through the trainer's own card, whose thread is busy while it takes parameters.
+func (t *Trainer) apart(w model.Weights) (model.Weights, error) {
+	if r, ok := w.(local); !ok || r.t != t {
+		return w, nil
+	}
+	f := model.NewFlat(t.net.layout)
+	return f, f.CopyFrom(w)
+}
+
+// replace makes what fill gives the parameters, when all of it is there: until then it waits in the gradient's memory, which nobody needs
+// between steps; where that is too small, on the host.
+func (t *Trainer) replace(fill func(q *queue, dst []float32, r model.ChunkRange) error) error {
+	n, changing := t.net, false
+	err := n.do(func(q *queue) {
+		all := n.layout.All()
+		here := func(dst []float32, r model.ChunkRange) error { return fill(q, dst, r) }
+		if n.request.Plan == memory.Classic {
+			n.write(q, n.g, all, here)
+			if changing = q.err == nil; changing {
+				q.copy(n.w, n.g, 4*int64(n.vec.size))
+				n.round(q)
+			}
+			return
+		}
+		next := model.NewFlat(n.layout)
+		n.stretches(all, func(r model.ChunkRange) {
+			from, to := n.layout.Span(r)
+			q.try(func() error { return fill(q, next.Data[from:to], r) })
+		})
+		if changing = q.err == nil; !changing {
+			return
+		}
+		if t.host != nil {
+			t.host.replace(q, n, t.k, next)
+			return
+		}
+		n.write(q, n.w, all, next.Read)
+		n.round(q)
+	})
+	if err == nil {
+		t.torn = false
+	} else if changing {
+		t.torn = true
+	}
+	return err
+}
+
+// read brings chunks of the parameters to dst.
+func (t *Trainer) read(q *queue, dst []float32, r model.ChunkRange) {
+	if t.host == nil {
+		t.net.read(q, dst, r, t.net.w)
+		return
+	}
+	t.net.gather(dst, t.host.w, r)
+}
+
+// Trained implements model.Trainer.
+func (t *Trainer) Trained() model.Weights { return local{t} }
+
+// local is a live view of the parameters.
+type local struct{ t *Trainer }
+
+func (r local) Layout() *model.Layout { return r.t.net.layout }
+
+func (r local) Read(dst []float32, c model.ChunkRange) error {
+	if err := r.t.net.layout.CheckRange(c, len(dst)); err != nil {
+		return err
+	}
+	if r.t.torn {
+		return model.ErrNoWeights
+	}
+	return r.t.net.do(func(q *queue) { r.t.read(q, dst, c) })
+}

@@ -1,0 +1,175 @@
+package gpu
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"slices"
+	"testing"
+
+	"sn3/model"
+	"sn3/model/gpu/memory"
+	"sn3/model/gpu/standin"
+)
+
+// planned is a trainer with a plan and recomputation, at the parameters that pair has.
+func planned(t *testing.T, c model.Config, s Settings, opt model.Options) *Trainer {
+	t.Helper()
+	s.Library = standin.Library(t)
+	x, err := New(s).NewTrainer(c, optimizer(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := x.(*Trainer)
+	t.Cleanup(func() {
+		if err := tr.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w := model.NewFlat(tr.net.layout)
+	w.Init(7)
+	if err := tr.Reset(t.Context(), w); err != nil {
+		t.Fatal(err)
+	}
+	return tr
+}
+
+// What is recomputed has the bits of what is kept: loss and gradient are the same, whatever is recomputed.
+func TestRecomputedIsKept(t *testing.T) {
+	for _, name := range []string{"even", "tied", "odd"} {
+		c := shapes[name]
+		c.Layers = 3
+		b := batch(5, c, 3, c.Seq)
+		for _, p := range memory.Plans() {
+			var loss float64
+			var want []float32
+			for _, r := range memory.Recomputes() {
+				tr := planned(t, c, Settings{Plan: p, Recompute: r}, model.Options{Precision: model.BF16, MicroBatch: 2})
+				l, g, err := tr.LossGrad(b)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if r == memory.None {
+					loss, want = l, g
+				}
+				if l != loss || !slices.Equal(g, want) {
+					t.Errorf("%s, %s: with recomputation %s loss or gradient are others", name, p, r)
+				}
+			}
+		}
+	}
+}
+
+// The gradients of lean and offload are those of classic, rounded to bfloat16: once where a product makes them whole.
+func TestShortGradients(t *testing.T) {
+	for name, c := range shapes {
+		b := batch(6, c, 2, c.Seq)
+		opt := model.Options{Precision: model.BF16}
+		_, want, err := planned(t, c, Settings{}, opt).LossGrad(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range []memory.Plan{memory.Lean, memory.Offload} {
+			_, got, err := planned(t, c, Settings{Plan: p}, opt).LossGrad(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, x := range c.Tensors() { // rows of the embedding add up copies of the residual stream's gradient that are rounded first
+				if d := apart(got[x.Off:][:x.Len()], want[x.Off:][:x.Len()], 0.02*length(want[x.Off:][:x.Len()])); !(d <= 0x1p-8) {
+					t.Errorf("%s, %s: gradient of %s is %.1e away", name, p, x.Name, d)
+				}
+			}
+		}
+	}
+}
+
+// With the host's AdamW a step has the bits of the card's, from the same gradient: here all of it is exact in bfloat16 at the first step.
+func TestOffloadSteps(t *testing.T) {
+	c := shapes["tied"]
+	off, twin := planned(t, c, Settings{Plan: memory.Offload}, model.Options{Precision: model.BF16, Threads: 2}), planned(t, c, Settings{}, model.Options{Precision: model.BF16})
+	for i := range uint64(3) {
+		b := batch(i, c, 2, c.Seq)
+		_, grad, err := off.LossGrad(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := off.Train(t.Context(), endless{b}, model.Budget{First: i, Steps: 1}); err != nil {
+			t.Fatal(err)
+		}
+		// the twin steps with the gradient that the other had
+		if err := twin.net.do(func(q *queue) {
+			twin.tell(q, twin.opt.WarmRate(i, 0), 1)
+			twin.net.put(q, grad, 0, rowMajor{twin.net.g, false, twin.k})
+			q.run("squares", twin.pieces(), 1, 1, twin.net.at["sums of pieces"], twin.net.g, twin.net.at["pieces"])
+			q.run("clip", 1, 1, 1, twin.net.outcome(), twin.net.at["sums of pieces"], twin.net.table(), twin.pieces())
+			twin.update(q)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		twin.step++
+		if !slices.Equal(flat(t, off.Trained()), flat(t, twin.Trained())) {
+			t.Fatalf("step %d: other parameters", i)
+		}
+	}
+	var a, b bytes.Buffer
+	if err := errors.Join(off.Save(&a), twin.Save(&b)); err != nil || !bytes.Equal(a.Bytes(), b.Bytes()) {
+		t.Errorf("%v; the moments are the same: %v", err, bytes.Equal(a.Bytes(), b.Bytes()))
+	}
+}
+
+// Lean and offload reach the loss that classic reaches, on data that can be learnt.
+func TestPlansLearnAlike(t *testing.T) {
+	c := shapes["tied"]
+	const steps = 60
+	loss := map[memory.Plan]float64{}
+	for _, p := range memory.Plans() {
+		tr := planned(t, c, Settings{Plan: p}, model.Options{Precision: model.BF16})
+		data := endless{batch(8, c, 4, c.Seq)}
+		if _, err := tr.Train(t.Context(), data, model.Budget{Steps: steps}); err != nil {
+			t.Fatal(err)
+		}
+		l, _, err := tr.LossGrad(data.b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		loss[p] = l
+	}
+	t.Logf("after %d steps: %v", steps, loss)
+	first := math.Log(float64(c.Vocab))
+	for p, l := range loss {
+		if gain, want := first-l, first-loss[memory.Classic]; !(want > 1) || math.Abs(gain-want) > 0.03*want {
+			t.Errorf("%s gains %.4f nats, classic %.4f", p, gain, want)
+		}
+	}
+}
+
+// Moments move between plans: bfloat16 ones are exact in float32, float32 ones are rounded to nearest.
+func TestMomentsMoveBetweenPlans(t *testing.T) {
+	c := shapes["odd"]
+	opt := model.Options{Precision: model.BF16}
+	lean, classic, off := planned(t, c, Settings{Plan: memory.Lean}, opt), planned(t, c, Settings{}, opt), planned(t, c, Settings{Plan: memory.Offload}, opt)
+	save := func(tr *Trainer) []byte {
+		var b bytes.Buffer
+		if err := tr.Save(&b); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	if _, err := lean.Train(t.Context(), endless{batch(1, c, 2, c.Seq)}, model.Budget{Steps: 3}); err != nil {
+		t.Fatal(err)
+	}
+	saved := save(lean)
+	for _, tr := range []*Trainer{classic, off} {
+		if err := tr.Load(bytes.NewReader(saved)); err != nil || !bytes.Equal(save(tr), saved) {
+			t.Errorf("%s: %v; the same: %v", tr.net.request.Plan, err, bytes.Equal(save(tr), saved))
+		}
+	}
+	lean.Forget()
+	if err := lean.Load(bytes.NewReader(save(off))); err != nil || !bytes.Equal(save(lean), saved) {
+		t.Errorf("and back: %v", err)
+	}
+	off.Forget()
+	if bytes.Equal(save(off), saved) || off.step != 0 {
+		t.Error("forgotten moments are there")
+	}
+}
