@@ -120,11 +120,11 @@ func TestOffloadSteps(t *testing.T) {
 // Lean and offload reach the loss that classic reaches, on data that can be learnt.
 func TestPlansLearnAlike(t *testing.T) {
 	c := shapes["tied"]
-	const steps = 60
+	const steps = 30
 	loss := map[memory.Plan]float64{}
 	for _, p := range memory.Plans() {
 		tr := planned(t, c, Settings{Plan: p}, model.Options{Precision: model.BF16})
-		data := endless{batch(8, c, 4, c.Seq)}
+		data := endless{batch(8, c, 2, c.Seq)}
 		if _, err := tr.Train(t.Context(), data, model.Budget{Steps: steps}); err != nil {
 			t.Fatal(err)
 		}

@@ -18,7 +18,6 @@ import (
 	"sn3/internal/spec"
 	"sn3/model"
 	"sn3/model/data"
-	"sn3/model/gpu"
 	"sn3/model/gpu/memory"
 	"sn3/model/gpu/roofline"
 )
@@ -162,19 +161,13 @@ func (p *gpuPlan) choose(wait bool) error {
 	r.MicroBatch = min(r.MicroBatch, each) // no card ever has more
 	p.request, _ = r.Choose(p.allowed, p.mostEach)
 	need := p.request.HostNeed()
-	if p.today() {
-		need = gpu.New(gpu.Settings{}).Host(p.request.Model)
-	}
 	p.node = plan.Make(plan.Request{Name: p.name, Run: p.run, Validator: r.Judge, Host: &need, Wait: wait, Cache: data.DefaultCache,
 		Options: model.Options{Precision: model.BF16, MicroBatch: p.request.MicroBatch}})
 	return nil
 }
 
-// today says whether miner --gpu of this build computes so: the engine has no other plan, and one card.
-func (p *gpuPlan) today() bool {
-	r := p.request
-	return !r.Judge && r.Ranks == 1 && r.Plan == memory.Classic && r.Recompute == memory.None
-}
+// today says whether miner --gpu of this build computes so: on one card.
+func (p *gpuPlan) today() bool { return !p.request.Judge && p.request.Ranks == 1 }
 
 // keptOf is how many values a payload has at the run's largest k.
 func keptOf(r *chain.Run, params int64) int64 {
