@@ -159,7 +159,7 @@ func TestTrainable(t *testing.T) {
 		{"NVIDIA H200", 150754820096, 0.9, []string{"room to train 1b: plan classic, recompute none, --micro-batch 8", "on paper\n", "room to train 8b: plan lean, recompute none", "with a later release"}},
 		{"NVIDIA GeForce RTX 4090", 25386352640, 0.9, []string{"room to train 160m: plan classic, recompute none", "room to train 1b: plan lean"}},
 		{"unheard of", 25386352640, 0.9, []string{"room to train 160m: plan classic, recompute none", "room to train 1b: plan lean"}},
-		{"NVIDIA H200", 150754820096, 0.0001, []string{"room for none of the presets"}},
+		{"NVIDIA H200", 150754820096, 0.00001, []string{"room for none of the presets"}},
 	} {
 		f := cardFindings{Kernels: "sm_80", Trains: trainable(cuda.Info{Name: c.name, Memory: c.memory}, c.share)}
 		var b strings.Builder

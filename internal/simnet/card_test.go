@@ -79,7 +79,7 @@ func TestCardIsLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	card.Set(t, "lost", "1")
-	card.Set(t, "fail", "cuLaunchKernel:9:719")
+	card.Set(t, "fail", "cuGraphLaunch:2:719")
 	for !n.ended(x) {
 		n.Tick()
 		if n.Chain.Height() > 200 {

@@ -73,6 +73,7 @@ func (t *Trainer) apart(w model.Weights) (model.Weights, error) {
 // between steps; where that is too small, on the host.
 func (t *Trainer) replace(fill func(q *queue, dst []float32, r model.ChunkRange) error) error {
 	n, changing := t.net, false
+	t.cache.drop()
 	err := n.do(func(q *queue) {
 		all := n.layout.All()
 		here := func(dst []float32, r model.ChunkRange) error { return fill(q, dst, r) }
@@ -131,5 +132,15 @@ func (r local) Read(dst []float32, c model.ChunkRange) error {
 	if r.t.torn {
 		return model.ErrNoWeights
 	}
-	return r.t.net.do(func(q *queue) { r.t.read(q, dst, c) })
+	if r.t.host != nil {
+		r.t.net.gather(dst, r.t.host.w, c)
+		return nil
+	}
+	fetch := func(dst []float32, c model.ChunkRange) error {
+		return r.t.net.do(func(q *queue) { r.t.net.read(q, dst, c, r.t.net.w) })
+	}
+	if c.To-c.From >= groupChunks {
+		return fetch(dst, c)
+	}
+	return r.t.cache.read(dst, r.t.net.layout, c, fetch)
 }

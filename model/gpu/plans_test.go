@@ -3,6 +3,7 @@ package gpu
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -171,5 +172,43 @@ func TestMomentsMoveBetweenPlans(t *testing.T) {
 	off.Forget()
 	if bytes.Equal(save(off), saved) || off.step != 0 {
 		t.Error("forgotten moments are there")
+	}
+}
+
+// Chunks read one by one, from several goroutines, are those that are read at once, also where groups leave the cache, and after a step the new ones.
+func TestChunksOneByOne(t *testing.T) {
+	c := model.Config{Vocab: 512, Width: 256, Layers: 14, Heads: 4, KVHeads: 4, HeadDim: 64, FFN: 640, Seq: 8, RopeTheta: 1e4, NormEps: 1e-5}
+	tr := planned(t, c, Settings{}, model.Options{Precision: model.BF16})
+	l := tr.net.layout
+	if l.Chunks() < (mostGroups+2)*groupChunks {
+		t.Fatalf("only %d chunks", l.Chunks())
+	}
+	for step := range uint64(2) {
+		if step > 0 {
+			if _, err := tr.Train(t.Context(), endless{batch(1, c, 1, 4)}, model.Budget{Steps: 1}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := flat(t, tr.Trained())
+		errs := make(chan error, 3)
+		for g := range 3 {
+			go func() {
+				var buf [3 * model.ChunkSize]float32
+				for i := g; i < l.Chunks(); i += 3 + g {
+					r := model.ChunkRange{From: i, To: min(i+1+g, l.Chunks())}
+					from, to := l.Span(r)
+					if err := tr.Trained().Read(buf[:to-from], r); err != nil || !slices.Equal(buf[:to-from], want[from:to]) {
+						errs <- errors.Join(err, fmt.Errorf("chunks %v are others", r))
+						return
+					}
+				}
+				errs <- nil
+			}()
+		}
+		for range 3 {
+			if err := <-errs; err != nil {
+				t.Errorf("after %d steps: %v", step, err)
+			}
+		}
 	}
 }

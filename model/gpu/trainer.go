@@ -25,6 +25,7 @@ type Trainer struct {
 	from   []int64  // pieces of the vector, one tensor's each, and the end,
 	decay  []byte   // and whether weight decay applies to them
 	host   *host    // what lies on the host with the plan offload
+	cache  cache    // of parameters, until they change
 	torn   bool     // a call of the driver failed while parameters or moments changed
 	forget bool     // the moments on the card are to be cleared
 }
@@ -89,6 +90,7 @@ type outcome struct{ loss, norm, clip, made float32 }
 func (t *Trainer) makeStep(b model.Batch, rate float64) (float64, error) {
 	var out outcome
 	began := false
+	t.cache.drop()
 	err := t.enqueue(b, rate, func(q *queue) {
 		n := t.net
 		q.replay(graphKey{what: "norm"}, func() {

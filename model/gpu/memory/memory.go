@@ -89,22 +89,41 @@ type Part struct {
 // pinned are the buffers of every card.
 func (r Request) pinned() int64 { return product(int64(r.Ranks), Slots, Slot(shapeOf(r).chunks)) }
 
+// ReadCache is what a trainer keeps of parameters that are read from the card a few chunks at a time.
+const ReadCache = 32 << 20
+
 // Host is what the engine takes of the host's memory, for all cards together. What the node takes is not in it: internal/plan has
 // that, with θ at the window's start and the error feedback.
 func (r Request) Host() (parts []Part) {
 	p := int64(r.Model.Params())
-	if !r.Judge && r.Plan == Offload {
-		parts = append(parts, Part{"master weights, f32", product(4, p)}, Part{"moments, f32", product(8, p)})
+	add := func(name string, size int64) { parts = append(parts, Part{name, size}) }
+	add("pinned buffers", r.pinned())
+	if r.Judge {
+		return parts
 	}
-	return append(parts, Part{"pinned buffers", r.pinned()})
+	if r.Plan != Classic { // classic has room for them on the card
+		add("parameters while new ones come, f32", product(4, p))
+	}
+	if r.Plan == Offload {
+		add("master weights, f32", product(4, p))
+		add("moments, f32", product(8, p))
+	} else {
+		add("parameters that are read", ReadCache)
+	}
+	return parts
 }
 
 // HostNeed is Host as an engine says it.
-func (r Request) HostNeed() model.Need {
-	n := model.Need{Acts: r.pinned()}
-	if !r.Judge && r.Plan == Offload {
-		p := int64(r.Model.Params())
-		n.Params, n.Moments = product(4, p), product(8, p)
+func (r Request) HostNeed() (n model.Need) {
+	for _, p := range r.Host() {
+		switch p.Name {
+		case "moments, f32":
+			n.Moments += p.Bytes
+		case "master weights, f32", "parameters while new ones come, f32":
+			n.Params += p.Bytes
+		default:
+			n.Acts += p.Bytes
+		}
 	}
 	return n
 }
