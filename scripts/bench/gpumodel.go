@@ -180,7 +180,7 @@ func (g *gpuBench) train(t *task, r memory.Request, m *GPUModel) (err error) {
 
 // cardTrainer is the engine's trainer for a request.
 func cardTrainer(t *task, r memory.Request, ordinal int) (*gpu.Trainer, error) {
-	x, err := gpu.New("", ordinal).NewTrainer(t.Config, t.optimizer(), model.Options{Precision: model.BF16, MicroBatch: r.MicroBatch})
+	x, err := gpu.New(gpu.Settings{Ordinal: ordinal, Plan: r.Plan, Recompute: r.Recompute}).NewTrainer(t.Config, t.optimizer(), model.Options{Precision: model.BF16, MicroBatch: r.MicroBatch})
 	if err != nil {
 		return nil, err
 	}

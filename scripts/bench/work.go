@@ -167,7 +167,7 @@ func (j job) step(ctx context.Context) (*piece, error) {
 	}
 	engine, o := model.Engine(cpu.New(j.Kernels)), j.options()
 	if j.Task == "card" {
-		what, engine = "sn3 "+proc.Version, gpu.New("", j.Card)
+		what, engine = "sn3 "+proc.Version, gpu.New(gpu.Settings{Ordinal: j.Card})
 		o.Threads, o.MicroBatch = 0, j.MicroBatch
 	}
 	tr, err := engine.NewTrainer(t.Config, t.optimizer(), o)

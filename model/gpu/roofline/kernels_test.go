@@ -64,7 +64,7 @@ func (e endless) Next(context.Context) (model.Batch, error) { return e.b, nil }
 func TestLaunchesAreThePrediction(t *testing.T) {
 	standin.Only(t, "a card that would be asked for nothing else")
 	c := model.Config{Vocab: 96, Width: 64, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 16, FFN: 128, Seq: 32, Tied: true, RopeTheta: 1e4, NormEps: 1e-5}
-	x, err := gpu.New(standin.Library(t), 0).NewTrainer(c, model.Optimizer{LR: 1e-3, Total: 10, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8}, model.Options{Precision: model.BF16})
+	x, err := gpu.New(gpu.Settings{Library: standin.Library(t)}).NewTrainer(c, model.Optimizer{LR: 1e-3, Total: 10, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8}, model.Options{Precision: model.BF16})
 	if err != nil {
 		t.Fatal(err)
 	}
