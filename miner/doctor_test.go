@@ -12,7 +12,6 @@ import (
 	"sn3/internal/plan"
 	"sn3/internal/proc"
 	"sn3/model/gpu/cuda"
-	"sn3/model/gpu/memory"
 	"sn3/model/gpu/standin"
 )
 
@@ -77,7 +76,7 @@ func TestDoctorInJSON(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	}
-	if x := c.Trains[0]; x.Preset == "" || x.Plan != memory.Classic || x.MicroBatch < 1 || x.Bytes > x.Allowed {
+	if x := c.Trains[0]; x.Preset == "" || x.Plan == "" || x.Recompute == "" || x.MicroBatch < 1 || x.Bytes > x.Allowed {
 		t.Errorf("%+v", x)
 	}
 	var text strings.Builder
@@ -135,6 +134,12 @@ func TestGPUFlags(t *testing.T) {
 		"--gpu --gpus 0,0":       "names card 0 twice",
 		"--gpu --gpus 0,":        "the number of a card",
 		"--gpu --gpus 1,0":       "--",
+		"--gpu --gpu-plan fat":   "use one of [classic lean offload]",
+		"--gpu --recompute some": "use one of [none selective full]",
+		"--gpu-plan lean":        "--gpu-plan belongs to --gpu",
+		"--recompute full":       "--recompute belongs to --gpu",
+		"--gpu-memory 0.5":       "--gpu-memory belongs to --gpu",
+		"--gpus 0":               "--gpus belongs to --gpu",
 		"--gpu --gpus first":     "the number of a card",
 		"--gpu --gpu-memory 2":   "above 0 and at most 1",
 		"--gpu":                  "--",
@@ -150,18 +155,22 @@ func TestGPUFlags(t *testing.T) {
 
 // What a card could train follows from its memory and the share of it.
 func TestTrainable(t *testing.T) {
+	const gb = 1_000_000_000
 	for _, c := range []struct {
 		name   string
 		memory uint64
 		share  float64
+		host   int64
 		want   []string
 	}{
-		{"NVIDIA H200", 150754820096, 0.9, []string{"room to train 1b: plan classic, recompute none, --micro-batch 8", "on paper\n", "room to train 8b: plan lean, recompute none", "with a later release"}},
-		{"NVIDIA GeForce RTX 4090", 25386352640, 0.9, []string{"room to train 160m: plan classic, recompute none", "room to train 1b: plan lean"}},
-		{"unheard of", 25386352640, 0.9, []string{"room to train 160m: plan classic, recompute none", "room to train 1b: plan lean"}},
-		{"NVIDIA H200", 150754820096, 0.00001, []string{"room for none of the presets"}},
+		{"NVIDIA H200", 150754820096, 0.9, plan.Unknown, []string{"room to train 8b: plan lean, recompute none", "room to train 1b: plan classic, recompute none, --micro-batch 8", "on paper\n"}},
+		{"NVIDIA H100 80GB HBM3", 85 * gb, 0.9, 400 * gb, []string{"room to train 8b: plan offload", "GB for it; with", "room to train 1b: plan classic"}},
+		{"NVIDIA H100 80GB HBM3", 85 * gb, 0.9, 80 * gb, []string{"room to train 8b: plan offload", "GB for it, which it has not; with", "room to train 1b: plan classic", "room to train 160m"}},
+		{"NVIDIA GeForce RTX 4090", 25386352640, 0.9, plan.Unknown, []string{"room to train 160m: plan classic, recompute none", "room to train 1b: plan lean"}},
+		{"unheard of", 25386352640, 0.9, plan.Unknown, []string{"room to train 160m: plan classic, recompute none", "room to train 1b: plan lean"}},
+		{"NVIDIA H200", 150754820096, 0.000001, plan.Unknown, []string{"room for none of the presets"}},
 	} {
-		f := cardFindings{Kernels: "sm_80", Trains: trainable(cuda.Info{Name: c.name, Memory: c.memory}, c.share)}
+		f := cardFindings{Kernels: "sm_80", Trains: trainable(cuda.Info{Name: c.name, Memory: c.memory}, c.share, c.host)}
 		var b strings.Builder
 		f.write(&b)
 		out := b.String()

@@ -8,8 +8,11 @@ import (
 	"strings"
 	"unsafe"
 
+	"sn3/chain"
+	"sn3/internal/plan"
 	"sn3/internal/preset"
 	"sn3/internal/spec"
+	"sn3/model/data"
 	"sn3/model/gpu/cuda"
 	"sn3/model/gpu/dl"
 	"sn3/model/gpu/kernels"
@@ -64,8 +67,9 @@ type training struct {
 	MicroBatch int              `json:"micro_batch"`
 	Bytes      int64            `json:"bytes"`
 	Allowed    int64            `json:"allowed"`
+	Host       int64            `json:"host_bytes"`                           // of this machine's memory
+	Short      bool             `json:"host_too_small,omitempty"`             // so much is not free
 	OnPaper    float64          `json:"tokens_per_second_on_paper,omitempty"` // at most; 0 where the card's speeds are not known
-	Later      bool             `json:"later,omitempty"`                      // with a later release
 }
 
 // nvidia looks for driver, libraries and cards.
@@ -110,7 +114,7 @@ func examine(driver *cuda.Driver, c cuda.Info, share float64, host int64) cardFi
 	if err := f.measure(driver); err != nil {
 		f.Problem = err.Error()
 	}
-	f.Trains = trainable(c, share)
+	f.Trains = trainable(c, share, host)
 	return f
 }
 
@@ -222,40 +226,42 @@ func (l library) look() (f libraryFindings) {
 	return f
 }
 
-// trainable says what a card has room to train with miner --gpu, the largest preset first, and what further ones it could have
-// room for with plans that a later release has.
-func trainable(c cuda.Info, share float64) []training {
-	var now, later []training
+// trainable says what a card has room to train with miner --gpu beside a host with so much free memory: the largest presets, until two fit
+// both.
+func trainable(c cuda.Info, share float64, host int64) (out []training) {
+	fit := 0
 	for _, name := range slices.Backward(preset.Names()) {
 		run, err := preset.Run(name, 0)
 		if err != nil {
 			continue
 		}
-		r := memory.Request{Model: spec.Config(run.Model), Plan: memory.Classic, Recompute: memory.None, Ranks: 1}
-		if x, ok := roomFor(c, name, r, run.Train.Batch, share); ok {
-			if now = append(now, x); len(now) == 2 {
-				break
-			}
+		x, ok := roomFor(c, name, run, share, host)
+		if !ok {
 			continue
 		}
-		r.Plan, r.Recompute = "", ""
-		if x, ok := roomFor(c, name, r, run.Train.Batch, share); ok {
-			x.Later = true
-			later = append(later, x)
+		if out = append(out, x); !x.Short {
+			fit++
+		}
+		if fit == 2 {
+			break
 		}
 	}
-	return append(now, later...)
+	return out
 }
 
-// roomFor says how a card has room for a request, and on paper how fast it is.
-func roomFor(c cuda.Info, name string, r memory.Request, batch int, share float64) (x training, ok bool) {
+// roomFor says how a card has room for a preset, what its host takes, and on paper how fast it is.
+func roomFor(c cuda.Info, name string, run *chain.Run, share float64, host int64) (x training, ok bool) {
 	allowed := int64(share * float64(c.Memory))
-	if r, ok = r.Choose(allowed, min(batch, max(1, fullCard/r.Model.Seq))); !ok {
+	r := memory.Request{Model: spec.Config(run.Model), Ranks: 1}
+	if r, ok = r.Choose(allowed, min(run.Train.Batch, max(1, memory.FullCard/r.Model.Seq))); !ok {
 		return x, false
 	}
-	x = training{Preset: name, Plan: r.Plan, Recompute: r.Recompute, MicroBatch: r.MicroBatch, Bytes: r.Arena().Size, Allowed: allowed}
+	need := r.HostNeed()
+	node := plan.Make(plan.Request{Name: name, Run: run, Host: &need, Wait: true, Cache: data.DefaultCache})
+	x = training{Preset: name, Plan: r.Plan, Recompute: r.Recompute, MicroBatch: r.MicroBatch, Bytes: r.Arena().Size, Allowed: allowed, Host: plan.Sum(node.Memory)}
+	x.Short = host != plan.Unknown && x.Host > host
 	if card, known := roofline.Recognised(c.Name, int64(c.Memory)); known {
-		if p, err := roofline.Predict(card, r, batch); err == nil {
+		if p, err := roofline.Predict(card, r, run.Train.Batch); err == nil {
 			x.OnPaper = p.PerSecond
 		}
 	}
@@ -264,16 +270,13 @@ func roomFor(c cuda.Info, name string, r memory.Request, batch int, share float6
 
 // String is for people.
 func (x training) String() string {
-	speed, later := "", ""
+	speed, short := "", ""
 	if x.OnPaper > 0 {
 		speed = fmt.Sprintf("; with NVIDIA's products at most %.0f tokens/s, on paper", x.OnPaper)
 	}
-	if x.Later {
-		later = ": with a later release"
+	if x.Short {
+		short = ", which it has not"
 	}
-	return fmt.Sprintf("room to train %s: plan %s, recompute %s, --micro-batch %d, %.1f of %.1f GB%s%s", x.Preset, x.Plan, x.Recompute, x.MicroBatch,
-		float64(x.Bytes)/1e9, float64(x.Allowed)/1e9, speed, later)
+	return fmt.Sprintf("room to train %s: plan %s, recompute %s, --micro-batch %d, %s of %s; this machine needs %s for it%s%s", x.Preset, x.Plan, x.Recompute,
+		x.MicroBatch, plan.GB(x.Bytes), plan.GB(x.Allowed), plan.GB(x.Host), short, speed)
 }
-
-// fullCard is how many tokens at once fill a card, as in sn3 plan.
-const fullCard = 16384

@@ -76,13 +76,15 @@ func mine(c *cli.Context) error {
 	if err := n.Registered(ctx); err != nil {
 		return proc.Ended(ctx, err)
 	}
-	trainer, err := engine.NewTrainer(replica.ModelConfig(n.Run), replica.Optimizer(n.Run), node.Options(c))
+	trainer, err := engine.NewTrainer(replica.ModelConfig(n.Run), replica.Optimizer(n.Run), n.Options)
 	if err != nil {
 		return failed(fmt.Errorf("make trainer: %w", err))
 	}
-	if x, ok := trainer.(io.Closer); ok { // a card
+	if x, ok := trainer.(io.Closer); ok {
 		defer x.Close()
-		n.Log.Warn("this engine has only run on a stand-in so far, on no real card: compare its losses with the CPU's, and report what differs")
+	}
+	if x, ok := engine.(*cardEngine); ok {
+		x.say(n.Log)
 	}
 	feedback, err := gradients.OpenFeedback(filepath.Join(n.Dir, "feedback"), n.Replica.Layout(), float32(n.Run.Payload.Beta))
 	if err != nil {

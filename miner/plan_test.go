@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"sn3/chain/local/localtest"
 	"sn3/internal/preset"
 	"sn3/internal/proc"
+	"sn3/model/gpu/standin"
 )
 
 // serve is the chain node of a network that trains a preset, changed.
@@ -106,5 +108,64 @@ func TestPlan(t *testing.T) {
 	}
 	if err := run([]string{"miner", "--plan"}); proc.ExitCode(err) != proc.ExitUsage || !strings.Contains(err.Error(), "missing: --chain") {
 		t.Error(err)
+	}
+}
+
+// said is what f prints to standard output and standard error.
+func said(t *testing.T, f func() error) (string, error) {
+	t.Helper()
+	file, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, problems := os.Stdout, os.Stderr
+	os.Stdout, os.Stderr = file, file
+	err = f()
+	os.Stdout, os.Stderr = out, problems
+	raw, err2 := os.ReadFile(file.Name())
+	if err := errors.Join(err2, file.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return string(raw), err
+}
+
+// --plan --gpu prints what the miner would take of the card, each part by name, as sn3 plan does; what does not fit is refused with the
+// smallest change that one card can make, and a card that is in trouble is no refusal.
+func TestPlanOnACard(t *testing.T) {
+	addr := serve(t, "160m", nil)
+	for _, c := range []struct {
+		line, memory, fail string
+		code               int
+		want, never        string
+	}{
+		{"", "40000000000", "", 0, "card 0, stand-in on the CPU: plan classic, recompute none, micro-batch 16", "engine: parameters"},
+		{"--gpu-plan lean --recompute full --micro-batch 4", "40000000000", "", 0, "plan lean, recompute full, micro-batch 4", "one card is used"},
+		{"--gpu-plan offload", "40000000000", "", 0, "engine: optimizer moments", "one card is used"},
+		{"", "3000000000", "", 0, "plan lean", "plan classic"},
+		{"--gpus 1,0", "40000000000", "", 0, "one card is used", "card 0,"},
+		{"--gpu-memory 0.1 --gpu-plan classic", "25000000000", "", proc.ExitRefused, "it fits with --gpu-plan ", "such cards"},
+		{"--micro-batch 16 --gpu-plan classic --recompute none", "6000000000", "", proc.ExitRefused, "it fits with --micro-batch ", "such cards"},
+		{"", "300000000", "", proc.ExitRefused, "no setting makes it fit on one card", "such cards"},
+		{"--gpus 2", "40000000000", "", proc.ExitRefused, "there is no card 2, the driver has 2", "it fits"},
+		{"", "40000000000", "cuDeviceGetCount:1:46", proc.ExitFailure, "choose another card with --gpus", "it fits"},
+		{"", "40000000000", "cuInit:1:802", proc.ExitFailure, "nvidia-fabricmanager", "it fits"},
+		{"", "40000000000", "cuInit:1:100", proc.ExitRefused, "check that nvidia-smi", "it fits"},
+	} {
+		card := standin.Load(t)
+		card.Set(t, "memory", c.memory)
+		card.Set(t, "devices", "2")
+		if c.fail != "" {
+			card.Set(t, "fail", c.fail)
+		}
+		t.Setenv("SN3_CUDA", card.Path)
+		out, err := said(t, func() error {
+			return run(append([]string{"miner", "--chain", addr, "--plan", "--gpu"}, strings.Fields(c.line)...))
+		})
+		if err != nil {
+			out += err.Error()
+		}
+		if proc.ExitCode(err) != c.code || !strings.Contains(out, c.want) || strings.Contains(out, c.never) {
+			t.Errorf("%s, %s bytes, %s: exit code %d, want %d, %q and no %q in\n%s", c.line, c.memory, c.fail, proc.ExitCode(err), c.code, c.want, c.never, out)
+		}
 	}
 }

@@ -40,6 +40,7 @@ type Node struct {
 	Events  events.Sink
 	Compute func(ctx context.Context, f func() error) error
 	Dir     string
+	Options model.Options // of the engine: the flags', with what a card chose where they leave it open
 	// Failpoint kills the process at a named point when --failpoint says so.
 	Failpoint func(string)
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime/debug"
 
@@ -13,6 +14,7 @@ import (
 	"sn3/internal/proc"
 	"sn3/internal/spec"
 	"sn3/model"
+	"sn3/model/gpu/memory"
 )
 
 // Options are an engine's, from the flags; a role without --precision computes in float32.
@@ -20,41 +22,57 @@ func Options(c *cli.Context) model.Options {
 	return model.Options{Threads: c.Int("threads"), Precision: model.Precision(c.String("precision")), MicroBatch: c.Int("micro-batch")}
 }
 
-// card is an engine that computes on a card: what it takes of this machine's memory, and whether there is room on the card.
+// card is an engine that computes on a card. Fit chooses what the flags leave open, so that batches of a run fit there, and says with what
+// options, and what it takes of this machine's memory; the engine's trainers are made so from then on. With *memory.TooLarge they are
+// made as the flags say.
 type card interface {
-	Host(c model.Config) model.Need
-	Fits(c model.Config, opt model.Options, batch int, train bool, share float64) error
+	Fit(c model.Config, opt model.Options, batch int) (model.Options, model.Need, error)
+	Write(w io.Writer) error // what it takes of the card
 }
 
-// request is what the flags and the run descriptor ask for.
-func (n *Node) request(c *cli.Context, validator bool, e model.Engine) plan.Request {
-	var host *model.Need
+// fit is what the flags and the run descriptor ask for, and what a card makes of it. It sets Options.
+func (n *Node) fit(c *cli.Context, validator bool, e model.Engine) (plan.Request, error) {
+	n.Options = Options(c)
+	r := plan.Request{Name: "network " + n.Run.Network, Run: n.Run, Validator: validator, Engine: e, Wait: c.String("gap") == "wait", Cache: c.Int64("data-cache") << 20}
+	var err error
 	if x, ok := e.(card); ok {
-		need := x.Host(spec.Config(n.Run.Model))
-		host = &need
+		var host model.Need
+		n.Options, host, err = x.Fit(spec.Config(n.Run.Model), n.Options, n.Run.Train.Batch)
+		r.Host = &host
 	}
-	return plan.Request{Host: host, Name: "network " + n.Run.Network, Run: n.Run, Validator: validator, Engine: e, Options: Options(c), Wait: c.String("gap") == "wait",
-		Cache: c.Int64("data-cache") << 20}
+	r.Options = n.Options
+	return r, err
 }
 
-// check refuses a run that no engine can train, and one that does not fit this machine, before anything is downloaded.
+// ignored logs that something does not seem to fit, and forgets it, where the operator wants to start all the same.
+func (n *Node) ignored(c *cli.Context, err error) error {
+	_, small := errors.AsType[*plan.TooSmall](err)
+	_, large := errors.AsType[*memory.TooLarge](err)
+	switch {
+	case !small && !large: // no driver, or a card in trouble
+		return err
+	case c.Bool("ignore-plan"):
+		n.Log.Warn("this machine seems too small; starting as told", "reason", err)
+		return nil
+	}
+	return proc.Refused(fmt.Errorf("%w (--plan shows every part, --ignore-plan starts anyway)", err))
+}
+
+// check refuses a run that no engine can train, and one that does not fit this machine or its card, before anything is downloaded.
 func (n *Node) check(c *cli.Context, validator bool, e model.Engine) error {
 	if err := spec.Check(n.Run); err != nil {
 		return proc.Refused(fmt.Errorf("the run descriptor of network %s is not one that this release can train: %w", n.Run.Network, err))
 	}
-	p, m := plan.Make(n.request(c, validator, e)), plan.Here(n.Dir)
-	err := p.Check(m)
-	var small *plan.TooSmall
-	switch {
-	case errors.As(err, &small) && c.Bool("ignore-plan"):
-		n.Log.Warn("this machine seems too small; starting as told", "reason", err)
-	case err != nil:
-		return proc.Refused(fmt.Errorf("%w (--plan shows every part, --ignore-plan starts anyway)", err))
+	r, err := n.fit(c, validator, e)
+	if err != nil {
+		if err := n.ignored(c, err); err != nil {
+			return err
+		}
 	}
-	if x, ok := e.(card); ok {
-		err := x.Fits(spec.Config(n.Run.Model), Options(c), n.Run.Train.Batch, !validator, c.Float64("gpu-memory"))
-		if err != nil && !c.Bool("ignore-plan") {
-			return proc.Refused(err)
+	p, m := plan.Make(r), plan.Here(n.Dir)
+	if err := p.Check(m); err != nil {
+		if err := n.ignored(c, err); err != nil {
+			return err
 		}
 	}
 	if limit := softLimit(plan.Sum(p.Memory), m.Memory); limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
@@ -90,17 +108,21 @@ func Plan(ctx context.Context, c *cli.Context, validator bool, e model.Engine) (
 	if err := spec.Check(n.Run); err != nil {
 		return proc.Refused(err)
 	}
-	p, m := plan.Make(n.request(c, validator, e)), plan.Here(n.Dir)
+	r, misfit := n.fit(c, validator, e)
+	if _, ok := errors.AsType[*memory.TooLarge](misfit); misfit != nil && !ok {
+		return misfit
+	}
+	p, m := plan.Make(r), plan.Here(n.Dir)
 	if err := p.Write(os.Stdout, m); err != nil {
 		return fmt.Errorf("print plan: %w", err)
 	}
-	if err := p.Check(m); err != nil {
-		return proc.Refused(err)
-	}
 	if x, ok := e.(card); ok {
-		if err := x.Fits(spec.Config(n.Run.Model), Options(c), n.Run.Train.Batch, !validator, c.Float64("gpu-memory")); err != nil {
-			return proc.Refused(err)
+		if err := x.Write(os.Stdout); err != nil {
+			return fmt.Errorf("print plan: %w", err)
 		}
+	}
+	if err := errors.Join(misfit, p.Check(m)); err != nil {
+		return proc.Refused(err)
 	}
 	fmt.Println("it fits")
 	return nil

@@ -106,7 +106,11 @@ func Make(r Request) Plan {
 	add(&p.Memory, "engine: parameters", need.Params)
 	add(&p.Memory, "engine: gradients", need.Grads)
 	add(&p.Memory, "engine: optimizer moments", need.Moments)
-	add(&p.Memory, "engine: activations and scratch", need.Acts)
+	scratch := "engine: activations and scratch"
+	if r.Host != nil {
+		scratch = "engine: buffers for copies to and from the card"
+	}
+	add(&p.Memory, scratch, need.Acts)
 	add(&p.Memory, "newest three models and the next", replicaCopies*f32+layoutBytes*chunks)
 	sample := int64(cfg.Seq+1) * tokenBytes(cfg.Vocab)
 	window := times(int64(r.Run.Train.InnerSteps), int64(r.Run.Train.Batch), sample)

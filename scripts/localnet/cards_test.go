@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"sn3/internal/events"
+	"sn3/internal/plan"
 	"sn3/model/data"
 	"sn3/model/gpu/standin"
 	"sn3/scripts/localnet/netdir"
@@ -39,7 +42,7 @@ func programs(t *testing.T) (bin string) {
 		t.Skip("there is no go command: the programs cannot be built")
 	}
 	bin = t.TempDir()
-	c := exec.Command(gobin, "build", "-trimpath", "-o", bin+"/", "./miner", "./validator", "./chain/chaind", "./storage/s3d", "./scripts/localnet")
+	c := exec.Command(gobin, "build", "-trimpath", "-o", bin+"/", "./miner", "./validator", "./chain/chaind", "./storage/s3d", "./scripts/sn3", "./scripts/localnet")
 	c.Dir, c.Env = filepath.Join("..", ".."), append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("build the programs: %v\n%s", err, out)
@@ -107,7 +110,7 @@ func TestNetworkOfCards(t *testing.T) {
 	d := netdir.Dir(filepath.Join(home, "net"))
 	c := exec.CommandContext(t.Context(), filepath.Join(bin, "localnet"), "up", "--dir", string(d), "--miners", "2", "--validators", "1", "--windows", strconv.Itoa(cardWindows),
 		"--data", set, "--model", filepath.Join("testdata", "cards.json"), "--no-p2p")
-	c.Env = append(os.Environ(), "SN3_GPU=true", "SN3_CUDA="+library, "SN3_STANDIN_REPORT="+filepath.Join(home, "report-%p.json"))
+	c.Env = append(os.Environ(), "SN3_GPU=true", "SN3_CUDA="+library, "SN3_STANDIN_MEMORY=16000000000", "SN3_STANDIN_REPORT="+filepath.Join(home, "report-%p.json"))
 	var out bytes.Buffer
 	c.Stdout, c.Stderr = &out, &out
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) } // its processes end with it, in order
@@ -126,6 +129,7 @@ func TestNetworkOfCards(t *testing.T) {
 	ofCards(t, d)
 	broke(t, out.String())
 	reports(t, home)
+	planned(t, bin, home, d)
 }
 
 // ofCards looks at what the network says of itself: both miners are winners in the end, and one root a window.
@@ -204,5 +208,35 @@ func reports(t *testing.T, home string) {
 	}
 	if lost != 1 {
 		t.Errorf("%d cards were lost", lost)
+	}
+}
+
+// planned compares what sn3 plan says of such a card with what the miners say that they take, and with what they took.
+func planned(t *testing.T, bin, home string, d netdir.Dir) {
+	t.Helper()
+	out, err := exec.Command(filepath.Join(bin, "sn3"), "plan", filepath.Join("testdata", "cards.json"), "--gpus", "16GB").CombinedOutput()
+	if err != nil {
+		t.Fatalf("sn3 plan: %v\n%s", err, out)
+	}
+	chosen := regexp.MustCompile(`(?m)^plan (\S+), recompute (\S+), micro-batch (\d+) on each card$`).FindSubmatch(out)
+	size := regexp.MustCompile(`in all +(\S+ \S+) of (14.40 GB: 90 % of 16.00 GB)`).FindSubmatch(out)
+	if chosen == nil || size == nil {
+		t.Fatalf("sn3 plan has no figure:\n%s", out)
+	}
+	want := fmt.Sprintf(`plan=%s recompute=%s micro_batch=%s takes="%s" of="%s"`, chosen[1], chosen[2], chosen[3], size[1], size[2])
+	for _, name := range []string{"miner-1", "miner-2"} {
+		log, err := os.ReadFile(d.NodePath(name, "log"))
+		if err != nil || strings.Count(string(log), want) != 2 {
+			t.Errorf("%s does not say twice %s, as sn3 plan does:\n%s", name, want, log)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(home, "report-*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if r := standin.ReadReport(t, f); plan.GB(r.Peak) != string(size[1]) {
+			t.Errorf("%s: %d bytes of the card were taken, %s were planned", filepath.Base(f), r.Peak, size[1])
+		}
 	}
 }

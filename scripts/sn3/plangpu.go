@@ -32,14 +32,14 @@ func gpuFlags() []cli.Flag {
 		&cli.StringFlag{Name: "gpus", EnvVars: env("GPUS"), Usage: "plan for cards, `N`xCARD: 8xH200, 2x80GB; known are " + strings.Join(names, ", ")},
 		&cli.Float64Flag{Name: "gpu-memory", EnvVars: env("GPU_MEMORY"), Value: 0.9, Usage: "`SHARE` of a card's memory that may be taken"},
 		&cli.IntFlag{Name: "seq", EnvVars: env("SEQ"), DefaultText: "the model's", Usage: "sequences of `T` tokens, with --gpus"},
-		&cli.StringFlag{Name: "plan", EnvVars: env("PLAN"), DefaultText: "the first that fits", Usage: "`PLAN` of a card's memory: classic, lean or offload"},
+		&cli.StringFlag{Name: "gpu-plan", Aliases: []string{"plan"}, EnvVars: env("PLAN"), DefaultText: "the first that fits", Usage: "`PLAN` of a card's memory: classic, lean or offload"},
 		&cli.StringFlag{Name: "recompute", EnvVars: env("RECOMPUTE"), DefaultText: "the least that fits", Usage: "`WHAT` the backward pass makes again: none, selective or full"},
 	}
 }
 
 // onlyWithGPUs refuses flags that mean nothing without cards.
 func onlyWithGPUs(c *cli.Context) error {
-	for _, name := range []string{"gpu-memory", "seq", "plan", "recompute"} {
+	for _, name := range []string{"gpu-memory", "seq", "gpu-plan", "recompute"} {
 		if c.IsSet(name) {
 			return fmt.Errorf("--%s belongs to --gpus, as in --gpus 8xH200", name)
 		}
@@ -108,8 +108,11 @@ func planGPUs(c *cli.Context) error {
 		return proc.Refused(err)
 	}
 	fmt.Println("it fits")
-	if !p.today() {
-		fmt.Println("but miner --gpu of this release has the plan classic without recomputation, for a miner on one card: this is for a later one")
+	switch {
+	case p.request.Judge:
+		fmt.Println("but validators of this release judge on the CPU: this is for a later one")
+	case p.request.Ranks > 1:
+		fmt.Println("but miner --gpu of this release uses one card: this is for a later one")
 	}
 	return nil
 }
@@ -139,7 +142,7 @@ func gpuPlanned(c *cli.Context) (*gpuPlan, plan.Machine, error) {
 		}
 	}
 	p := newGPUPlan(x.Name, run, card, share)
-	p.request = memory.Request{Model: spec.Config(run.Model), Plan: memory.Plan(c.String("plan")), Recompute: memory.Recompute(c.String("recompute")), Ranks: n,
+	p.request = memory.Request{Model: spec.Config(run.Model), Plan: memory.Plan(c.String("gpu-plan")), Recompute: memory.Recompute(c.String("recompute")), Ranks: n,
 		MicroBatch: c.Int("micro-batch"), Judge: c.Bool("validator")}
 	return p, m, p.choose(c.String("gap") == "wait")
 }
@@ -166,9 +169,6 @@ func (p *gpuPlan) choose(wait bool) error {
 	return nil
 }
 
-// today says whether miner --gpu of this build computes so: on one card.
-func (p *gpuPlan) today() bool { return !p.request.Judge && p.request.Ranks == 1 }
-
 // keptOf is how many values a payload has at the run's largest k.
 func keptOf(r *chain.Run, params int64) int64 {
 	k := 0
@@ -183,7 +183,7 @@ func (p *gpuPlan) hostFits(m plan.Machine) error {
 	var errs []error
 	short := func(what string, need, have int64, advice string) {
 		if have != plan.Unknown && need > have {
-			errs = append(errs, fmt.Errorf("the host needs %s of %s, %s are free: %s", gb(need), what, gb(have), advice))
+			errs = append(errs, fmt.Errorf("the host needs %s of %s, %s are free: %s", plan.GB(need), what, plan.GB(have), advice))
 		}
 	}
 	advice := "use a machine with more"
@@ -193,17 +193,6 @@ func (p *gpuPlan) hostFits(m plan.Machine) error {
 	short("memory", plan.Sum(p.node.Memory), m.Memory, advice)
 	short("disk", plan.Sum(p.node.Disk), m.Disk, "put --dir on another disk")
 	return errors.Join(errs...)
-}
-
-// gb writes bytes in the unit of cards.
-func gb(n int64) string {
-	switch {
-	case n < 1e6:
-		return fmt.Sprintf("%.1f KB", float64(n)/1e3)
-	case n < 1e8:
-		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
-	}
-	return fmt.Sprintf("%.2f GB", float64(n)/1e9)
 }
 
 // write prints the plan.
@@ -222,16 +211,16 @@ func (p *gpuPlan) write(w io.Writer) error {
 	part := func(title string, parts []plan.Line, have string) {
 		say("%s\n", title)
 		for _, l := range parts {
-			say("  %-54s\t%s\t\n", l.Name, gb(l.Bytes))
+			say("  %-54s\t%s\t\n", l.Name, plan.GB(l.Bytes))
 		}
-		say("  %-54s\t%s\t%s\n", "in all", gb(plan.Sum(parts)), have)
+		say("  %-54s\t%s\t%s\n", "in all", plan.GB(plan.Sum(parts)), have)
 	}
 	arena := r.Arena()
 	var parts []plan.Line
 	for _, x := range arena.Parts() {
 		parts = append(parts, plan.Line(x))
 	}
-	part("each card, allocated once", parts, fmt.Sprintf(" of %s: %.0f %% of %s", gb(p.allowed), 100*p.share, gb(p.card.Memory)))
+	part("each card, allocated once", parts, fmt.Sprintf(" of %s: %.0f %% of %s", plan.GB(p.allowed), 100*p.share, plan.GB(p.card.Memory)))
 	part("host memory", p.node.Memory, "")
 	part("disk", p.node.Disk, "")
 	part(fmt.Sprintf("up, each window of %d blocks", p.run.Schedule.Length), p.node.Up, "")
@@ -259,7 +248,7 @@ func (p *gpuPlan) writeChoices(w io.Writer) error {
 					speed, mfu = fmt.Sprintf("%.0f", x.PerSecond), fmt.Sprintf("%.0f %%", 100*x.MFU)
 				}
 			}
-			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\t%s\n", name, again, micro, gb(r.Arena().Size), speed, mfu)
+			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\t%s\n", name, again, micro, plan.GB(r.Arena().Size), speed, mfu)
 		}
 	}
 	return t.Flush()

@@ -16,11 +16,15 @@ type TooLarge struct {
 
 // Error implements error. It says what to change.
 func (e *TooLarge) Error() string {
-	advice := fmt.Sprintf("no setting makes it fit, not even on %d such cards: train a smaller model", max(advisedRanks, e.Request.Ranks))
-	if e.Change != nil {
-		advice = "it fits with " + difference(e.Request, *e.Change)
+	return fmt.Sprintf("each card needs %.1f GB, %.1f GB may be taken: %s", float64(e.Need)/1e9, float64(e.Have)/1e9, e.Advice())
+}
+
+// Advice says what to change.
+func (e *TooLarge) Advice() string {
+	if e.Change == nil {
+		return fmt.Sprintf("no setting makes it fit, not even on %d such cards: train a smaller model", max(advisedRanks, e.Request.Ranks))
 	}
-	return fmt.Sprintf("each card needs %.1f GB, %.1f GB may be taken: %s", float64(e.Need)/1e9, float64(e.Have)/1e9, advice)
+	return "it fits with " + difference(e.Request, *e.Change)
 }
 
 // Check refuses with *TooLarge a request that takes more than have bytes of each card. The change that it names is the first that
@@ -98,7 +102,7 @@ func difference(a, b Request) string {
 		out = append(out, fmt.Sprintf("--recompute %s", b.Recompute))
 	}
 	if a.Plan != b.Plan {
-		out = append(out, fmt.Sprintf("--plan %s", b.Plan))
+		out = append(out, fmt.Sprintf("--gpu-plan %s", b.Plan))
 	}
 	if a.Ranks != b.Ranks {
 		out = append(out, fmt.Sprintf("%d such cards", b.Ranks))

@@ -316,9 +316,9 @@ func TestAdvice(t *testing.T) {
 		{llama1b, 64, 72e9, "it fits with --micro-batch 16"},
 		{llama1b, 1, 25e9, "it fits with --recompute selective"},
 		{llama1b, 4, 24e9, "it fits with --micro-batch 2 and --recompute full"},
-		{llama8b, 1, 127e9, "it fits with --plan lean"},
-		{llama8b, 4, 22e9, "it fits with --micro-batch 1 and --recompute full and --plan offload and 2 such cards"},
-		{llama70b, 1, 127e9, "it fits with --plan offload and 4 such cards"},
+		{llama8b, 1, 127e9, "it fits with --gpu-plan lean"},
+		{llama8b, 4, 22e9, "it fits with --micro-batch 1 and --recompute full and --gpu-plan offload and 2 such cards"},
+		{llama70b, 1, 127e9, "it fits with --gpu-plan offload and 4 such cards"},
 		{llama70b, 1, 1e9, "smaller model"},
 	} {
 		r := request(c.cfg)
