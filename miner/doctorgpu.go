@@ -80,7 +80,7 @@ func nvidia(share float64, host int64) (f nvidiaFindings) {
 		f.Problem = err.Error()
 		return f
 	}
-	f.Driver, f.CUDA, f.StandIn = driver.Path(), fmt.Sprintf("%d.%d", driver.Version()/1000, driver.Version()%1000/10), driver.StandIn()
+	f.Driver, f.CUDA, f.StandIn = driver.Path(), fmt.Sprintf("%d.%d", driver.Version()/1000, driver.Version()%1000/10), driver.Standin()
 	f.Libraries = append(f.Libraries, fastProducts())
 	for _, l := range libraries {
 		f.Libraries = append(f.Libraries, l.look())

@@ -62,8 +62,8 @@ func (d *Driver) Version() int { return d.version }
 // Path is the library's name as it was opened.
 func (d *Driver) Path() string { return d.path }
 
-// StandIn says whether this is not NVIDIA's driver but the stand-in that tests use (model/gpu/standin).
-func (d *Driver) StandIn() bool { return d.standinPart.Addr != 0 }
+// Standin says whether this is not NVIDIA's driver but the stand-in that tests use.
+func (d *Driver) Standin() bool { return d.standinPart.Addr != 0 }
 
 func driverWords(v int) string { return fmt.Sprintf("CUDA %d.%d", v/1000, v%1000/10) }
 

@@ -103,7 +103,7 @@ func advice(c Code) string {
 	case OutOfMemory:
 		return "use a smaller micro-batch or a leaner plan (sn3 plan shows what fits), or free the card: nvidia-smi lists who holds it"
 	case NoDevice:
-		return "check that nvidia-smi lists a card and that CUDA_VISIBLE_DEVICES does not hide it, or run without --gpu"
+		return "check that nvidia-smi lists a card (in MIG mode also an instance) and that CUDA_VISIBLE_DEVICES does not hide it, or run without --gpu"
 	case StubLibrary:
 		return "the loader found the stub that comes with the CUDA toolkit: take its folder out of LD_LIBRARY_PATH, so that the driver's own libcuda.so.1 is found"
 	case NoCompiler:
@@ -123,7 +123,7 @@ func advice(c Code) string {
 	case NoBinary, InvalidPTX, UnsupportedPTX, NewerDriver:
 		return "install a newer driver from NVIDIA (" + driverWords(minDriver) + " or later), or run without --gpu"
 	case DeviceBusy:
-		return "another process holds the card for itself, or its compute mode is prohibited, or it is cut into MIG instances (nvidia-smi -q shows which): end that process, or choose another card with --gpus"
+		return "another process holds the card for itself, or its compute mode is prohibited (nvidia-smi -q shows which): end that process, or choose another card with --gpus"
 	case SystemNotReady:
 		return "machines with NVSwitch need the fabric manager: systemctl start nvidia-fabricmanager, and see nvidia-smi -q for its state"
 	case ECCUncorrectable:
