@@ -12,6 +12,7 @@ import (
 	"sn3/internal/plan"
 	"sn3/internal/preset"
 	"sn3/internal/spec"
+	"sn3/model"
 	"sn3/model/data"
 	"sn3/model/gpu/cuda"
 	"sn3/model/gpu/dl"
@@ -256,8 +257,8 @@ func roomFor(c cuda.Info, name string, run *chain.Run, share float64, host int64
 	if r, ok = r.Choose(allowed, min(run.Train.Batch, max(1, memory.FullCard/r.Model.Seq))); !ok {
 		return x, false
 	}
-	need := r.HostNeed()
-	node := plan.Make(plan.Request{Name: name, Run: run, Host: &need, Wait: true, Cache: data.DefaultCache})
+	need := func(model.Config) model.Need { return r.HostNeed() }
+	node := plan.Make(plan.Request{Name: name, Run: run, Host: need, Wait: true, Cache: data.DefaultCache})
 	x = training{Preset: name, Plan: r.Plan, Recompute: r.Recompute, MicroBatch: r.MicroBatch, Bytes: r.Arena().Size, Allowed: allowed, Host: plan.Sum(node.Memory)}
 	x.Short = host != plan.Unknown && x.Host > host
 	if card, known := roofline.Recognised(c.Name, int64(c.Memory)); known {

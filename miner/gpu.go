@@ -125,13 +125,12 @@ type cardEngine struct {
 	fit   plan.Card
 }
 
-// Fit chooses plan, recomputation and micro-batch, where the flags leave them open, so that batches of a run fit the card. The host's
-// memory is what that takes. Without room the error is *plan.CardTooSmall; who goes on has what the flags say, a sequence at a time if they
-// say nothing.
-func (o *cardEngine) Fit(c model.Config, opt model.Options, batch int) (model.Options, model.Need, error) {
+// Fit chooses plan, recomputation and micro-batch, where the flags leave them open, so that batches of a run fit the card. Without room
+// the error is *plan.CardTooSmall; who goes on has what the flags say, a sequence at a time if they say nothing.
+func (o *cardEngine) Fit(c model.Config, opt model.Options, batch int) (model.Options, error) {
 	info, err := o.info()
 	if err != nil {
-		return opt, model.Need{}, failed(err)
+		return opt, failed(err)
 	}
 	o.fit = plan.Card{Name: fmt.Sprintf("card %d, %s", info.Ordinal, info.Name), Memory: int64(info.Memory), Allowed: int64(float64(info.Memory) * o.share)}
 	e, chosen, err := o.Choose(c, opt, batch, true, o.share)
@@ -139,13 +138,13 @@ func (o *cardEngine) Fit(c model.Config, opt model.Options, batch int) (model.Op
 	switch {
 	case misfit:
 		o.fit.Request, opt.MicroBatch = large.Request, large.Request.MicroBatch
-		return opt, o.Host(c), &plan.CardTooSmall{Card: o.fit, Err: large}
+		return opt, &plan.CardTooSmall{Card: o.fit, Err: large}
 	case err != nil:
-		return opt, model.Need{}, failed(err)
+		return opt, failed(err)
 	}
 	o.Engine = e
 	o.fit.Request = memory.Request{Model: c, Plan: e.Settings().Plan, Recompute: e.Settings().Recompute, Ranks: 1, MicroBatch: chosen.MicroBatch}
-	return chosen, e.Host(c), nil
+	return chosen, nil
 }
 
 // info describes the card.

@@ -23,11 +23,11 @@ func Options(c *cli.Context) model.Options {
 }
 
 // card is an engine that computes on a card. Fit chooses what the flags leave open, so that batches of a run fit there, and says with what
-// options, and what it takes of this machine's memory; the engine's trainers are made so from then on. With *memory.TooLarge they are
-// made as the flags say.
+// options; the engine's trainers are made so from then on. With *memory.TooLarge they are made as the flags say.
 type card interface {
-	Fit(c model.Config, opt model.Options, batch int) (model.Options, model.Need, error)
-	Write(w io.Writer) error // what it takes of the card
+	Fit(c model.Config, opt model.Options, batch int) (model.Options, error)
+	Host(c model.Config) model.Need // of this machine's memory
+	Write(w io.Writer) error        // what it takes of the card
 }
 
 // fit is what the flags and the run descriptor ask for, and what a card makes of it. It sets Options.
@@ -36,9 +36,8 @@ func (n *Node) fit(c *cli.Context, validator bool, e model.Engine) (plan.Request
 	r := plan.Request{Name: "network " + n.Run.Network, Run: n.Run, Validator: validator, Engine: e, Wait: c.String("gap") == "wait", Cache: c.Int64("data-cache") << 20}
 	var err error
 	if x, ok := e.(card); ok {
-		var host model.Need
-		n.Options, host, err = x.Fit(spec.Config(n.Run.Model), n.Options, n.Run.Train.Batch)
-		r.Host = &host
+		n.Options, err = x.Fit(spec.Config(n.Run.Model), n.Options, n.Run.Train.Batch)
+		r.Host = x.Host
 	}
 	r.Options = n.Options
 	return r, err

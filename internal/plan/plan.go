@@ -17,9 +17,9 @@ type Request struct {
 	Validator bool
 	Engine    model.Engine // a model.Sizer says what it will allocate; else it is estimated
 	Options   model.Options
-	Host      *model.Need // what an engine that computes on cards takes of this machine's memory; nil: Engine is asked
-	Wait      bool        // a miner in --gap wait has no proxy
-	Cache     int64       // bytes that --data-cache lets pages of the dataset take
+	Host      func(model.Config) model.Need // what an engine that computes on cards takes of this machine's memory; nil: Engine is asked
+	Wait      bool                          // a miner in --gap wait has no proxy
+	Cache     int64                         // bytes that --data-cache lets pages of the dataset take
 }
 
 // Line is one part of a plan.
@@ -192,7 +192,7 @@ func tokenBytes(vocab int) int64 {
 // must have kept of every token.
 func needs(r Request, c model.Config, batch int) model.Need {
 	if r.Host != nil {
-		return *r.Host
+		return r.Host(c)
 	}
 	o, train := r.Options, !r.Validator
 	if o.MicroBatch > 0 {

@@ -279,7 +279,7 @@ func TestSizer(t *testing.T) {
 func TestHost(t *testing.T) {
 	r := request(t, "1b")
 	cpu := Make(r)
-	r.Host = &model.Need{Moments: 7}
+	r.Host = func(model.Config) model.Need { return model.Need{Moments: 7} }
 	p := Make(r)
 	if p.Memory[0].Name != "engine: optimizer moments" || p.Memory[0].Bytes != 7 || Sum(p.Memory[1:]) != Sum(cpu.Memory[4:]) {
 		t.Errorf("%+v", p.Memory)

@@ -32,7 +32,7 @@ func gpuFlags() []cli.Flag {
 		&cli.StringFlag{Name: "gpus", EnvVars: env("GPUS"), Usage: "plan for cards, `N`xCARD: 8xH200, 2x80GB; known are " + strings.Join(names, ", ")},
 		&cli.Float64Flag{Name: "gpu-memory", EnvVars: env("GPU_MEMORY"), Value: 0.9, Usage: "`SHARE` of a card's memory that may be taken"},
 		&cli.IntFlag{Name: "seq", EnvVars: env("SEQ"), DefaultText: "the model's", Usage: "sequences of `T` tokens, with --gpus"},
-		&cli.StringFlag{Name: "gpu-plan", Aliases: []string{"plan"}, EnvVars: env("PLAN"), DefaultText: "the first that fits", Usage: "`PLAN` of a card's memory: classic, lean or offload"},
+		&cli.StringFlag{Name: "gpu-plan", Aliases: []string{"plan"}, EnvVars: append(env("GPU_PLAN"), env("PLAN")...), DefaultText: "the first that fits", Usage: "`PLAN` of a card's memory: classic, lean or offload"},
 		&cli.StringFlag{Name: "recompute", EnvVars: env("RECOMPUTE"), DefaultText: "the least that fits", Usage: "`WHAT` the backward pass makes again: none, selective or full"},
 	}
 }
@@ -163,8 +163,8 @@ func (p *gpuPlan) choose(wait bool) error {
 	}
 	r.MicroBatch = min(r.MicroBatch, each) // no card ever has more
 	p.request, _ = r.Choose(p.allowed, p.mostEach)
-	need := p.request.HostNeed()
-	p.node = plan.Make(plan.Request{Name: p.name, Run: p.run, Validator: r.Judge, Host: &need, Wait: wait, Cache: data.DefaultCache,
+	need := func(model.Config) model.Need { return p.request.HostNeed() }
+	p.node = plan.Make(plan.Request{Name: p.name, Run: p.run, Validator: r.Judge, Host: need, Wait: wait, Cache: data.DefaultCache,
 		Options: model.Options{Precision: model.BF16, MicroBatch: p.request.MicroBatch}})
 	return nil
 }
