@@ -2,7 +2,10 @@ package node
 
 import (
 	"bytes"
+	"errors"
 	"flag"
+	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"os"
@@ -18,6 +21,7 @@ import (
 	"sn3/internal/preset"
 	"sn3/internal/proc"
 	"sn3/model"
+	"sn3/model/gpu/memory"
 	"sn3/model/kern"
 )
 
@@ -121,5 +125,57 @@ func TestCPUModel(t *testing.T) {
 	}
 	if got := cpuModel(path + "x"); got != runtime.GOARCH {
 		t.Errorf("%q", got)
+	}
+}
+
+// fitted is an engine on a card that answers so.
+type fitted struct {
+	model.Engine
+	micro int
+	err   error
+}
+
+func (f fitted) Fit(_ model.Config, opt model.Options, batch int) (model.Options, error) {
+	opt.MicroBatch = min(f.micro, batch)
+	return opt, f.err
+}
+func (fitted) Host(model.Config) model.Need { return model.Need{Acts: 1 << 20} }
+func (fitted) Write(w io.Writer) error {
+	_, err := fmt.Fprintln(w, "a card")
+	return err
+}
+
+// What a card chose is what the engine gets. What does not fit there is refused, unless the operator insists; a card in trouble is an error
+// whoever insists.
+func TestCheckOnACard(t *testing.T) {
+	before := debug.SetMemoryLimit(-1)
+	t.Cleanup(func() { debug.SetMemoryLimit(before) })
+	run, err := preset.Run("local", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trouble := errors.New("the card is held")
+	for _, c := range []struct {
+		err    error
+		ignore bool
+		code   int
+		logs   string
+	}{
+		{nil, false, 0, ""},
+		{&memory.TooLarge{Need: 2, Have: 1}, false, proc.ExitRefused, ""},
+		{&memory.TooLarge{Need: 2, Have: 1}, true, 0, "too small"},
+		{trouble, false, proc.ExitFailure, ""},
+		{trouble, true, proc.ExitFailure, ""},
+		{proc.Refused(trouble), true, proc.ExitRefused, ""},
+	} {
+		var log bytes.Buffer
+		n := &Node{Run: run, Dir: t.TempDir(), Log: slog.New(slog.NewTextHandler(&log, nil))}
+		err := n.check(flagsOf(map[string]string{"precision": "bf16"}, c.ignore), false, fitted{micro: 2, err: c.err})
+		if proc.ExitCode(err) != c.code || !strings.Contains(log.String(), c.logs) || c.logs == "" && log.Len() > 0 {
+			t.Errorf("%v, ignored %v: exit code %d, %v, %s", c.err, c.ignore, proc.ExitCode(err), err, log.String())
+		}
+		if n.Options != (model.Options{Threads: 3, Precision: model.BF16, MicroBatch: 2}) {
+			t.Errorf("%+v", n.Options)
+		}
 	}
 }
