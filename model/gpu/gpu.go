@@ -88,7 +88,7 @@ func (e Engine) info() (cuda.Info, error) {
 	}
 	cards, err := d.Devices()
 	if err != nil {
-		return cuda.Info{}, fmt.Errorf("%w: %w", model.ErrUnsupported, err)
+		return cuda.Info{}, unsupported(err)
 	}
 	if e.s.Ordinal < 0 || e.s.Ordinal >= len(cards) {
 		return cuda.Info{}, fmt.Errorf("%w: there is no card %d, the driver lists %d; miner doctor names them", model.ErrUnsupported, e.s.Ordinal, len(cards))
@@ -104,7 +104,7 @@ func (e Engine) driver() (*cuda.Driver, error) {
 	}
 	d, err := open()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", model.ErrUnsupported, err)
+		return nil, unsupported(err)
 	}
 	return d, nil
 }
@@ -164,10 +164,4 @@ func (e Engine) open() (*card, error) {
 		return nil, errors.Join(unsupported(err), k.close())
 	}
 	return k, nil
-}
-
-// Fits is Choose's error.
-func (e Engine) Fits(c model.Config, opt model.Options, batch int, train bool, share float64) error {
-	_, _, err := e.Choose(c, opt, batch, train, share)
-	return err
 }

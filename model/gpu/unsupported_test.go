@@ -20,6 +20,9 @@ func TestWhatIsUnsupported(t *testing.T) {
 		unsupported bool
 		advice      string
 	}{
+		{"cuInit", cuda.NoDevice, true, "nvidia-smi lists a card"},
+		{"cuInit", cuda.SystemNotReady, false, "fabricmanager"},
+		{"cuInit", cuda.OperatingSystem, false, "/dev/nvidia*"},
 		{"cuDeviceGetCount", cuda.NoDevice, true, "nvidia-smi lists a card"},
 		{"cuDeviceGetCount", 999, false, "Xid"},
 		{"cuDevicePrimaryCtxRetain", cuda.InvalidDevice, true, "miner doctor"},
