@@ -14,6 +14,7 @@ import (
 	"flag"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -28,6 +29,7 @@ type Options struct {
 	Precision model.Precision // that the engine computes in, "": float32
 	// Where gradients are kept in bfloat16 sums over parts are rounded; where moments are, by chance, AdamW is near its reference only.
 	ShortGradients, ShortMoments bool
+	Parts                        []string // of the suite, by name; nil: all
 }
 
 // Trainer is what the suite needs of an engine's trainer.
@@ -90,7 +92,9 @@ func Run(t *testing.T, e model.Engine, o Options) {
 		{"decoder", s.decoder},
 		{"need", s.need},
 	} {
-		t.Run(x.name, x.run)
+		if o.Parts == nil || slices.Contains(o.Parts, x.name) {
+			t.Run(x.name, x.run)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"sn3/model"
 	"sn3/model/gpu/cuda"
 	"sn3/model/gpu/kernels"
+	"sn3/model/gpu/lt"
 	"sn3/model/gpu/memory"
 )
 
@@ -19,13 +20,14 @@ type card struct {
 	slots  [memory.Slots]slot
 	turn   int // slots taken so far
 	graphs map[graphKey]*cuda.Graph
-	trace  *trace // what launches take, where somebody asked; a graph is neither captured nor replayed then
+	lib    *lt.Handle // cuBLASLt, or nil
+	trace  *trace     // what launches take, where somebody asked; a graph is neither captured nor replayed then
 }
 
 // close frees what the card holds and gives it back.
 func (k *card) close() error {
 	err := k.dev.Do(func(c *cuda.Context) (err error) {
-		err = k.dropGraphs(c)
+		err = errors.Join(k.dropGraphs(c), k.closeProducts())
 		for i := range k.slots {
 			err = errors.Join(err, k.slots[i].free(c))
 		}
@@ -187,7 +189,11 @@ const (
 )
 
 // product is C (m,n) = op(A)·op(B) over k, or with acc is added to it; C is float32, or bfloat16 with half, whose sums are rounded once.
+// Where cuBLASLt is there and can, it makes it.
 func (q *queue) product(f form, m, n, k int, a cuda.Ptr, lda int, b cuda.Ptr, ldb int, c cuda.Ptr, ldc int, half, acc bool) {
+	if q.library(f, m, n, k, a, lda, b, ldb, c, ldc, half, acc) {
+		return
+	}
 	name, side, add := "gemm_"+string(f), 128, 0
 	if half {
 		name += "_bf16"

@@ -43,6 +43,7 @@ func (n *net) allocate(q *queue) {
 		n.name(q, a, n.fixed.Add(a.Fixed), a.Fixed, a.Size)
 		n.rows, n.span = r.MicroBatch*r.Model.Seq, r.Model.Seq
 	}
+	n.openProducts(q, n.at["workspace"], memory.Slots*n.slot)
 	q.clear(n.fixed, a.Fixed)
 	if n.bind(); sized {
 		n.turns(q, n.span)
