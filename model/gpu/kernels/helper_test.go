@@ -1,6 +1,9 @@
 package kernels_test
 
 import (
+	"flag"
+	"fmt"
+	"os"
 	"testing"
 
 	"sn3/model/gpu/cuda"
@@ -8,6 +11,25 @@ import (
 	signatures "sn3/model/gpu/kernels/source"
 	"sn3/model/gpu/standin"
 )
+
+// launched are the kernels that tests have run.
+var launched = map[string]bool{}
+
+// TestMain says which kernels no test has run, after all of them have.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code := m.Run()
+	some := flag.Lookup("test.run").Value.String() != "" || flag.Lookup("test.skip").Value.String() != "" || flag.Lookup("test.list").Value.String() != ""
+	if code == 0 && len(launched) > 0 && !some {
+		for _, k := range kernels.Table {
+			if !launched[k.Name] {
+				fmt.Println("no test runs kernel", k.Name)
+				code = 1
+			}
+		}
+	}
+	os.Exit(code)
+}
 
 // bench is the stand-in with some kernels, for tests of them. Its methods end the test where something fails.
 type bench struct {
@@ -55,6 +77,13 @@ func (b *bench) run(f func(r *runner) error) error {
 	return b.card.Do(func(c *cuda.Context) (err error) {
 		r := &runner{Context: c, b: b}
 		defer func() {
+			switch f := recover().(type) {
+			case nil:
+			case failure:
+				err = f.error
+			default:
+				panic(f)
+			}
 			for _, p := range r.ptrs {
 				if e := c.Free(p); err == nil {
 					err = e
@@ -83,7 +112,17 @@ func (b *bench) orders(f func(order string)) {
 	}
 }
 
-// runner is the card within run.
+// failure is what methods of a runner end f with: it runs on the device's goroutine, which a test must not end.
+type failure struct{ error }
+
+// check ends f where something fails.
+func (r *runner) check(err error) {
+	if err != nil {
+		panic(failure{err})
+	}
+}
+
+// runner is the card within run. Its methods end f where something fails.
 type runner struct {
 	*cuda.Context
 	b    *bench
@@ -92,33 +131,24 @@ type runner struct {
 
 // room allocates bytes that are not written yet, freed after run.
 func (r *runner) room(bytes int) cuda.Ptr {
-	r.b.Helper()
 	p, err := r.Alloc(int64(bytes))
-	if err != nil {
-		r.b.Fatal(err)
-	}
+	r.check(err)
 	r.ptrs = append(r.ptrs, p)
 	return p
 }
 
 // put allocates room for s and copies it there.
 func put[T cuda.Value](r *runner, s []T) cuda.Ptr {
-	r.b.Helper()
 	var v T
 	p := r.room(max(1, len(s)*sizeOf(v)))
-	if err := cuda.Put(r.Context, p, s); err != nil {
-		r.b.Fatal(err)
-	}
+	r.check(cuda.Put(r.Context, p, s))
 	return p
 }
 
 // get copies n values from the card.
 func get[T cuda.Value](r *runner, p cuda.Ptr, n int) []T {
-	r.b.Helper()
 	s := make([]T, n)
-	if err := cuda.Get(r.Context, s, p); err != nil {
-		r.b.Fatal(err)
-	}
+	r.check(cuda.Get(r.Context, s, p))
 	return s
 }
 
@@ -138,8 +168,9 @@ func sizeOf(v any) int {
 func (r *runner) launch(name string, grid [3]int, args ...any) error {
 	k, ok := r.b.kernels[name]
 	if !ok {
-		r.b.Fatalf("there is no kernel %s in the files of this test", name)
+		return fmt.Errorf("there is no kernel %s in the files of this test", name)
 	}
+	launched[name] = true
 	f, err := r.b.module.Func(k)
 	if err != nil {
 		return err

@@ -36,7 +36,6 @@ func (b *bench) exec(kernel string, blocks int, args ...any) {
 
 // exec is one launch.
 func (r *runner) exec(kernel string, blocks int, args []any) error {
-	r.b.Helper()
 	at := map[*byte]cuda.Ptr{}
 	given := slices.Clone(args)
 	for i, a := range args {

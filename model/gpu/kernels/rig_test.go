@@ -45,6 +45,7 @@ func (r *rig) do(f func(c *cuda.Context) error) {
 // launch runs a kernel to its end.
 func (r *rig) launch(name string, blocks int, args ...any) {
 	r.Helper()
+	launched[name] = true
 	r.do(func(c *cuda.Context) error {
 		f, err := r.module.Func(r.kernels[name])
 		if err != nil {
