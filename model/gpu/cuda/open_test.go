@@ -1,15 +1,18 @@
 package cuda_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"sn3/model/gpu/cuda"
+	"sn3/model/gpu/kernels"
 	"sn3/model/gpu/standin"
 )
 
@@ -143,5 +146,70 @@ func TestMissing(t *testing.T) {
 	}
 	if cuda.Missing(nil) || cuda.Missing(cuda.ErrClosed) {
 		t.Error("an error that is not the driver's")
+	}
+}
+
+// without is the stand-in's library with another name for one of its functions.
+func without(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(standin.Library(t, "scale.cu"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := append(append([]byte{0}, name...), 0)
+	if bytes.Count(text, was) == 0 {
+		t.Fatalf("the library has no %s", name)
+	}
+	now := slices.Clone(was)
+	now[len(now)-2] ^= 1
+	path := filepath.Join(t.TempDir(), "libcuda.so")
+	if err := os.WriteFile(path, bytes.ReplaceAll(text, was, now), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// A library that lacks a function, whichever, is not used, and the message names it; two of them came late or are not the driver's.
+func TestEveryFunctionMissing(t *testing.T) {
+	standin.Only(t, "a library that lacks a function")
+	whole, err := cuda.OpenAt(standin.Library(t, "scale.cu"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := cuda.Names(whole)
+	if len(names) < 40 {
+		t.Fatalf("only %d functions", len(names))
+	}
+	for _, name := range names {
+		d, err := cuda.OpenAt(without(t, name))
+		if name == "cuFuncGetParamInfo" || name == "sn3StandinPart" {
+			if err != nil {
+				t.Errorf("%s may be missing: %v", name, err)
+				continue
+			}
+			v, err := d.Start(0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := v.Do(func(c *cuda.Context) error { // what it is for is left out
+				m, err := c.Load(kernels.Image(8, 0))
+				if err != nil {
+					return err
+				}
+				_, err = scale(m)
+				p, e := c.Alloc(256)
+				return errors.Join(err, e, c.Part(p, 128, "part"), c.Free(p), m.Unload())
+			}); err != nil {
+				t.Errorf("without %s: %v", name, err)
+			}
+			if err := v.Close(); err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		u, ok := errors.AsType[*cuda.Unavailable](err)
+		if !ok || !strings.Contains(err.Error(), "find "+name+": ") || !strings.Contains(u.Advice, "install a newer driver") {
+			t.Errorf("without %s: %v", name, err)
+		}
 	}
 }

@@ -65,6 +65,9 @@ func TestAdamWChance(t *testing.T) {
 				same(t, what+": first moments", m, wantM)
 				same(t, what+": second moments", v, wantV)
 			}
+			rp, _, _, sizeP, _ := c.stepRef(0.75)
+			bounded(t, kernel+" of "+name+": parameters", p, rp, times(14*eps32, sizeP)) // as adamw's
+			same(t, kernel+" of "+name+": copy", h, toHalves(p))
 			for i := range m { // at most one unit of bfloat16 off, also without a CPU that has assembly
 				near(t, kernel+" of "+name, []float32{m[i].Float32(), v[i].Float32()}, c.moments(i, 0.75), 1.0/127, 1e-8)
 			}

@@ -69,6 +69,11 @@ func TestConvertLengths(t *testing.T) {
 			}
 			b.exec("add_float", blocks, sum, s, int64(n))
 			same(t, what+" added", sum, want)
+			for name, k := range kernelSets(t) {
+				cpu := slices.Clone(f)
+				k.Add(cpu[:n], s[:n])
+				same(t, what+" added by "+name, sum, cpu)
+			}
 			b.exec("add_half", blocks, sumHalf, g, int64(n))
 			same(t, what+" added to float32", sumHalf, wantHalf)
 			b.exec("add_bf16", blocks, half, g, int64(n))

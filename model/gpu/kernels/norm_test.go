@@ -57,8 +57,12 @@ func checkNorm(t rapid.TB, b *bench, s struct{ n, c int }) {
 	x, w := halves(1, s.n*s.c, 2), normals(2, s.c, 1)
 	h, r := make([]kern.BF16, len(x)), make([]float32, s.n)
 	b.exec("rmsnorm", s.n, h, r, x, w, int32(s.c), float32(normEps))
+	compareNorm(t, fmt.Sprint("rmsnorm of ", s), s, h, r, x, w)
+}
+
+// compareNorm holds h and r, the norm of x, to float64 and model/kern.
+func compareNorm(t rapid.TB, what string, s struct{ n, c int }, h []kern.BF16, r []float32, x []kern.BF16, w []float32) {
 	want, by := normRef(widened(x), w, s.c)
-	what := fmt.Sprint("rmsnorm of ", s)
 	e, cpu := normError(s.c), cpuNormError(s.c) // and two products
 	near(t, what, widened(h), want, halfOf(e+2*eps32), 1e-30)
 	near(t, what+", 1/rms", r, by, e, 0)
@@ -74,22 +78,28 @@ func checkNorm(t rapid.TB, b *bench, s struct{ n, c int }) {
 func TestRMSNormAdd(t *testing.T) {
 	b := on(t, "norm.cu")
 	for _, s := range normShapes {
-		x, y, w := halves(3, s.n*s.c, 2), halves(4, s.n*s.c, 0.1), normals(5, s.c, 1)
-		sum := make([]kern.BF16, len(x))
-		for i := range sum {
-			sum[i] = kern.RoundBF16(x[i].Float32() + y[i].Float32())
-		}
-		h, r, got := make([]kern.BF16, len(x)), make([]float32, s.n), make([]kern.BF16, len(x))
-		b.exec("rmsnorm_add", s.n, h, r, got, x, y, w, int32(s.c), float32(normEps))
-		same(t, fmt.Sprint("sum of ", s), got, sum)
-		h2, r2 := make([]kern.BF16, len(x)), make([]float32, s.n)
-		b.exec("rmsnorm", s.n, h2, r2, sum, w, int32(s.c), float32(normEps))
-		twin(t, fmt.Sprint("norm of the sum ", s), widened(h), widened(h2), ulp, 1e-30)
-		twin(t, fmt.Sprint("1/rms of the sum ", s), r, r2, 1e-6, 0)
-		b.exec("rmsnorm_add", s.n, h2, r2, x, x, y, w, int32(s.c), float32(normEps)) // in place
-		same(t, fmt.Sprint("sum in place ", s), x, sum)
-		same(t, fmt.Sprint("its norm ", s), h, h2)
+		checkNormAdd(t, b, s)
 	}
+	rapid.Check(t, func(rt *rapid.T) { checkNormAdd(rt, b, drawShape(rt)) })
+}
+
+func checkNormAdd(t rapid.TB, b *bench, s struct{ n, c int }) {
+	x, y, w := halves(3, s.n*s.c, 2), halves(4, s.n*s.c, 0.1), normals(5, s.c, 1)
+	sum := make([]kern.BF16, len(x))
+	for i := range sum {
+		sum[i] = kern.RoundBF16(x[i].Float32() + y[i].Float32())
+	}
+	h, r, got := make([]kern.BF16, len(x)), make([]float32, s.n), make([]kern.BF16, len(x))
+	b.exec("rmsnorm_add", s.n, h, r, got, x, y, w, int32(s.c), float32(normEps))
+	same(t, fmt.Sprint("sum of ", s), got, sum)
+	compareNorm(t, fmt.Sprint("rmsnorm of the sum ", s), s, h, r, sum, w)
+	h2, r2 := make([]kern.BF16, len(x)), make([]float32, s.n)
+	b.exec("rmsnorm", s.n, h2, r2, sum, w, int32(s.c), float32(normEps))
+	twin(t, fmt.Sprint("norm of the sum ", s), widened(h), widened(h2), ulp, 1e-30)
+	twin(t, fmt.Sprint("1/rms of the sum ", s), r, r2, 1e-6, 0)
+	b.exec("rmsnorm_add", s.n, h2, r2, x, x, y, w, int32(s.c), float32(normEps)) // in place
+	same(t, fmt.Sprint("sum in place ", s), x, sum)
+	same(t, fmt.Sprint("its norm ", s), h, h2)
 }
 
 // What is no number shows in its row, and in no other; a row of zeros is normed by ε alone.
