@@ -62,6 +62,7 @@ func TestNetworkOfCards(t *testing.T) {
 // A card that is lost in the middle of a window, as after an Xid, ends its miner with the driver's error. What was saved after the window
 // before is untouched: on another card the miner goes on without warming up, and has everybody's root.
 func TestCardIsLost(t *testing.T) {
+	standin.Only(t, "a card that is lost")
 	n := New(t, Options{Validators: []chain.Amount{300}, Miners: 2, Change: func(r *chain.Run) { r.Train.InnerSteps = 2 }})
 	validator, other := n.StartValidator(ValidatorName(1), NodeOptions{}), n.StartMiner(MinerName(2), NodeOptions{})
 	card := standin.Load(t)

@@ -99,6 +99,7 @@ func TestNetworkOfCards(t *testing.T) {
 	if testing.Short() {
 		t.Skip("long")
 	}
+	standin.Only(t, "a card that is lost, and reports")
 	library, bin, home := standin.Library(t), programs(t), t.TempDir()
 	packed, err := data.Pack(&data.Corpus{Train: words(3000), HeldOut: words(500)})
 	if err != nil {
