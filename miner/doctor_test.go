@@ -105,7 +105,8 @@ func TestDoctorOnOtherMachines(t *testing.T) {
 // Whatever call of the driver fails, the first time that it is made: the finding names it, but for those that name errors, and nothing
 // is left.
 func TestDoctorWhenCallsFail(t *testing.T) {
-	_, whole := examined(t)
+	const small = "9000000" // a card on which copies are short
+	_, whole := examined(t, "memory", small)
 	if left := whole.Left(); left != "" {
 		t.Errorf("left on the card: %s", left)
 	}
@@ -116,7 +117,7 @@ func TestDoctorWhenCallsFail(t *testing.T) {
 		if strings.HasPrefix(call, "cublasLt") { // TestDoctorAndCuBLASLt
 			continue
 		}
-		out, r := examined(t, "fail", call+":1:999")
+		out, r := examined(t, "memory", small, "fail", call+":1:999")
 		if !strings.Contains(out, call+": ") && !strings.HasPrefix(call, "cuGetError") {
 			t.Errorf("%s fails and is not named:\n%s", call, out)
 		}
