@@ -26,6 +26,7 @@ func TestDoctorWithADriver(t *testing.T) {
 	for _, want := range []string{"kernels  portable: forced", "\nnvidia   driver ", ", for CUDA up to ", "cuBLASLt is switched off by SN3_CUBLASLT=none; unset it", "libnccl.so.2", "libnvidia-ptxjitcompiler.so.1",
 		"the stand-in of the tests, which computes on the CPU: what is measured says nothing about a card", "\ncard 0 ", "compute capability ", "kernels: those for sm_",
 		" GB of its memory are free", "copies, GB/s, measured: ", " to the card, ", " from it, ", " on it ", "products in bf16, TFLOP/s, measured: ", "gemm_nt_bf16 at ",
+		"the engine multiplies by own kernels: cuBLASLt is switched off",
 		"room to train ", "not supported yet", "has only run on a stand-in"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
@@ -69,7 +70,7 @@ func TestDoctorInJSON(t *testing.T) {
 		t.Fatalf("%+v", f)
 	}
 	c := f.NVIDIA.Cards[0]
-	if c.Capability != "8.0" || c.Kernels != "sm_80" || c.Why == "" || c.Free == nil || *c.Free > c.Memory || len(c.Copies) != 3 || len(c.Products) != 2 || c.NoFast != "" || len(c.Trains) == 0 {
+	if c.Capability != "8.0" || c.Kernels != "sm_80" || c.Why == "" || c.Free == nil || *c.Free > c.Memory || len(c.Copies) != 3 || len(c.Products) != 2 || c.NoFast != "" || c.Multiplies != "cuBLASLt 13.10.0" || len(c.Trains) == 0 {
 		t.Fatalf("%+v", c)
 	}
 	for _, s := range append(c.Copies, c.Products...) {
@@ -272,12 +273,12 @@ func TestDoctorAndCuBLASLt(t *testing.T) {
 		return b.String(), card.Report(t)
 	}
 	for _, c := range []struct{ name, value, want, never string }{
-		{"seed", "1", "TFLOP/s, measured: ", "cannot be used"},
-		{"seed", "1", " by cuBLASLt 13.10.0 at ", "cannot be used"},
-		{"lt_version", "120903", " 12.9.3card", "cannot be used"},
+		{"seed", "1", "TFLOP/s, measured: ", "cannot be measured"},
+		{"seed", "1", " by cuBLASLt 13.10.0 at ", "cannot be measured"},
+		{"lt_version", "120903", " 12.9.3card", "cannot be measured"},
 		{"lt_version", "110000", "has version 11.0.0, 12.0.0 is the least", "by cuBLASLt"},
-		{"lt_align", "8192", "cuBLASLt cannot be used on it: cuBLASLt has no algorithm for product nt", "by cuBLASLt"},
-		{"memory", "1000000", "cuBLASLt cannot be used on it: cuMemAlloc_v2: CUDA_ERROR_OUT_OF_MEMORY", "by cuBLASLt"},
+		{"lt_align", "8192", "cuBLASLt's products cannot be measured: cuBLASLt has no algorithm for product nt", "by cuBLASLt"},
+		{"memory", "1000000", "cuBLASLt's products cannot be measured: cuMemAlloc_v2: CUDA_ERROR_OUT_OF_MEMORY", "by cuBLASLt"},
 	} {
 		if out, r := look(c.name, c.value); !strings.Contains(out, c.want) || strings.Contains(out, c.never) || r.Left() != "" {
 			t.Errorf("%s %s: no %q, or %q in\n%s\nleft on the card: %s", c.name, c.value, c.want, c.never, out, r.Left())
@@ -289,7 +290,7 @@ func TestDoctorAndCuBLASLt(t *testing.T) {
 			continue
 		}
 		out, r := look("fail", call+":1:14")
-		if !strings.Contains(out, "cuBLASLt cannot be used on it: ") || !strings.Contains(out, call+": CUBLAS_STATUS_INTERNAL_ERROR (14)") || strings.Contains(out, "by cuBLASLt") {
+		if !strings.Contains(out, "cuBLASLt's products cannot be measured: ") || !strings.Contains(out, call+": CUBLAS_STATUS_INTERNAL_ERROR (14)") || strings.Contains(out, "by cuBLASLt") {
 			t.Errorf("%s fails and is not named:\n%s", call, out)
 		}
 		if left := r.Left(); left != "" && !strings.Contains(call, "Destroy") {

@@ -14,6 +14,7 @@ import (
 	"sn3/internal/spec"
 	"sn3/model"
 	"sn3/model/data"
+	"sn3/model/gpu"
 	"sn3/model/gpu/cuda"
 	"sn3/model/gpu/dl"
 	"sn3/model/gpu/kernels"
@@ -56,7 +57,8 @@ type cardFindings struct {
 	Problem    string     `json:"problem,omitempty"` // why nothing was measured
 	Copies     []speed    `json:"copies,omitempty"`
 	Products   []speed    `json:"products,omitempty"`
-	NoFast     string     `json:"cublaslt_problem,omitempty"` // why cuBLASLt, which is there, cannot be used on it
+	Multiplies string     `json:"multiplies,omitempty"`       // who makes the engine's products
+	NoFast     string     `json:"cublaslt_problem,omitempty"` // why cuBLASLt, which is there, was not measured
 	Trains     []training `json:"trains,omitempty"`           // the largest presets first
 }
 
@@ -114,6 +116,8 @@ func examine(driver *cuda.Driver, c cuda.Info, share float64, host int64) cardFi
 	}
 	if err := f.measure(driver); err != nil {
 		f.Problem = err.Error()
+	} else {
+		f.Multiplies = gpu.New(gpu.Settings{Ordinal: c.Ordinal}).Products()
 	}
 	f.Trains = trainable(c, share, host)
 	return f
@@ -167,8 +171,11 @@ func (f cardFindings) write(w io.Writer) {
 			fmt.Fprintf(w, "         %s, measured: %s\n", x.what, join(x.list))
 		}
 	}
+	if f.Multiplies != "" {
+		fmt.Fprintf(w, "         the engine multiplies by %s\n", f.Multiplies)
+	}
 	if f.NoFast != "" {
-		fmt.Fprintf(w, "         cuBLASLt cannot be used on it: %s\n", f.NoFast)
+		fmt.Fprintf(w, "         cuBLASLt's products cannot be measured: %s\n", f.NoFast)
 	}
 	if f.Problem != "" {
 		fmt.Fprintf(w, "         its speed cannot be measured: %s\n", f.Problem)

@@ -169,6 +169,6 @@ func (o *cardEngine) Write(w io.Writer) error { return o.fit.Write(w) }
 
 // say logs what was chosen, in the words of sn3 plan.
 func (o *cardEngine) say(log *slog.Logger) {
-	log.Info(o.fit.Name, "plan", o.fit.Request.Plan, "recompute", o.fit.Request.Recompute, "micro_batch", o.fit.Request.MicroBatch, "takes", plan.GB(o.fit.Size()), "of", o.fit.Of())
+	log.Info(o.fit.Name, "plan", o.fit.Request.Plan, "recompute", o.fit.Request.Recompute, "micro_batch", o.fit.Request.MicroBatch, "takes", plan.GB(o.fit.Size()), "of", o.fit.Of(), "products", o.Products())
 	log.Warn("this engine has only run on a stand-in so far, on no real card: compare its losses with the CPU's, and report what differs")
 }
