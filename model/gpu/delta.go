@@ -55,9 +55,9 @@ func (x *deltas) send(q *queue) {
 		}
 	}
 	if len(x.indices) > 0 {
-		put(q, x.at, x.starts)
-		put(q, x.idx, x.indices)
-		put(q, x.val, x.values)
+		pass(q, x.at, x.starts)
+		pass(q, x.idx, x.indices)
+		pass(q, x.val, x.values)
 	}
 }
 

@@ -62,6 +62,21 @@ func values[T cuda.Value](s *slot, at int64, n int) []T {
 	return cuda.Slice[T](s.mem)[at/size(v):][:n]
 }
 
+// pass sends any number of values through the slots: while the card takes one, the next is filled.
+func pass[T cuda.Value](q *queue, dst cuda.Ptr, v []T) {
+	for len(v) > 0 {
+		s := q.next()
+		if s == nil {
+			return
+		}
+		x := cuda.Slice[T](s.mem)
+		x = x[:copy(x, v)]
+		send(q, dst, x)
+		q.used(s)
+		dst, v = dst.Add(size(x[0])*int64(len(x))), v[len(x):]
+	}
+}
+
 func size[T cuda.Value](v T) int64 {
 	switch any(v).(type) {
 	case uint8:
