@@ -10,7 +10,7 @@ import (
 // Compression reads parameters chunk by chunk, from several goroutines that are each at a place of their own. So the card is asked for
 // groups of chunks, and the latest stay until the parameters change.
 const (
-	groupChunks = 64 // a MiB
+	groupChunks = 64                                                   // a MiB
 	mostGroups  = memory.ReadCache / 4 / model.ChunkSize / groupChunks // 32: more than goroutines read at once
 )
 

@@ -95,20 +95,29 @@ func (h *host) sendNorms(q *queue, n *net) {
 	}
 }
 
-// replace makes all of w the parameters.
-func (h *host) replace(q *queue, n *net, k *kern.Kernels, w *model.Flat) {
-	n.scatter(h.w, w)
+// replace makes what fill gives the parameters, when all of it is there, and says whether it was.
+func (h *host) replace(q *queue, t *Trainer, fill func(dst []float32, r model.ChunkRange) error) bool {
+	n, next := t.net, model.NewFlat(t.net.layout)
+	n.stretches(n.layout.All(), func(r model.ChunkRange) {
+		from, to := n.layout.Span(r)
+		q.try(func() error { return fill(next.Data[from:to], r) })
+	})
+	if q.err != nil {
+		return false
+	}
+	n.scatter(h.w, next)
 	most := int(n.slot / 2)
 	for at := 0; at < n.vec.size; at += most {
 		if s := q.next(); s != nil {
 			count := min(most, n.vec.size-at)
 			x := values[uint16](s, 0, count)
-			k.ToBF16(halves(x), h.w[at:at+count])
+			t.k.ToBF16(halves(x), h.w[at:at+count])
 			send(q, n.half.Add(2*int64(at)), x)
 			q.used(s)
 		}
 	}
 	h.sendNorms(q, n)
+	return true
 }
 
 // scatter brings all chunks to a vector of the host that lies as vec, gather brings some from it.

@@ -2,10 +2,10 @@ package gpu
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"sn3/model"
-	"sn3/model/gpu/memory"
 )
 
 // Reset implements model.Trainer.
@@ -69,36 +69,32 @@ func (t *Trainer) apart(w model.Weights) (model.Weights, error) {
 	return f, f.CopyFrom(w)
 }
 
-// replace makes what fill gives the parameters, when all of it is there: until then it waits in the gradient's memory, which nobody needs
-// between steps; where that is too small, on the host.
+// replace makes what fill gives the parameters, when all of it is there. Until then it waits in the gradient's memory, which nobody needs
+// between steps, with short gradients in the copies' too; offloaded, on the host.
 func (t *Trainer) replace(fill func(q *queue, dst []float32, r model.ChunkRange) error) error {
 	n, changing := t.net, false
 	t.cache.drop()
 	err := n.do(func(q *queue) {
-		all := n.layout.All()
 		here := func(dst []float32, r model.ChunkRange) error { return fill(q, dst, r) }
-		if n.request.Plan == memory.Classic {
-			n.write(q, n.g, all, here)
-			if changing = q.err == nil; changing {
-				q.copy(n.w, n.g, 4*int64(n.vec.size))
-				n.round(q)
-			}
-			return
-		}
-		next := model.NewFlat(n.layout)
-		n.stretches(all, func(r model.ChunkRange) {
-			from, to := n.layout.Span(r)
-			q.try(func() error { return fill(q, next.Data[from:to], r) })
-		})
-		if changing = q.err == nil; !changing {
-			return
-		}
 		if t.host != nil {
-			t.host.replace(q, n, t.k, next)
+			changing = t.host.replace(q, t, here)
 			return
 		}
-		n.write(q, n.w, all, next.Read)
-		n.round(q)
+		waits, size := n.g, 4*int64(n.vec.size)
+		if n.short { // copies and gradients lie one behind the other
+			waits = n.half
+			q.try(func() error { return q.c.Part(waits, size, "parameters that wait") })
+			q.clear(waits, size)
+		}
+		n.write(q, waits, n.layout.All(), here)
+		if changing = q.err == nil; changing {
+			q.copy(n.w, waits, size)
+		}
+		if n.short {
+			changing = !n.restore(q) || changing
+		} else {
+			n.round(q)
+		}
 	})
 	if err == nil {
 		t.torn = false
@@ -106,6 +102,19 @@ func (t *Trainer) replace(fill func(q *queue, dst []float32, r model.ChunkRange)
 		t.torn = true
 	}
 	return err
+}
+
+// restore makes copies and gradients of the memory where parameters have waited, after an error too, and says whether it could.
+func (n *net) restore(q *queue) bool {
+	failed := q.err
+	q.err = nil
+	q.try(func() error { return q.c.Part(n.half, 2*int64(n.vec.size), "copies") })
+	q.try(func() error { return q.c.Part(n.g, 2*int64(n.vec.size), "gradients") })
+	q.clear(n.g, 2*int64(n.vec.size))
+	n.round(q)
+	done := q.err == nil
+	q.err = errors.Join(failed, q.err)
+	return done
 }
 
 // read brings chunks of the parameters to dst.

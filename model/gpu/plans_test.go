@@ -213,3 +213,53 @@ func TestChunksOneByOne(t *testing.T) {
 		}
 	}
 }
+
+// failing are weights that cannot be read from some chunk on.
+type failing struct {
+	model.Weights
+	from int
+}
+
+var errRead = errors.New("no such chunk")
+
+func (f failing) Read(dst []float32, r model.ChunkRange) error {
+	if r.To > f.from {
+		return errRead
+	}
+	return f.Weights.Read(dst, r)
+}
+
+// Parameters that fail to come change nothing, wherever they wait; what is trained on afterwards has the same bits.
+func TestResetIsAllOrNothing(t *testing.T) {
+	c := model.Config{Vocab: 700, Width: 256, Layers: 6, Heads: 4, KVHeads: 4, HeadDim: 64, FFN: 512, Seq: 8, RopeTheta: 1e4, NormEps: 1e-5}
+	b := batch(1, c, 1, 3)
+	for _, p := range memory.Plans() {
+		tr, twin := planned(t, c, Settings{Plan: p}, model.Options{Precision: model.BF16}), planned(t, c, Settings{Plan: p}, model.Options{Precision: model.BF16})
+		l := tr.net.layout
+		if l.Chunks() <= stretch {
+			t.Fatalf("%d chunks come at once", l.Chunks())
+		}
+		w := model.NewFlat(l)
+		w.Init(9)
+		bad := failing{w, stretch + 1}
+		for name, err := range map[string]error{"reset": tr.Reset(t.Context(), bad), "rebase from": tr.Rebase(t.Context(), bad, w), "rebase to": tr.Rebase(t.Context(), w, bad)} {
+			if !errors.Is(err, errRead) {
+				t.Errorf("%s, %s: %v", p, name, err)
+			}
+		}
+		step := func(tr *Trainer) []float32 {
+			if _, err := tr.Train(t.Context(), endless{b}, model.Budget{Steps: 1}); err != nil {
+				t.Fatalf("%s: %v", p, err)
+			}
+			return flat(t, tr.Trained())
+		}
+		if !slices.Equal(step(tr), step(twin)) {
+			t.Errorf("%s: it trains on differently", p)
+		}
+		// of itself: its own card is asked for what it is given
+		before := flat(t, tr.Trained())
+		if err := errors.Join(tr.Reset(t.Context(), tr.Trained()), tr.Rebase(t.Context(), tr.Trained(), tr.Trained())); err != nil || !slices.Equal(before, flat(t, tr.Trained())) {
+			t.Errorf("%s: it is not what it was: %v", p, err)
+		}
+	}
+}

@@ -101,10 +101,8 @@ func (r Request) Host() (parts []Part) {
 	if r.Judge {
 		return parts
 	}
-	if r.Plan != Classic { // classic has room for them on the card
-		add("parameters while new ones come, f32", product(4, p))
-	}
 	if r.Plan == Offload {
+		add("parameters while new ones come, f32", product(4, p)) // the others have room for them on the card
 		add("master weights, f32", product(4, p))
 		add("moments, f32", product(8, p))
 	} else {
