@@ -3,9 +3,10 @@ package gpu
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"math"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"sn3/model"
@@ -176,40 +177,65 @@ func TestMomentsMoveBetweenPlans(t *testing.T) {
 	}
 }
 
-// Chunks read one by one, from several goroutines, are those that are read at once, also where groups leave the cache, and after a step the new ones.
+// Chunks read one by one, from several goroutines, are those that are read at once, also where groups leave the cache.
 func TestChunksOneByOne(t *testing.T) {
-	c := model.Config{Vocab: 512, Width: 256, Layers: 14, Heads: 4, KVHeads: 4, HeadDim: 64, FFN: 640, Seq: 8, RopeTheta: 1e4, NormEps: 1e-5}
-	tr := planned(t, c, Settings{}, model.Options{Precision: model.BF16})
-	l := tr.net.layout
+	l, err := model.NewLayout(model.Config{Vocab: 512, Width: 256, Layers: 14, Heads: 4, KVHeads: 4, HeadDim: 64, FFN: 640, Seq: 8, RopeTheta: 1e4, NormEps: 1e-5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := model.NewFlat(l)
+	w.Init(3)
 	if l.Chunks() < (mostGroups+2)*groupChunks {
 		t.Fatalf("only %d chunks", l.Chunks())
 	}
-	for step := range uint64(2) {
-		if step > 0 {
-			if _, err := tr.Train(t.Context(), endless{batch(1, c, 1, 4)}, model.Budget{Steps: 1}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want := flat(t, tr.Trained())
-		errs := make(chan error, 3)
-		for g := range 3 {
-			go func() {
-				var buf [3 * model.ChunkSize]float32
-				for i := g; i < l.Chunks(); i += 3 + g {
-					r := model.ChunkRange{From: i, To: min(i+1+g, l.Chunks())}
-					from, to := l.Span(r)
-					if err := tr.Trained().Read(buf[:to-from], r); err != nil || !slices.Equal(buf[:to-from], want[from:to]) {
-						errs <- errors.Join(err, fmt.Errorf("chunks %v are others", r))
-						return
-					}
+	var held cache
+	var fetched atomic.Int64
+	fetch := func(dst []float32, r model.ChunkRange) error { fetched.Add(1); return w.Read(dst, r) }
+	var wait sync.WaitGroup
+	for g := range 3 {
+		wait.Go(func() {
+			var buf [3 * model.ChunkSize]float32
+			for i := range l.Chunks() {
+				r := model.ChunkRange{From: i, To: min(i+1+g, l.Chunks())}
+				from, to := l.Span(r)
+				if err := held.read(buf[:to-from], l, r, fetch); err != nil || !slices.Equal(buf[:to-from], w.Data[from:to]) {
+					t.Errorf("chunks %v are others: %v", r, err)
+					return
 				}
-				errs <- nil
-			}()
-		}
-		for range 3 {
-			if err := <-errs; err != nil {
-				t.Errorf("after %d steps: %v", step, err)
 			}
+		})
+	}
+	wait.Wait()
+	if n := fetched.Load(); n > 3*int64(l.Chunks()/groupChunks+1) || len(held.groups) != mostGroups || len(held.order) != mostGroups {
+		t.Errorf("%d groups were fetched, %d are held", n, len(held.groups))
+	}
+	held.drop()
+	if err := held.read(make([]float32, l.Chunk(0).Len), l, model.ChunkRange{To: 1}, func([]float32, model.ChunkRange) error { return errRead }); !errors.Is(err, errRead) || len(held.groups) != 0 {
+		t.Errorf("%v, and %d groups are held", err, len(held.groups))
+	}
+}
+
+// After a step, or new parameters, chunks are the new ones.
+func TestChunksAfterAStep(t *testing.T) {
+	c := shapes["even"]
+	for _, p := range memory.Plans() {
+		tr := planned(t, c, Settings{Plan: p}, model.Options{Precision: model.BF16})
+		first := model.ChunkRange{To: 1}
+		before := make([]float32, tr.net.layout.Chunk(0).Len)
+		if err := tr.Trained().Read(before, first); err != nil {
+			t.Fatal(err)
+		}
+		w := model.NewFlat(tr.net.layout)
+		w.Init(8)
+		for name, change := range map[string]func() error{
+			"step":  func() error { _, err := tr.Train(t.Context(), endless{batch(1, c, 1, 4)}, model.Budget{Steps: 1}); return err },
+			"reset": func() error { return tr.Reset(t.Context(), w) },
+		} {
+			after := make([]float32, len(before))
+			if err := errors.Join(change(), tr.Trained().Read(after, first)); err != nil || slices.Equal(before, after) || !slices.Equal(after, flat(t, tr.Trained())[:len(after)]) {
+				t.Errorf("%s, after a %s: stale chunks, or %v", p, name, err)
+			}
+			before = after
 		}
 	}
 }
@@ -231,17 +257,15 @@ func (f failing) Read(dst []float32, r model.ChunkRange) error {
 
 // Parameters that fail to come change nothing, wherever they wait; what is trained on afterwards has the same bits.
 func TestResetIsAllOrNothing(t *testing.T) {
-	c := model.Config{Vocab: 700, Width: 256, Layers: 6, Heads: 4, KVHeads: 4, HeadDim: 64, FFN: 512, Seq: 8, RopeTheta: 1e4, NormEps: 1e-5}
+	c := shapes["even"]
 	b := batch(1, c, 1, 3)
 	for _, p := range memory.Plans() {
 		tr, twin := planned(t, c, Settings{Plan: p}, model.Options{Precision: model.BF16}), planned(t, c, Settings{Plan: p}, model.Options{Precision: model.BF16})
 		l := tr.net.layout
-		if l.Chunks() <= stretch {
-			t.Fatalf("%d chunks come at once", l.Chunks())
-		}
+		tr.net.stretch = 3 // so that it comes in several
 		w := model.NewFlat(l)
 		w.Init(9)
-		bad := failing{w, stretch + 1}
+		bad := failing{w, l.Chunks() - 1}
 		for name, err := range map[string]error{"reset": tr.Reset(t.Context(), bad), "rebase from": tr.Rebase(t.Context(), bad, w), "rebase to": tr.Rebase(t.Context(), w, bad)} {
 			if !errors.Is(err, errRead) {
 				t.Errorf("%s, %s: %v", p, name, err)
