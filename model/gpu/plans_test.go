@@ -228,7 +228,10 @@ func TestChunksAfterAStep(t *testing.T) {
 		w := model.NewFlat(tr.net.layout)
 		w.Init(8)
 		for name, change := range map[string]func() error{
-			"step":  func() error { _, err := tr.Train(t.Context(), endless{batch(1, c, 1, 4)}, model.Budget{Steps: 1}); return err },
+			"step": func() error {
+				_, err := tr.Train(t.Context(), endless{batch(1, c, 1, 4)}, model.Budget{Steps: 1})
+				return err
+			},
 			"reset": func() error { return tr.Reset(t.Context(), w) },
 		} {
 			after := make([]float32, len(before))
