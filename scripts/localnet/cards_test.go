@@ -23,10 +23,10 @@ import (
 	"sn3/scripts/localnet/netdir"
 )
 
-// flaky stands before the miner: miner-2 has another plan, and its first life a card that is lost at the twentieth launch.
+// flaky stands before the miner: miner-2 has another plan and cuBLASLt, and its first life a card that is lost at the twentieth launch.
 const flaky = `#!/bin/sh
 case "$*" in *nodes/miner-2/*)
-  export SN3_GPU_PLAN=lean SN3_RECOMPUTE=full
+  export SN3_GPU_PLAN=lean SN3_RECOMPUTE=full SN3_CUBLASLT=$SN3_CUDA
   mkdir "$(dirname "$0")/lost" 2>/dev/null && export SN3_STANDIN_FAIL=cuLaunchKernel:20:719 SN3_STANDIN_LOST=1 ;;
 esac
 exec "$0-real" "$@"
@@ -112,7 +112,7 @@ func TestNetworkOfCards(t *testing.T) {
 	d := netdir.Dir(filepath.Join(home, "net"))
 	c := exec.CommandContext(t.Context(), filepath.Join(bin, "localnet"), "up", "--dir", string(d), "--miners", "2", "--validators", "1", "--windows", strconv.Itoa(cardWindows),
 		"--data", set, "--model", filepath.Join("testdata", "cards.json"), "--no-p2p")
-	c.Env = append(os.Environ(), "SN3_GPU=true", "SN3_CUDA="+library, "SN3_STANDIN_MEMORY=16000000000", "SN3_STANDIN_REPORT="+filepath.Join(home, "report-%p.json"))
+	c.Env = append(os.Environ(), "SN3_GPU=true", "SN3_CUDA="+library, "SN3_CUBLASLT=none", "SN3_STANDIN_MEMORY=16000000000", "SN3_STANDIN_REPORT="+filepath.Join(home, "report-%p.json"))
 	var out bytes.Buffer
 	c.Stdout, c.Stderr = &out, &out
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) } // its processes end with it, in order
@@ -231,10 +231,11 @@ func planned(t *testing.T, bin, home string, d netdir.Dir) {
 		took[plan.GB(standin.ReadReport(t, f).Peak)]++
 	}
 	for _, m := range []struct {
-		name  string
-		flags []string
-		lives int // that left a report
-	}{{"miner-1", nil, 1}, {"miner-2", []string{"--gpu-plan", "lean", "--recompute", "full"}, 2}} {
+		name     string
+		flags    []string
+		products string
+		lives    int // that left a report
+	}{{"miner-1", nil, "own kernels: ", 1}, {"miner-2", []string{"--gpu-plan", "lean", "--recompute", "full"}, "cuBLASLt 13", 2}} {
 		args := append([]string{"plan", filepath.Join("testdata", "cards.json"), "--gpus", "16GB"}, m.flags...)
 		out, err := exec.Command(filepath.Join(bin, "sn3"), args...).CombinedOutput()
 		if err != nil {
@@ -245,7 +246,7 @@ func planned(t *testing.T, bin, home string, d netdir.Dir) {
 		if chosen == nil || size == nil {
 			t.Fatalf("sn3 plan has no figure:\n%s", out)
 		}
-		want := fmt.Sprintf(`plan=%s recompute=%s micro_batch=%s takes="%s" of="%s"`, chosen[1], chosen[2], chosen[3], size[1], size[2])
+		want := fmt.Sprintf(`plan=%s recompute=%s micro_batch=%s takes="%s" of="%s" products="%s`, chosen[1], chosen[2], chosen[3], size[1], size[2], m.products)
 		log, err := os.ReadFile(d.NodePath(m.name, "log"))
 		if err != nil || strings.Count(string(log), want) != 2 {
 			t.Errorf("%s does not say twice %s, as sn3 plan does:\n%s", m.name, want, log)
