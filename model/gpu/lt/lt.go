@@ -10,6 +10,7 @@ package lt
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"sn3/model/gpu/cuda"
@@ -28,21 +29,18 @@ type Library struct {
 	others  []string // to be tried where this one does not start: it may be too new for the driver
 }
 
-// names are tried in this order. The loader does not look where NVIDIA's installer puts its files.
-var names = []string{"libcublasLt.so.13", "/usr/local/cuda/lib64/libcublasLt.so.13", "libcublasLt.so.12", "/usr/local/cuda/lib64/libcublasLt.so.12"}
-
 // oldest is the least version that is taken: 10000·major + 100·minor + patch, as cublasLtGetVersion tells it.
 const oldest = 120000
 
-const install = "install libcublas of CUDA 12 or 13 (from NVIDIA's packages, or pip install nvidia-cublas-cu12) and name its libcublasLt.so by SN3_CUBLASLT if the loader " +
-	"does not find it; without it products are slower, nothing else changes"
+const install = "install libcublas of CUDA 12 or 13 (from NVIDIA's packages, or pip install nvidia-cublas-cu12), or name its libcublasLt.so by SN3_CUBLASLT;" +
+	" without it products are slower, nothing else changes"
 
-// Open opens the library that SN3_CUBLASLT names, "none" for none, else the first of CUDA 13's and CUDA 12's that is there. An error
+// Open opens the library that SN3_CUBLASLT names, "none" for none, else the first of CUDA 13's and CUDA 12's that is there (places). An error
 // is *Unavailable.
 func Open() (*Library, error) {
 	switch p := os.Getenv("SN3_CUBLASLT"); p {
 	case "":
-		return first(names)
+		return first(places(os.Getenv, filepath.Glob))
 	case "none":
 		return nil, &Unavailable{Reason: "cuBLASLt is switched off by SN3_CUBLASLT=none", Advice: "unset it for faster products"}
 	default:
