@@ -22,6 +22,7 @@ type GPUReport struct {
 	Copy     GPUKernel    `json:"copy"`    // on the card, from one place to another
 	Protocol []GPUKernel  `json:"protocol"`
 	Products []GPUProduct `json:"products"`
+	Library  string       `json:"cublaslt"` // its version, or why there is none
 	Models   []GPUModel   `json:"models"`
 	Torch    []Row        `json:"torch"`
 	NoTorch  string       `json:"no_torch,omitempty"` // why there is nothing to compare with

@@ -20,6 +20,7 @@ import (
 func benchGPU(t *testing.T, driver string, args ...string) (r GPUReport, page string, err error) {
 	t.Helper()
 	t.Setenv("SN3_CUDA", driver)
+	t.Setenv("SN3_CUBLASLT", driver)
 	dir := t.TempDir()
 	file, tables := filepath.Join(dir, "r.json"), filepath.Join(dir, "r.md")
 	err = run(append([]string{"bench", "gpu", "--shapes", "local", "--batch", "2", "--seq", "8", "--values", "20000", "--products", "40x48x32", "--rounds", "1", "--python", "",
@@ -125,7 +126,7 @@ func checkProtocol(t *testing.T, r GPUReport, card roofline.Card) {
 	if want := []string{"feedback", "compress", "decode", "outer_step", "round_chunks", "move_chunks", "delta_apply", "delta_undo"}; !slices.Equal(names, want) {
 		t.Errorf("measured %v", names)
 	}
-	if len(r.Products) != 3 || len(r.Products[0].By) < 2 || r.Products[1].By[0].FLOP != 2*40*48*32 {
+	if len(r.Products) != 3 || len(r.Products[0].By) != 3 || r.Products[0].By[2].Kernel != "cublaslt_nt" || !strings.HasPrefix(r.Library, "cuBLASLt ") || r.Products[1].By[0].FLOP != 2*40*48*32 {
 		t.Errorf("%+v", r.Products)
 	}
 }

@@ -28,6 +28,7 @@ func (r *GPUReport) markdown() string {
 		kernelTable(&b, append([]GPUKernel{r.Copy}, r.Protocol...))
 	}
 	if len(r.Products) > 0 {
+		fmt.Fprintf(&b, "\nProducts: %s\n", r.Library)
 		b.WriteString("\n| product | form | by | TFLOP/s | of the sheet |\n|---|---|---|---|---|\n")
 		for _, p := range r.Products {
 			for _, k := range p.By {

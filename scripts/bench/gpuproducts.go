@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"sn3/model/gpu/cuda"
+	"sn3/model/gpu/lt"
 	"sn3/model/gpu/roofline"
 )
 
@@ -31,9 +33,16 @@ func readProducts(s string) (out [][3]int, err error) {
 
 // products times our own products, and NVIDIA's where cuBLASLt is there, in the forms that training has.
 func (g *gpuBench) products() error {
-	return g.on(func(x *lab) error {
+	return g.on(func(x *lab) (err error) {
+		h, err := g.cublasLt(x)
+		if err != nil {
+			return err
+		}
+		if h != nil {
+			defer func() { err = errors.Join(err, h.Close()) }()
+		}
 		for _, s := range g.shapes {
-			if err := g.product(x, s); err != nil {
+			if err := g.product(x, h, s); err != nil {
 				return fmt.Errorf("%d×%d×%d: %w", s[0], s[1], s[2], err)
 			}
 		}
@@ -41,8 +50,31 @@ func (g *gpuBench) products() error {
 	})
 }
 
+// ltWorkspace is what the engine gives cuBLASLt.
+const ltWorkspace = 32 << 20
+
+// cublasLt opens NVIDIA's products; nil where they cannot be had, which the report says.
+func (g *gpuBench) cublasLt(x *lab) (*lt.Handle, error) {
+	l, err := lt.Open()
+	if err != nil {
+		g.out.Library = err.Error()
+		return nil, nil
+	}
+	w, err := x.room(ltWorkspace)
+	if err != nil {
+		return nil, err
+	}
+	h, err := l.New(x.Context, w, ltWorkspace)
+	if err != nil {
+		g.out.Library = err.Error()
+		return nil, nil
+	}
+	g.out.Library = "cuBLASLt " + h.Version()
+	return h, nil
+}
+
 // product times one shape; its memory is given back.
-func (g *gpuBench) product(x *lab, s [3]int) (err error) {
+func (g *gpuBench) product(x *lab, h *lt.Handle, s [3]int) (err error) {
 	m, n, k := s[0], s[1], s[2]
 	var at [3]cuda.Ptr
 	for i, bytes := range []int64{4 * int64(m) * int64(n), 2 * int64(m) * int64(k), 2 * int64(k) * int64(n)} {
@@ -54,7 +86,8 @@ func (g *gpuBench) product(x *lab, s [3]int) (err error) {
 			return err
 		}
 	}
-	for _, form := range []string{"nt", "nn", "tn"} {
+	for _, f := range []lt.Form{lt.NT, lt.NN, lt.TN} {
+		form := f.String()
 		p := GPUProduct{Form: form, M: m, N: n, K: k}
 		lda, ldb := k, n
 		if form == "tn" {
@@ -73,6 +106,9 @@ func (g *gpuBench) product(x *lab, s [3]int) (err error) {
 				return err
 			}
 		}
+		if err := g.productByLt(x, h, &p, lt.Product{Form: f, M: m, N: n, K: k, LdA: lda, LdB: ldb, LdC: n}, at); err != nil {
+			return err
+		}
 		g.out.Products = append(g.out.Products, p)
 	}
 	return nil
@@ -90,6 +126,21 @@ func (g *gpuBench) productBy(x *lab, p *GPUProduct, name string, f func() error)
 	p.By = append(p.By, line)
 	g.say("  %d×%d×%d %-16s %9s %-8s %s", p.M, p.N, p.K, name, figure(line.Rate), line.Unit, share("of the data sheet", line.OfSheet))
 	return nil
+}
+
+// productByLt times NVIDIA's, where it has one.
+func (g *gpuBench) productByLt(x *lab, h *lt.Handle, p *GPUProduct, q lt.Product, at [3]cuda.Ptr) error {
+	if h == nil {
+		return nil
+	}
+	err := h.Prepare(q)
+	if errors.Is(err, lt.ErrNone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return g.productBy(x, p, "cublaslt_"+q.Form.String(), func() error { return h.Run(q, at[1], at[2], at[0]) })
 }
 
 // predicted is the time that the prediction has for a launch, 0 where the card is not known.
