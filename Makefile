@@ -15,7 +15,7 @@ LDFLAGS := -s -w -X sn3/internal/proc.Version=$(VERSION)
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 RACE    := ./chain ./chain/yuma ./chain/local ./chain/local/beacon ./chain/local/state ./gradients ./internal/... ./miner/... ./model/... ./storage ./validator/...
 
-.PHONY: help build up down status logs clean-localnet test lint race bench bench-peers bench-units fuzz soak golden FORCE
+.PHONY: help build up down status logs clean-localnet test lint race bench bench-peers bench-units fuzz soak golden gpu-check gpu-check-pack FORCE
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -78,6 +78,14 @@ FUZZTIME ?= 10s
 fuzz: ## every fuzz target for FUZZTIME
 	@grep -rlE '^func Fuzz' --include='*_test.go' . | while read f; do for t in $$(grep -oE '^func Fuzz[A-Za-z0-9]+' $$f | cut -c6-); do \
 	  echo "fuzz $$t in $$(dirname $$f)"; $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) $$(dirname $$f) || exit 1; done; done
+
+gpu-check: bin/bench ## everything on this machine's NVIDIA card: kernels and model against the CPU, speed (STEPS=, OUT=, BENCH=)
+	@bin/bench gpu --look
+	@GO='$(GO)' sh scripts/gpu-check-pack.sh bin/sn3-gpu-check >/dev/null
+	@sh bin/sn3-gpu-check/gpu-check.sh $(STEPS)
+
+gpu-check-pack: ## gpu-check for a machine without Go and network: bin/sn3-gpu-check.tar.gz
+	@GO='$(GO)' sh scripts/gpu-check-pack.sh bin/sn3-gpu-check
 
 soak: build ## long: a network while each of its processes is killed in turn
 	@sh scripts/soak.sh

@@ -65,6 +65,7 @@ func gpuCommand(shared []cli.Flag) *cli.Command {
 		&cli.StringFlag{Name: "products", Value: "4096x4096x4096,8192x8192x8192,16384x4096x2048,16384x16384x2048,2048x28672x4096", Usage: "products to time, `MxNxK`,..."},
 		&cli.IntFlag{Name: "steps", Usage: "steps of a round beside torch (default: about a second)"},
 		&cli.StringFlag{Name: "python", Value: "python3", Usage: "interpreter that may have torch; \"\": none. Nothing is installed"},
+		&cli.BoolFlag{Name: "look", Usage: "only say which card would be measured"},
 		&cli.StringFlag{Name: "markdown", Usage: "write the tables to `FILE` too"},
 	}
 	return &cli.Command{Name: "gpu", Usage: "the train step, its kernels and the protocol's on a card, beside the prediction and torch", Flags: append(flags, shared...), Action: reportGPU}
@@ -97,6 +98,10 @@ func reportGPU(c *cli.Context) error {
 	g := &gpuBench{bench: b, out: &GPUReport{Version: proc.Version, Machine: b.report.Machine, Defined: defined}}
 	if err := g.open(); err != nil {
 		return err
+	}
+	if c.Bool("look") {
+		g.lookForLt()
+		return nil
 	}
 	out, err := newOutput(c.String("json"))
 	if err != nil {

@@ -50,6 +50,16 @@ func (g *gpuBench) products() error {
 	})
 }
 
+// lookForLt says whether NVIDIA's products are there.
+func (g *gpuBench) lookForLt() {
+	l, err := lt.Open()
+	if err != nil {
+		g.say("no cuBLASLt: %v", err)
+		return
+	}
+	g.say("cuBLASLt %s: %s", l.Version(), l.Path())
+}
+
 // ltWorkspace is what the engine gives cuBLASLt.
 const ltWorkspace = 32 << 20
 
