@@ -35,6 +35,7 @@ type GPUModel struct {
 	PerSecond  float64          `json:"tokens_per_second"`
 	MFU        float64          `json:"mfu,omitempty"`
 	Arena      int64            `json:"arena_bytes"`
+	Host       int64            `json:"host_bytes"` // of the host's memory, by the plan
 	Driver     int64            `json:"driver_bytes"`
 	Predicted  *GPUPrediction   `json:"predicted,omitempty"`
 	Traced     GPUTrace         `json:"traced"`
@@ -55,9 +56,6 @@ type GPUTrace struct {
 	Seconds  float64     `json:"seconds"` // of all kernels
 	Host     float64     `json:"host_seconds"`
 }
-
-// fullCard is how many tokens at once fill a card, as sn3 plan has it.
-const fullCard = 16384
 
 // models measures every shape that fits; one that fails does not keep the next from running.
 func (g *gpuBench) models() error {
@@ -82,8 +80,8 @@ func (g *gpuBench) planned(shape string, share float64) (t *task, r memory.Reque
 	if t, err = cardTask(shape, g.flags.Int("batch"), g.flags.Int("seq")); err != nil {
 		return nil, r, false, err
 	}
-	r = memory.Request{Model: t.Config, Ranks: 1, Plan: memory.Classic, Recompute: memory.None} // what the engine has
-	most := min(max(1, fullCard/t.Seq), t.Batch)
+	r = memory.Request{Model: t.Config, Ranks: 1}
+	most := min(max(1, memory.FullCard/t.Seq), t.Batch)
 	r, fits = r.Choose(int64(share*float64(g.info.Memory)), most)
 	return t, r, fits, r.Validate()
 }
@@ -94,6 +92,8 @@ func (g *gpuBench) model(shape string) (*GPUModel, error) {
 		return nil, err
 	}
 	m := &GPUModel{Shape: t.Name, Params: t.Config.Params(), Whole: t.Batch, Seq: t.Seq, FLOP: roofline.FLOPsPerToken(t.Config), Arena: r.Arena().Size}
+	need := r.HostNeed()
+	m.Host = need.Total()
 	if !fits {
 		m.NotFit = fmt.Sprintf("plan %s, recompute %s: %.1f GB for one sequence", r.Plan, r.Recompute, float64(m.Arena)/1e9)
 		g.say("\n%s does not fit: %s", t.Name, m.NotFit)

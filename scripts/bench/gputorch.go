@@ -89,7 +89,7 @@ func (g *gpuBench) torchStep(p *python, shape string) error {
 	h := &heat{b: g.bench}
 	defer h.close()
 	j := g.job("card", dir, model.BF16)
-	j.Card, j.MicroBatch = g.info.Ordinal, r.MicroBatch
+	j.Card, j.MicroBatch, j.Plan, j.Recompute = g.info.Ordinal, r.MicroBatch, r.Plan, r.Recompute
 	h.join("sn3", func() (*worker, error) { return ours(g.ctx, j) })
 	for _, kind := range []string{"compile", "eager"} {
 		h.join("torch "+kind+" sdpa", func() (*worker, error) {

@@ -20,6 +20,7 @@ import (
 	"sn3/model"
 	"sn3/model/cpu"
 	"sn3/model/gpu"
+	"sn3/model/gpu/memory"
 	"sn3/model/kern"
 )
 
@@ -34,6 +35,8 @@ type job struct {
 	M, N, K    int
 	Card       int // its number, and sequences of a micro-batch on it
 	MicroBatch int
+	Plan       memory.Plan
+	Recompute  memory.Recompute
 	Profile    string // file for a CPU profile of what is timed
 }
 
@@ -167,7 +170,7 @@ func (j job) step(ctx context.Context) (*piece, error) {
 	}
 	engine, o := model.Engine(cpu.New(j.Kernels)), j.options()
 	if j.Task == "card" {
-		what, engine = "sn3 "+proc.Version, gpu.New(gpu.Settings{Ordinal: j.Card})
+		what, engine = "sn3 "+proc.Version, gpu.New(gpu.Settings{Ordinal: j.Card, Plan: j.Plan, Recompute: j.Recompute})
 		o.Threads, o.MicroBatch = 0, j.MicroBatch
 	}
 	tr, err := engine.NewTrainer(t.Config, t.optimizer(), o)
