@@ -115,7 +115,7 @@ done
   awk -F '\t' '{ printf "| %s | %s | %s |\n", $1, $2, $3 }' "$out/steps"
   [ -f "$out/bench.md" ] && echo && cat "$out/bench.md"
 } >"$out/report.md"
-awk -F '\t' 'BEGIN { print "{\"steps\": [" } { gsub(/["\\]/, "", $3); printf "%s {\"step\": \"%s\", \"result\": \"%s\", \"words\": \"%s\"}", NR > 1 ? ",\n" : "", $1, $2, $3 } END { print "\n]}" }' \
+awk -F '\t' 'BEGIN { print "{\"steps\": [" } { gsub(/["\\]/, "", $3); printf "%s {\"step\": \"%s\", \"result\": \"%s\", \"words\": \"%s\"}", (NR > 1 ? ",\n" : ""), $1, $2, $3 } END { print "\n]}" }' \
   "$out/steps" >"$out/report.json"
 echo "gpu-check: the report is $out/report.md; bench.json belongs into docs/gpu-results, bench.md into docs/GPU.md"
 if cut -f 2 "$out/steps" | grep -qx failed; then
