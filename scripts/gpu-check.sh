@@ -5,6 +5,7 @@
 #
 # Its first card is used; CUDA_VISIBLE_DEVICES=1 makes another one the first. SN3_CUDA names the driver's library if it is not where the loader looks.
 # OUT=FOLDER gets report.md, report.json, the measurements (bench.json, bench.md) and the log of each step; gpu-check-results if not set.
+# COMPUTE_SANITIZER names that program where it is neither on the PATH nor under /usr/local/cuda; none: without it.
 # BENCH="--shapes 160m --rounds 3" are flags for the measurements, CHECKS=100 how many random cases a test draws.
 #
 # Exit status: 0 all passed, 1 a step failed, 2 an unknown step, 3 there is no driver or no card.
@@ -66,11 +67,11 @@ tests() {
 
 # sanitizer STEP TOOL: compute-sanitizer over the kernels, then over steps of the engine
 sanitizer() {
-  sanitize=
+  sanitize=${COMPUTE_SANITIZER:-}
   for f in "$(command -v compute-sanitizer)" /usr/local/cuda/bin/compute-sanitizer /usr/local/cuda-*/bin/compute-sanitizer; do
     [ -z "$sanitize" ] && [ -n "$f" ] && [ -x "$f" ] && sanitize=$f
   done
-  if [ -z "$sanitize" ]; then
+  if [ -z "$sanitize" ] || [ "$sanitize" = none ]; then
     note "$1" "not present" "there is no compute-sanitizer (it is in NVIDIA's CUDA toolkit)"
     return
   fi

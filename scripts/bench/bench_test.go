@@ -32,6 +32,11 @@ func TestScripts(t *testing.T) {
 			e.Setenv("GOCACHE", os.Getenv("GOCACHE"))
 		}
 		e.Setenv("TMPDIR", filepath.Join(e.WorkDir, "tmp"))
+		scripts, err := filepath.Abs("..")
+		if err != nil {
+			return err
+		}
+		e.Setenv("SCRIPTS", scripts)
 		return os.MkdirAll(filepath.Join(e.WorkDir, "tmp"), 0o755)
 	}})
 }
