@@ -81,7 +81,11 @@ func mine(c *cli.Context) error {
 		return failed(fmt.Errorf("make trainer: %w", err))
 	}
 	if x, ok := trainer.(io.Closer); ok {
-		defer x.Close()
+		defer func() {
+			if err := x.Close(); err != nil { // what ended the miner says more, and is what it returns
+				n.Log.Warn("the card was not given back in order; what it holds goes with this process", "reason", err)
+			}
+		}()
 	}
 	if x, ok := engine.(*cardEngine); ok {
 		x.say(n.Log)
