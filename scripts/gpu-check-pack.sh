@@ -22,4 +22,9 @@ cp scripts/gpu-check.sh LICENSE NOTICE "$to/"
 cp -R internal/golden/testdata "$to/work/internal/golden/"
 echo "module sn3" >"$to/work/go.mod" # by which tests find the vectors
 tar -czf "$to.tar.gz" -C "$(dirname "$to")" "$(basename "$to")"
+size=$(wc -c <"$to.tar.gz")
+if [ "$size" -gt 60000000 ]; then
+  echo "gpu-check-pack: $to.tar.gz has $size bytes; more than 60 MB is more than some ways to another machine take" >&2
+  exit 1
+fi
 echo "made $to and $to.tar.gz: copy it, unpack it, and run sh $(basename "$to")/gpu-check.sh"
