@@ -48,7 +48,9 @@ func TestGPUCheckFromAPack(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	var report struct{ Steps []struct{ Step, Result, Words string } }
+	var report struct {
+		Steps []struct{ Step, Result, Words string }
+	}
 	var measured GPUReport
 	for name, to := range map[string]any{"report.json": &report, "bench.json": &measured} {
 		raw, err := os.ReadFile(filepath.Join(c.Dir, "results", name))

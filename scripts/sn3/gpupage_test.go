@@ -69,8 +69,12 @@ func fitsTable(t *testing.T) string {
 	return b.String()
 }
 
-// measuredTable has predictions, and room for what will be measured.
+// measuredTable has predictions, and beside them what was measured.
 func measuredTable(t *testing.T) string {
+	runs, err := results(resultsDir)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var b strings.Builder
 	b.WriteString("| model | card | GFLOP a token | ms a step, on paper | tokens/s, on paper | MFU, on paper | measured |\n|---|---|---|---|---|---|---|\n")
 	for _, name := range []string{"160m", "1b", "8b"} {
@@ -80,10 +84,10 @@ func measuredTable(t *testing.T) string {
 				continue
 			}
 			x := predicted(t, p)
-			fmt.Fprintf(&b, "| %s | %s | %.2f | %.0f | %s | %.0f %% | |\n", name, card, roofline.FLOPsPerToken(p.request.Model)/1e9, 1e3*x.Seconds, thousands(x.PerSecond), 100*x.MFU)
+			fmt.Fprintf(&b, "| %s | %s | %.2f | %.0f | %s | %.0f %% | %s|\n", name, card, roofline.FLOPsPerToken(p.request.Model)/1e9, 1e3*x.Seconds, thousands(x.PerSecond), 100*x.MFU, measuredOf(runs, name, card))
 		}
 	}
-	return b.String()
+	return b.String() + ranOn(runs)
 }
 
 func thousands(x float64) string {
