@@ -1,15 +1,17 @@
 package gpu
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"testing"
 
 	"sn3/model"
 	"sn3/model/gpu/cuda"
+	"sn3/model/gpu/memory"
 	"sn3/model/gpu/standin"
 )
 
@@ -21,37 +23,51 @@ func (first) Chunk(i int, idx []uint16, val []float32) int {
 	return 1
 }
 
-// work trains two steps of growing batches and judges a delta on a card, and gives the bits of all that comes out.
-func work(t *testing.T, library string, c model.Config) (bits string, err error) {
+// life is what a trainer and a judge do in these tests.
+type life struct {
+	model.Config
+	Settings
+}
+
+// lives are those of every plan, with all that can be recomputed and with nothing; the model is odd.
+func lives() []life {
+	return []life{{shapes["odd"], Settings{}}, {shapes["odd"], Settings{Plan: memory.Lean, Recompute: memory.Selective}}, {shapes["odd"], Settings{Plan: memory.Offload, Recompute: memory.Full}}}
+}
+
+func (l life) String() string {
+	return fmt.Sprint(cmp.Or(l.Plan, memory.Classic), ", recomputing ", cmp.Or(l.Recompute, memory.None))
+}
+
+// lead leads the life on a card and gives the bits of all that comes out: batches that grow, and stay so that what is done again is a graph; new
+// parameters, saved state, a delta that is judged.
+func (l life) lead(t *testing.T, library string) (bits string, err error) {
+	l.Library = library
 	opt := model.Options{Precision: model.BF16, MicroBatch: 2}
-	x, err := New(Settings{Library: library}).NewTrainer(c, optimizer(), opt)
+	x, err := New(l.Settings).NewTrainer(l.Config, optimizer(), opt)
 	if err != nil {
 		return "", err
 	}
 	tr := x.(*Trainer)
 	defer func() { err = errors.Join(err, tr.Close()) }()
-	l, err := model.NewLayout(c)
-	if err != nil {
-		return "", err
-	}
-	w := model.NewFlat(l)
+	w := model.NewFlat(tr.net.layout)
 	w.Init(7)
 	if err := tr.Reset(t.Context(), w); err != nil {
 		return "", err
 	}
-	for i, b := range []model.Batch{batch(1, c, 1, 5), batch(2, c, 3, c.Seq)} {
+	for i, b := range []model.Batch{batch(1, l.Config, 1, 5), batch(2, l.Config, 3, l.Seq), batch(3, l.Config, 3, l.Seq), batch(4, l.Config, 3, l.Seq)} {
 		if _, err := tr.Train(t.Context(), endless{b}, model.Budget{First: uint64(i), Steps: 1}); err != nil {
 			return "", err
 		}
 	}
-	v := make([]float32, l.Params())
-	if err := tr.Trained().Read(v, model.ChunkRange{To: l.Chunks()}); err != nil {
+	v := make([]float32, tr.net.layout.Params())
+	if err := tr.Trained().Read(v, tr.net.layout.All()); err != nil {
 		return "", err
 	}
-	if err := tr.Save(io.Discard); err != nil {
+	var saved bytes.Buffer
+	if err := errors.Join(tr.Save(&saved), tr.Load(bytes.NewReader(saved.Bytes())), tr.Rebase(t.Context(), w, w)); err != nil {
 		return "", err
 	}
-	y, err := New(Settings{Library: library}).NewJudge(c, opt)
+	y, err := New(l.Settings).NewJudge(l.Config, opt)
 	if err != nil {
 		return "", err
 	}
@@ -60,28 +76,34 @@ func work(t *testing.T, library string, c model.Config) (bits string, err error)
 	if err := j.Reset(t.Context(), w); err != nil {
 		return "", err
 	}
-	losses, err := j.Losses(t.Context(), first{}, 0.1, [][]model.Batch{{batch(3, c, 3, 7)}})
-	return fmt.Sprintf("%x %x", v, losses), err
+	b := batch(3, l.Config, 3, 7)
+	losses, err := j.Losses(t.Context(), first{}, 0.1, [][]model.Batch{{b, b, b}})
+	return fmt.Sprintf("%x %x %x", v, saved.Bytes(), losses), err
+}
+
+// work is the life with the plan classic.
+func work(t *testing.T, library string, c model.Config) (bits string, err error) {
+	return life{c, Settings{}}.lead(t, library)
 }
 
 // Blocks and warps in any order, streams at once or late: the bits of training and judging are the same, and nothing stays on the card.
 func TestOrders(t *testing.T) {
-	for _, name := range []string{"tied", "odd"} {
+	for _, l := range append(lives(), life{shapes["tied"], Settings{}}) {
 		var want string
-		for _, o := range []string{"forward 1 0", "reverse 1 0", "random 1 0", "random 2 0", "forward 1 1", "random 3 1"} {
+		for _, o := range []string{"forward 1 0", "reverse 1 0", "random 1 0", "forward 1 1", "random 2 1"} {
 			card := standin.Load(t)
 			for i, name := range []string{"order", "seed", "late"} {
 				card.Set(t, name, strings.Fields(o)[i])
 			}
-			got, err := work(t, card.Path, shapes[name])
+			got, err := l.lead(t, card.Path)
 			if err != nil {
-				t.Fatalf("%s, %s: %v", name, o, err)
+				t.Fatalf("%v, %s: %v", l, o, err)
 			}
 			if want == "" {
 				want = got
 			}
 			if got != want {
-				t.Errorf("%s: other bits with blocks %s", name, o)
+				t.Errorf("%v: other bits with blocks %s", l, o)
 			}
 			if standin.Real() {
 				continue
@@ -95,45 +117,54 @@ func TestOrders(t *testing.T) {
 
 // Without memory at the k-th allocation, whichever, the error says so, and nothing stays on the card.
 func TestOutOfMemoryAtEveryAllocation(t *testing.T) {
-	card := standin.Load(t)
-	if _, err := work(t, card.Path, shapes["odd"]); err != nil {
-		t.Fatal(err)
-	}
-	asked := card.Report(t).Asked
-	if asked < 5 {
-		t.Fatalf("only %d allocations", asked)
-	}
-	for k := range asked {
+	for _, l := range lives() {
 		card := standin.Load(t)
-		card.Set(t, "oom", fmt.Sprint(k+1))
-		_, err := work(t, card.Path, shapes["odd"])
-		if cuda.ErrorCode(err) != cuda.OutOfMemory || !strings.Contains(err.Error(), "bytes of the card, on which ") && !strings.Contains(err.Error(), "bytes of pinned memory; ") {
-			t.Errorf("allocation %d: %v", k+1, err)
+		if _, err := l.lead(t, card.Path); err != nil {
+			t.Fatalf("%v: %v", l, err)
 		}
-		if left := card.Report(t).Left(); left != "" {
-			t.Errorf("allocation %d: left on the card: %s", k+1, left)
+		asked := card.Report(t).Asked
+		if asked < 5 {
+			t.Fatalf("%v: only %d allocations", l, asked)
+		}
+		for k := range asked {
+			card := standin.Load(t)
+			card.Set(t, "oom", fmt.Sprint(k+1))
+			_, err := l.lead(t, card.Path)
+			if cuda.ErrorCode(err) != cuda.OutOfMemory || !strings.Contains(err.Error(), "bytes of the card, on which ") && !strings.Contains(err.Error(), "bytes of pinned memory; ") {
+				t.Errorf("%v: allocation %d: %v", l, k+1, err)
+			}
+			if left := card.Report(t).Left(); left != "" {
+				t.Errorf("%v: allocation %d: left on the card: %s", l, k+1, left)
+			}
 		}
 	}
 }
 
-// Every function of the driver that fails, at its first, middle or last call, is an error that names it; it never hangs or crashes.
+// Every function of the driver that fails, at its first, middle or last call, is an error that names it, with offload also where the context is
+// lost with it; it never hangs or crashes.
 func TestEveryCallOfTheDriverCanFail(t *testing.T) {
-	c := shapes["odd"]
-	card := standin.Load(t)
-	if _, err := work(t, card.Path, c); err != nil {
-		t.Fatal(err)
-	}
-	for name, n := range card.Report(t).Calls {
-		if strings.HasPrefix(name, "cuGetError") || strings.HasPrefix(name, "sn3") || name == "cuFuncGetParamInfo" { // its failure says that there are no more
-			continue
+	for which, l := range lives() {
+		card := standin.Load(t)
+		if _, err := l.lead(t, card.Path); err != nil {
+			t.Fatalf("%v: %v", l, err)
 		}
-		at := []int64{1, n/2 + 1, n}
-		for _, k := range slices.Compact(at) {
-			card := standin.Load(t)
-			card.Set(t, "fail", fmt.Sprintf("%s:%d:719", name, k))
-			_, err := work(t, card.Path, c)
-			if e, ok := errors.AsType[*cuda.Error](err); !ok || e.Call != name || e.Code != cuda.LaunchFailed {
-				t.Errorf("call %d of %d of %s: %v", k, n, name, err)
+		for name, n := range card.Report(t).Calls {
+			if strings.HasPrefix(name, "cuGetError") || strings.HasPrefix(name, "sn3") || name == "cuFuncGetParamInfo" { // its failure says that there are no more
+				continue
+			}
+			at := []int64{1, n/2 + 1, n}
+			if which > 0 { // most of a life is the same with every plan
+				at = at[1:2]
+			}
+			for _, k := range slices.Compact(at) {
+				card := standin.Load(t)
+				card.Set(t, "fail", fmt.Sprintf("%s:%d:719", name, k))
+				card.Set(t, "lost", fmt.Sprint(which/2))
+				card.Set(t, "late", fmt.Sprint(which/2))
+				_, err := l.lead(t, card.Path)
+				if e, ok := errors.AsType[*cuda.Error](err); !ok || e.Call != name || e.Code != cuda.LaunchFailed {
+					t.Errorf("%v: call %d of %d of %s: %v", l, k, n, name, err)
+				}
 			}
 		}
 	}

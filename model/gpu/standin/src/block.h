@@ -102,13 +102,23 @@ static void prepare(Fiber* f) {
 #endif
 }
 
+const size_t page = 4096; // below a stack, so that an overflow is not silent
+
+// drop_fibers gives the stacks back: a process has a limit of mappings, and may load many stand-ins.
+static void drop_fibers() {
+  for (Fiber* f : sched.spare) {
+    munmap(f->stack - page, stack_bytes + page);
+    delete f;
+  }
+  sched.spare.clear();
+}
+
 static Fiber* take_fiber() {
   if (!sched.spare.empty()) {
     Fiber* f = sched.spare.back();
     sched.spare.pop_back();
     return f;
   }
-  const size_t page = 4096; // below the stack, so that an overflow is not silent
   char* m = (char*)mmap(nullptr, stack_bytes + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (m == MAP_FAILED) abort();
   mprotect(m, page, PROT_NONE);

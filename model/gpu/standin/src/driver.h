@@ -46,6 +46,7 @@ API cuDevicePrimaryCtxRelease_v2(int) {
     write_report(); // a process may end without destructors
     sticky = ok;
     trouble.clear();
+    drop_fibers();
   }
   return ok;
 }
@@ -70,8 +71,8 @@ API cuMemFree_v2(uintptr_t p) {
   if (span(p, 1, "free")) trouble = "free: the address is not the beginning of an allocation";
   return invalid_value;
 }
-// sn3StandinPart is not the driver's: see Part.
-API sn3StandinPart(uintptr_t p, size_t n, const char* name) { BEGIN(true); return set_part(p, n, name) ? ok : invalid_value; }
+// sn3StandinPart is not the driver's: see Part. What was enqueued before knows the parts as they were.
+API sn3StandinPart(uintptr_t p, size_t n, const char* name) { BEGIN(true); if (int e = drain_all()) return e; return set_part(p, n, name) ? ok : invalid_value; }
 API cuMemGetInfo_v2(size_t* free, size_t* total) { BEGIN(true); *free = total_bytes - live_bytes; *total = total_bytes; return ok; }
 API cuMemHostAlloc(void** p, size_t n, unsigned) {
   BEGIN(true);
@@ -171,7 +172,7 @@ API cuModuleLoadDataEx(void** m, const char* image, unsigned n, int* options, vo
       if (options[i] == 5 && options[i + 1] == 6) snprintf((char*)values[i], (size_t)values[i + 1], "stand-in: no PTX that this device takes");
     return e;
   }
-  Module* made = new Module{text, {}};
+  Module* made = new Module{entries_of(text), {}};
   modules.insert(*m = made);
   return ok;
 }
@@ -188,7 +189,7 @@ API cuModuleGetFunction(void** f, void* m, const char* name) {
   BEGIN(true);
   if (!modules.count(m)) return invalid_handle;
   for (const Kernel& k : table)
-    if (!strcmp(k.name, name) && entry(((Module*)m)->image, name)) {
+    if (!strcmp(k.name, name) && ((Module*)m)->entries.count(name)) {
       auto made = std::make_shared<Function>(Function{&k, false});
       ((Module*)m)->functions.push_back(made);
       functions[*f = made.get()] = made;

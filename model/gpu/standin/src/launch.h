@@ -9,7 +9,7 @@ struct Function { // of a module
   bool unloaded;
 };
 struct Module {
-  std::string image;
+  std::set<std::string> entries;
   std::vector<std::shared_ptr<Function>> functions;
 };
 static std::map<void*, std::shared_ptr<Function>> functions; // all that ever were: a handle is never used again
@@ -111,9 +111,17 @@ static int fill(uintptr_t to, unsigned char value, uint64_t n) {
   return ok;
 }
 
-// entry says whether a PTX image has the kernel; an image that begins with "// standin" has all of them.
-static bool entry(const std::string& image, const char* name) {
-  return image.rfind("// standin", 0) == 0 || image.find(std::string(".entry ") + name + "(") != std::string::npos;
+// entries_of finds the names of an image's kernels; an image that begins with "// standin" has all of them.
+static std::set<std::string> entries_of(const std::string& image) {
+  std::set<std::string> names;
+  if (image.rfind("// standin", 0) == 0)
+    for (const Kernel& k : table) names.insert(k.name);
+  const std::string mark = ".entry ";
+  for (size_t at = 0; (at = image.find(mark, at)) != std::string::npos;) {
+    at += mark.size();
+    names.insert(image.substr(at, image.find('(', at) - at));
+  }
+  return names;
 }
 
 // loads says why the image's PTX cannot be loaded here, as the driver would: version, target.
