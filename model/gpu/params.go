@@ -108,6 +108,7 @@ func (t *Trainer) replace(fill func(q *queue, dst []float32, r model.ChunkRange)
 func (n *net) restore(q *queue) bool {
 	failed := q.err
 	q.err = nil
+	q.try(q.c.Sync) // before others' bounds apply
 	q.try(func() error { return q.c.Part(n.half, 2*int64(n.vec.size), "copies") })
 	q.try(func() error { return q.c.Part(n.g, 2*int64(n.vec.size), "gradients") })
 	q.clear(n.g, 2*int64(n.vec.size))
