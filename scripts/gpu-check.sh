@@ -33,7 +33,8 @@ mkdir -p "$out" && : >"$out/steps" || exit 1
 SN3_GPU_CHECK=1
 checks=${CHECKS:-100}
 RAPID_NOFAILFILE=1 RAPID_CHECKS=$checks
-export SN3_GPU_CHECK RAPID_NOFAILFILE RAPID_CHECKS
+CUDA_CACHE_PATH=${CUDA_CACHE_PATH:-$out/cache} # of what the driver compiles: once for all programs
+export SN3_GPU_CHECK RAPID_NOFAILFILE RAPID_CHECKS CUDA_CACHE_PATH
 
 # note STEP STATE WORDS: how a step ended
 note() {

@@ -119,9 +119,6 @@ func reportGPU(c *cli.Context) error {
 			g.out.Errors, err = append(g.out.Errors, e.Error()), errors.Join(err, e)
 		}
 	}
-	if g.idle != nil {
-		err = errors.Join(err, g.idle.Close())
-	}
 	err = errors.Join(err, out.write(g.out, false))
 	if file := c.String("markdown"); file != "" {
 		err = errors.Join(err, os.WriteFile(file, []byte(g.out.markdown()), 0o644))

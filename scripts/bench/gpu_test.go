@@ -2,12 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/urfave/cli/v2"
 
 	"sn3/internal/proc"
 	"sn3/model"
@@ -151,6 +154,25 @@ func TestBenchGPUOfALittleCard(t *testing.T) {
 	}
 }
 
+// What fails is named in the report and in the exit code, and does not keep the rest from being measured.
+func TestBenchGPUGoesOn(t *testing.T) {
+	standin.Only(t, "calls that fail")
+	for part, fail := range map[string]string{"protocol: ": "cuEventRecord:3:719", "models: local: ": "cuMemHostAlloc:1:2"} {
+		card := standin.Load(t)
+		card.Set(t, "fail", fail)
+		r, page, err := benchGPU(t, card.Path)
+		if proc.ExitCode(err) != proc.ExitFailure || len(r.Errors) != 1 || !strings.HasPrefix(r.Errors[0], part) || !strings.Contains(page, "**not measured**: "+part) {
+			t.Fatalf("%s: %v, %v", fail, err, r.Errors)
+		}
+		if (len(r.Protocol) == 8) != (part != "protocol: ") || len(r.Products) != 3 || (r.Models[0].PerSecond > 0) == (part != "protocol: ") {
+			t.Errorf("%s: %+v", fail, r)
+		}
+		if left := card.Report(t).Left(); left != "" {
+			t.Errorf("%s: left on the card: %s", fail, left)
+		}
+	}
+}
+
 // Without a driver or a card there is nothing to measure: refused, with what to do.
 func TestBenchGPUWithoutACard(t *testing.T) {
 	t.Setenv("SN3_CUDA", "/nowhere/libcuda.so")
@@ -198,6 +220,87 @@ func TestCardWorker(t *testing.T) {
 	}
 	if off := distance(losses[0], losses[1]); !(off < 2e-2) {
 		t.Errorf("losses %v on the card, %v on the CPU", losses[0], losses[1])
+	}
+}
+
+// What torch computes beside us is the same model: grouped keys, tied matrices, scaled rotation, weights and batch as we write them. Needs
+// a torch: SN3_TORCH names its interpreter.
+func TestTorchOfTheCardIsOurModel(t *testing.T) {
+	interpreter := os.Getenv("SN3_TORCH")
+	if interpreter == "" {
+		t.Skip("SN3_TORCH names no interpreter that has torch")
+	}
+	dir := t.TempDir()
+	p := &python{dir: dir, bin: interpreter}
+	if err := p.unpack(); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]model.Config{
+		"untied": {Vocab: 300, Width: 64, Layers: 2, Heads: 4, KVHeads: 4, HeadDim: 16, FFN: 96, Seq: 24, RopeTheta: 1e4, NormEps: 1e-5},
+		"grouped": {Vocab: 300, Width: 64, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 32, FFN: 96, Seq: 24, Tied: true, RopeTheta: 5e5, NormEps: 1e-5,
+			Rope: &model.RopeScaling{Type: "llama3", Factor: 32, LowFreq: 1, HighFreq: 4, Original: 16}},
+	} {
+		x, err := newTask("local", 2, c.Seq)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x.Config, x.Vocab, x.LR = c, c.Vocab, 3e-3
+		folder := filepath.Join(dir, name)
+		if err := errors.Join(os.Mkdir(folder, 0o700), x.save(folder)); err != nil {
+			t.Fatal(err)
+		}
+		w, err := start(t.Context(), p.caches(), p.bin, filepath.Join(dir, "llamagpu.py"), folder, "eager", "cpu")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours, err := job{Task: "step", Dir: folder, Precision: model.F32, Threads: 1}.prepare(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if off := distance(w.ready.Losses, ours.ready.Losses); !(off < 2e-2) {
+			t.Errorf("%s: losses %v, ours %v", name, w.ready.Losses, ours.ready.Losses)
+		}
+		if err := w.close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// The comparison itself, on the stand-in and on torch's CPU: rows, a ratio, and losses that agree. It is about neither's speed.
+func TestTorchBesideUs(t *testing.T) {
+	interpreter := os.Getenv("SN3_TORCH")
+	if interpreter == "" {
+		t.Skip("SN3_TORCH names no interpreter that has torch")
+	}
+	t.Setenv("SN3_CUDA", standin.Library(t))
+	t.Setenv("SN3_CUBLASLT", "none")
+	app := cli.App{Commands: []*cli.Command{gpuCommand([]cli.Flag{&cli.IntFlag{Name: "rounds", Value: 1}, &cli.IntFlag{Name: "threads", Value: 1}})}}
+	app.Commands[0].Action = func(c *cli.Context) error {
+		b, done, err := newBench(c)
+		if err != nil {
+			return err
+		}
+		defer done()
+		g := &gpuBench{bench: b, out: &GPUReport{}}
+		if err := g.open(); err != nil {
+			return err
+		}
+		p := &python{dir: t.TempDir(), bin: interpreter}
+		if err := errors.Join(p.unpack(), g.torchStep(p, "local", "cpu")); err != nil {
+			return err
+		}
+		g.out.Torch = b.report.Rows
+		last := b.report.Rows[len(b.report.Rows)-1]
+		if len(b.report.Rows) < 2 || last.By != "sn3" || !(last.Share > 0) || !strings.HasPrefix(last.Of, "torch ") {
+			t.Errorf("%+v", b.report.Rows)
+		}
+		if line := g.out.modelLine(GPUModel{Shape: "local"}); !strings.Contains(line, " of torch ") {
+			t.Error(line)
+		}
+		return nil
+	}
+	if err := app.Run([]string{"bench", "gpu", "--seq", "16", "--batch", "2", "--steps", "1"}); err != nil {
+		t.Fatal(err)
 	}
 }
 

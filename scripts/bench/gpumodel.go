@@ -62,6 +62,10 @@ func (g *gpuBench) models() error {
 	var errs []error
 	for shape := range strings.SplitSeq(g.flags.String("shapes"), ",") {
 		m, err := g.model(shape)
+		if g.idle != nil { // a context that a fault has broken must go, or what comes next gets it too
+			err = errors.Join(err, g.idle.Close())
+			g.idle = nil
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", shape, err))
 		}
@@ -96,6 +100,10 @@ func (g *gpuBench) model(shape string) (*GPUModel, error) {
 	m.Host = need.Total()
 	if !fits {
 		m.NotFit = fmt.Sprintf("plan %s, recompute %s: %.1f GB for one sequence", r.Plan, r.Recompute, float64(m.Arena)/1e9)
+	} else if free, ok := freeMemory(); ok && m.Host > free { // the system would kill us, with what was measured before
+		m.NotFit = fmt.Sprintf("plan %s takes %.1f GB of the host's memory, %.1f are free", r.Plan, float64(m.Host)/1e9, float64(free)/1e9)
+	}
+	if m.NotFit != "" {
 		g.say("\n%s does not fit: %s", t.Name, m.NotFit)
 		return m, nil
 	}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"sn3/model"
@@ -53,7 +52,7 @@ func (g *gpuBench) torch() error {
 	}
 	var errs []error
 	for shape := range strings.SplitSeq(g.flags.String("shapes"), ",") {
-		if err := g.torchStep(p, shape); err != nil {
+		if err := g.torchStep(p, shape, fmt.Sprint("cuda:", g.info.Ordinal)); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", shape, err))
 		}
 		if g.ctx.Err() != nil {
@@ -64,8 +63,8 @@ func (g *gpuBench) torch() error {
 	return errors.Join(append(errs, remove())...)
 }
 
-// torchStep compares one shape. Both make the step on a batch that is one micro-batch, small enough for both.
-func (g *gpuBench) torchStep(p *python, shape string) error {
+// torchStep compares one shape on a device of torch. Both make the step on a batch that is one micro-batch, small enough for both.
+func (g *gpuBench) torchStep(p *python, shape, device string) error {
 	t, r, fits, err := g.planned(shape, torchShare)
 	if err != nil {
 		return err
@@ -93,7 +92,7 @@ func (g *gpuBench) torchStep(p *python, shape string) error {
 	h.join("sn3", func() (*worker, error) { return ours(g.ctx, j) })
 	for _, kind := range []string{"compile", "eager"} {
 		h.join("torch "+kind+" sdpa", func() (*worker, error) {
-			return start(g.ctx, p.caches(), p.bin, filepath.Join(p.dir, "llamagpu.py"), dir, kind, strconv.Itoa(g.info.Ordinal))
+			return start(g.ctx, p.caches(), p.bin, filepath.Join(p.dir, "llamagpu.py"), dir, kind, device)
 		})
 	}
 	if err := h.run(); err != nil {

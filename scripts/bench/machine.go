@@ -46,6 +46,13 @@ func describe(kernels string) (Machine, error) {
 	return m, nil
 }
 
+// freeMemory is what the system could give out, where it says so.
+func freeMemory() (bytes int64, ok bool) {
+	var kib int64
+	_, err := fmt.Sscanf(procFile("/proc/meminfo")["MemAvailable"], "%d kB", &kib)
+	return kib << 10, err == nil
+}
+
 func (m Machine) String() string {
 	return fmt.Sprintf("%s, %s, %d cores, %d GB, %s, %s\nkernels %s: %s", m.CPU, strings.Join(m.Sets, " "), m.Cores, m.Memory>>30, m.System, m.Go, m.Kernels, m.Why)
 }

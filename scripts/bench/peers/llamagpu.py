@@ -1,6 +1,6 @@
 """One train step of a Llama in plain torch on a card: forward, backward, AdamW; no clipping. Started by scripts/bench gpu.
 
-usage: llamagpu.py FOLDER eager|compile CARD
+usage: llamagpu.py FOLDER eager|compile DEVICE
 FOLDER holds config.json (the shape), task.json (batch and optimizer), model.safetensors and batch.bin (int32: B·T tokens, then B·T
 targets). Weights are float32, products bfloat16 by autocast, attention is torch's own (scaled_dot_product_attention), AdamW fused.
 """
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 
 warnings.filterwarnings("ignore")
-folder, kind, card = sys.argv[1], sys.argv[2], torch.device("cuda", int(sys.argv[3]))
+folder, kind, card = sys.argv[1], sys.argv[2], torch.device(sys.argv[3])  # cuda:0; cpu only to check what it computes
 with open(f"{folder}/task.json") as f:
     S = json.load(f)
 with open(f"{folder}/config.json") as f:
@@ -117,9 +117,6 @@ class Llama(nn.Module):
     def __init__(self):
         super().__init__()
         self.model, self.lm_head = Body(), nn.Linear(D, V, bias=False)
-        if TIED:
-            self.lm_head.weight = self.model.embed_tokens.weight
-        self.cos, self.sin = rotary()
 
     def forward(self, x, y):
         x = self.model.embed_tokens(x).to(torch.bfloat16)
@@ -132,6 +129,8 @@ def prepare():
     with torch.device("meta"):
         m = Llama()
     m = m.to_empty(device=card)
+    if TIED:
+        m.lm_head.weight = m.model.embed_tokens.weight
     m.cos, m.sin = rotary()
     w = weights()
     with torch.no_grad():
@@ -144,15 +143,15 @@ def prepare():
 
     def step():
         opt.zero_grad(set_to_none=True)
-        with torch.autocast("cuda", dtype=torch.bfloat16):  # per forward: its cache of weights ends with it
+        with torch.autocast(card.type, dtype=torch.bfloat16):  # per forward: its cache of weights ends with it
             loss = f(x, y)
         loss.backward()
         opt.step()
         return loss.item()  # on the host, as ours
 
     losses = [step() for _ in range(S["warm"])]
-    torch.cuda.synchronize()
-    return {"what": f"torch {torch.__version__}, {torch.cuda.max_memory_allocated() / 1e9:.1f} GB of the card", "losses": losses}, B * T, step
+    taken = f", {torch.cuda.max_memory_allocated(card) / 1e9:.1f} GB of the card" if card.type == "cuda" else ""
+    return {"what": f"torch {torch.__version__}{taken}", "losses": losses}, B * T, step
 
 
 serve(prepare)
