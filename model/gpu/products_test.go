@@ -80,6 +80,7 @@ func TestProducts(t *testing.T) {
 	}{
 		{nil, true, false},
 		{[]string{"order", "random"}, true, false},
+		{[]string{"late", "1"}, true, false},
 		{[]string{"lt_align", "3"}, true, true},
 		{[]string{"lt_align", "8192"}, false, true},
 		{[]string{"fail", "cublasLtCreate:1:1"}, true, true},
