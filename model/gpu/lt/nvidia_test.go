@@ -14,7 +14,8 @@ import (
 )
 
 // These tests are for NVIDIA's own files, which are not with us, and no GPU: `pip install nvidia-cublas nvidia-cuda-runtime` has them.
-// SN3_CUBLASLT_FILES lists folders with them, as PATH does; each may have include/cublasLt.h, lib/libcublasLt.so.13, or both.
+// SN3_CUBLASLT_FILES lists folders with them, as PATH does; each may have include/cublasLt.h, lib/libcublasLt.so.13, or both, one
+// include/library_types.h of the newest of them.
 
 // files are those of a name in the folders that the variable lists.
 func files(t *testing.T, patterns ...string) (list []string) {
