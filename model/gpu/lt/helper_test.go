@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"sn3/model/gpu/cuda"
 	"sn3/model/gpu/lt"
 	"sn3/model/gpu/standin"
@@ -23,7 +25,7 @@ type rig struct {
 }
 
 // library opens the stand-in's, or with a card (standin.Real) NVIDIA's.
-func library(t testing.TB, card *standin.Card) *lt.Library {
+func library(t rapid.TB, card *standin.Card) *lt.Library {
 	t.Helper()
 	open := func() (*lt.Library, error) { return lt.OpenAt(card.Path) }
 	if standin.Real() {
@@ -40,7 +42,7 @@ func library(t testing.TB, card *standin.Card) *lt.Library {
 }
 
 // on runs f with a handle on the stand-in; nothing may be left afterwards.
-func on(t testing.TB, card *standin.Card, f func(*rig) error) error {
+func on(t rapid.TB, card *standin.Card, f func(*rig) error) error {
 	t.Helper()
 	l := library(t, card)
 	return card.Do(func(c *cuda.Context) (err error) {
