@@ -58,7 +58,7 @@ tests() {
     if [ "$passed" = 0 ]; then
       note "$step" failed "no test ran, $skipped were skipped"
     else
-      note "$step" passed "$passed tests, $skipped of only the stand-in skipped"
+      note "$step" passed "$passed tests; $skipped skipped, see $step.log"
     fi
   else
     note "$step" failed "see $step.log"

@@ -89,7 +89,7 @@ func (g *gpuBench) product(x *lab, h *lt.Handle, s [3]int) (err error) {
 	var at [3]cuda.Ptr
 	for i, bytes := range []int64{4 * int64(m) * int64(n), 2 * int64(m) * int64(k), 2 * int64(k) * int64(n)} {
 		if at[i], err = x.Alloc(bytes); err == nil {
-			defer func() { err = firstOf(err, x.Free(at[i])) }()
+			defer func() { err = errors.Join(err, x.Free(at[i])) }()
 			err = x.Memset(at[i], byte(0x3F*min(i, 1)), bytes) // ones and a half, of 0x3F3F: values do not change the time much, zeros might
 		}
 		if err != nil {
@@ -159,13 +159,4 @@ func (g *gpuBench) predicted(l roofline.Launch) float64 {
 		return 0
 	}
 	return l.Seconds(g.sheet)
-}
-
-func firstOf(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -98,7 +98,7 @@ func (x *attnCase) rowErrors(b, h, t int, p, d []float64, delta, scores, far flo
 	most := func(s, head int) []float64 { return x.most.grad[(b*x.T+s)*(S-x.pad)+head*hd:][:hd] }
 	out, l, scale := (b*x.T+t)*x.heads*hd+h*hd, (b*x.heads+h)*x.T+t, 1/math.Sqrt(float64(hd))
 	y, do, lse := x.y[out:][:hd], x.dy64[out:][:hd], math.Abs(x.lse[l])
-	adds := float64(x.T*(x.heads/x.kv)+16) * eps32 // what is added up one by one, and the last operations
+	adds := sumError(x.T*(x.heads/x.kv) + 15) // what is added up one by one, and the last operations
 	// a score, and the arguments of its exponentials; the weight of the forward pass, relative, with its sum; lse; the weight of the backward pass
 	score := scores*sumError(hd) + 16*eps32*far
 	weight := 2*score + 2*(blocks+2)*approx + adds

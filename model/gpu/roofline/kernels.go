@@ -117,13 +117,3 @@ func (l Launch) Seconds(c Card) float64 {
 	}
 	return max(w.Bytes/(c.Bytes*Assumed.Memory), w.FLOP/(c.FLOPs*share))
 }
-
-// OfSheet is which share of the card's data sheet a launch reached that took so many seconds: of the operations a second where it is a
-// product, else of the bytes.
-func (l Launch) OfSheet(c Card, seconds float64) float64 {
-	w, _ := l.Work()
-	if w.FLOP > 0 {
-		return w.FLOP / seconds / c.FLOPs
-	}
-	return w.Bytes / seconds / c.Bytes
-}
