@@ -57,7 +57,7 @@ func Run(t *testing.T, e model.Engine, o Options) {
 	if o.Precision == "" {
 		o.Precision = model.F32
 	}
-	s := suite{e, o, precisions[o.Precision]}
+	s, ran := suite{e, o, precisions[o.Precision]}, 0
 	for _, x := range []struct {
 		name string
 		run  func(*testing.T)
@@ -94,7 +94,11 @@ func Run(t *testing.T, e model.Engine, o Options) {
 	} {
 		if o.Parts == nil || slices.Contains(o.Parts, x.name) {
 			t.Run(x.name, x.run)
+			ran++
 		}
+	}
+	if o.Parts != nil && ran != len(o.Parts) {
+		t.Errorf("of the parts %q the suite has %d", o.Parts, ran)
 	}
 }
 
