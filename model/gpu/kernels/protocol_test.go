@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"maps"
 	"math"
 	"math/rand/v2"
@@ -300,6 +301,44 @@ func TestCompressSplits(t *testing.T) {
 		}
 	}
 	checkCompress(r, "splits", l, e, model.ChunkSize)
+}
+
+// A magnitude that is just small, where two scales are equally good but for 2⁻²²: whether it counts as small or large decides between them.
+func TestCompressAtTheSplit(t *testing.T) {
+	r, l := newRig(t, "protocol.cu"), block(t, 64, 64)
+	off := func(m, s float64) float64 { // the squared error of a magnitude with a scale
+		if m > 1.5*s {
+			s *= 2
+		}
+		return (m - s) * (m - s)
+	}
+	for _, c := range []int{83, 124, 166, 207} {
+		s, next := float64(scaleOf(c)), float64(scaleOf(c+1))
+		split := math.Float32frombits(math.Float32bits(float32(1.5*s+s*0x1p-20)) - 1)
+		for float64(split) > 1.5*s {
+			split = math.Nextafter32(split, 0)
+		}
+		if float64(split) == 1.5*s {
+			t.Fatalf("scale %d: one and a half times it is a number", c)
+		}
+		// one value of twice the scale, lest an octave lower be as good; 29 values v and one w that make both scales as good as each other: what the error is apart grows in proportion to each
+		apart := off(float64(split), s) - off(float64(split), next) + off(2*s, s) - off(2*s, next)
+		v := float32((s+next)/2 - apart/(60*(next-s)))
+		w := float64(v)
+		for range 3 {
+			all := apart + 29*(off(float64(v), s)-off(float64(v), next)) + off(w, s) - off(w, next)
+			w -= all / (2 * (next - s))
+		}
+		at := math.Float32bits(float32(w))
+		for d := range uint32(25) {
+			e := make([]float32, l.Params())
+			for i := range 29 {
+				e[i] = v
+			}
+			e[29], e[30], e[31] = math.Float32frombits(at+d-12), -split, float32(2*s)
+			checkCompress(r, fmt.Sprint("scale ", c, ", ", d), l, e, model.ChunkSize)
+		}
+	}
 }
 
 // Chunks of every kind of length, drawn; and all the codec can be asked to keep of them.
