@@ -2,6 +2,8 @@
 # Makes a folder that checks sn3 on another machine's card, where neither Go nor a network is (gpu-check.sh), and a .tar.gz of it.
 #
 #   sh scripts/gpu-check-pack.sh FOLDER [PACKAGE...]     of the tests' packages all, or those named
+#
+# GOLDEN=FOLDER has the whole sets of reference vectors; without it the committed ones are packed alone.
 set -eu
 cd "$(dirname "$0")/.."
 go=${GO:-go}
@@ -20,6 +22,11 @@ for p in $packages; do
 done
 cp scripts/gpu-check.sh LICENSE NOTICE "$to/"
 cp -R internal/golden/testdata "$to/work/internal/golden/"
+golden=${GOLDEN:-../shared/golden}
+if [ -d "$golden/llama" ]; then # the whole set of vectors, where it is at hand
+  mkdir -p "$to/shared/golden"
+  cp -R "$golden/llama" "$to/shared/golden/"
+fi
 echo "module sn3" >"$to/work/go.mod" # by which tests find the vectors
 tar -czf "$to.tar.gz" -C "$(dirname "$to")" "$(basename "$to")"
 size=$(wc -c <"$to.tar.gz")

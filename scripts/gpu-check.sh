@@ -93,7 +93,17 @@ for s in $steps; do
     *) tests cublaslt model-gpu-lt.test ;;
     esac
     ;;
-  engine) tests engine model-gpu.test ;;
+  engine)
+    tests engine model-gpu.test
+    case $look in
+    *"no cuBLASLt"*) ;;
+    *) # the engine's own products too
+      wrap="env SN3_CUBLASLT=none"
+      tests engine-own model-gpu.test
+      wrap=''
+      ;;
+    esac
+    ;;
   network) tests network internal-simnet.test -test.run 'TestNetworkOfCards' ;;
   memcheck) sanitizer memcheck memcheck ;;
   racecheck) sanitizer racecheck racecheck ;;
