@@ -103,6 +103,12 @@ func reportGPU(c *cli.Context) error {
 		g.lookForLt()
 		return nil
 	}
+	page := c.String("markdown")
+	if page != "" { // what cannot be written is said before minutes of measuring
+		if err := os.WriteFile(page, nil, 0o644); err != nil {
+			return fmt.Errorf("write tables: %w", err)
+		}
+	}
 	out, err := newOutput(c.String("json"))
 	if err != nil {
 		return err
@@ -120,8 +126,8 @@ func reportGPU(c *cli.Context) error {
 		}
 	}
 	err = errors.Join(err, out.write(g.out, false))
-	if file := c.String("markdown"); file != "" {
-		err = errors.Join(err, os.WriteFile(file, []byte(g.out.markdown()), 0o644))
+	if page != "" {
+		err = errors.Join(err, os.WriteFile(page, []byte(g.out.markdown()), 0o644))
 	}
 	g.say("\n%s", g.out.markdown())
 	return proc.Ended(b.ctx, err)

@@ -192,6 +192,11 @@ func TestBenchGPUWithoutACard(t *testing.T) {
 			t.Errorf("bench gpu %s: %d, %v", line, proc.ExitCode(err), err)
 		}
 	}
+	for _, flag := range []string{"--json", "--markdown"} {
+		if err := run([]string{"bench", "gpu", flag, "/nowhere/report"}); proc.ExitCode(err) != proc.ExitFailure || !strings.Contains(err.Error(), "/nowhere/") {
+			t.Errorf("%s: %v", flag, err)
+		}
+	}
 }
 
 // The worker beside torch trains on the card, from the same numbers as the one on the CPU.
