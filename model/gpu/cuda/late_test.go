@@ -179,6 +179,11 @@ func TestLateIsTheSameForWhoWaits(t *testing.T) {
 					return err
 				}
 			}
+			// what a replay has yet to read stays, although a copy to it is enqueued
+			d.host[0] = 7
+			if err := errors.Join(d.Replay(g), cuda.GetAsync(d.Context, d.host, d.x), d.Sync(), is("host", d.host[0], 7)); err != nil {
+				return err
+			}
 			// a stream, a graph and memory that are in use stay until they are not
 			if err := errors.Join(d.Replay(g), d.FreeGraph(g), d.aside(func() error { return d.times(d.y, d.y, 2) })); err != nil {
 				return err

@@ -264,9 +264,7 @@ API cuGraphLaunch(void* x, void* q) {
   BEGIN(true);
   if (!execs.count(x)) return invalid_handle;
   auto g = std::static_pointer_cast<Graph>(execs[x]);
-  if (settings.late)
-    for (Node& n : g->nodes) unknown(n.work, g.get());
-  return issue(q, {[=] { return replay(*g); }});
+  return issue(q, {[=] { return replay(*g); }, nullptr, nullptr, 0, g});
 }
 API cuGraphExecDestroy(void* x) { BEGIN(true); return execs.erase(x) ? ok : invalid_handle; } // what is under way has it
 API cuGraphDestroy(void* g) { BEGIN(true); if (!graphs.erase(g)) return invalid_handle; delete (Graph*)g; return ok; }

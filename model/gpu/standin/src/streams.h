@@ -15,12 +15,14 @@ enum { ok = 0, invalid_value = 1, out_of_memory = 2, not_initialized = 3, no_dev
        launch_failed = 719, capture_unsupported = 900, capture_invalidated = 901, capture_merge = 902, capture_unmatched = 903, capture_unjoined = 904,
        capture_isolation = 905 };
 
-// Work is one launch, fill or copy; a copy from or to pinned memory names it.
+// Work is one launch, fill or copy, or a graph; a copy from or to pinned memory names it.
+struct Graph;
 struct Work {
   std::function<int()> run;
   const char* reads = nullptr;
   char* writes = nullptr;
   size_t bytes = 0;
+  std::shared_ptr<Graph> graph = nullptr;
 };
 struct Node { // of a graph: work that comes after that of other nodes
   Work work;
@@ -121,14 +123,22 @@ static bool is_pinned(const void* host, size_t n) {
   return i != pinned.begin() && (uintptr_t)host + n <= std::prev(i)->first + std::prev(i)->second;
 }
 
-// unknown makes host memory that a copy will write unlike what it was and what it will be, unless another one has yet to read it.
-static void unknown(const Work& w, const Graph* g) {
-  if (!w.writes || !is_pinned(w.writes, w.bytes)) return;
-  auto read_by = [&](const Work& o) { return o.reads && o.reads < w.writes + w.bytes && w.writes < o.reads + o.bytes; };
+// reads says whether work reads some of n bytes of host memory.
+static bool reads(const Work& w, const char* p, size_t n) {
+  if (w.graph)
+    for (const Node& node : w.graph->nodes)
+      if (reads(node.work, p, n)) return true;
+  return w.reads && w.reads < p + n && p < w.reads + w.bytes;
+}
+
+// unknown makes host memory that work will write unlike what it was and what it will be, unless something has yet to read it.
+static void unknown(const Work& w, const Work& all) {
+  if (w.graph)
+    for (const Node& node : w.graph->nodes) unknown(node.work, all);
+  if (!w.writes || !is_pinned(w.writes, w.bytes) || reads(all, w.writes, w.bytes)) return;
   for (void* s : streams)
     for (const Item& i : ((Stream*)s)->queue)
-      if (read_by(i.work)) return;
-  if (g && std::any_of(g->nodes.begin(), g->nodes.end(), [&](const Node& n) { return read_by(n.work); })) return;
+      if (reads(i.work, w.writes, w.bytes)) return;
   memset(w.writes, 0xFF, w.bytes);
 }
 
@@ -144,7 +154,7 @@ static int issue(void* stream, Work w) {
   }
   if (!s && capturing) return refuse();
   if (s && settings.late) {
-    unknown(w, nullptr);
+    unknown(w, w);
     s->queue.push_back({std::move(w), nullptr, nullptr});
     return ok;
   }
