@@ -8,18 +8,19 @@ import (
 	"sn3/internal/golden"
 	"sn3/internal/golden/llama"
 	"sn3/model"
+	"sn3/model/gpu/memory"
 	"sn3/model/gpu/standin"
 	"sn3/model/hf"
 )
 
 // load opens a golden model on the card.
-func load(t *testing.T, dir string, o model.Optimizer) (*Trainer, *Judge) {
+func load(t *testing.T, dir string, o model.Optimizer, p memory.Plan) (*Trainer, *Judge) {
 	t.Helper()
 	c, w, err := hf.OpenDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, opt := New(Settings{Library: standin.Library(t)}), model.Options{Precision: model.BF16}
+	e, opt := New(Settings{Library: standin.Library(t), Plan: p}), model.Options{Precision: model.BF16}
 	x, err := e.NewTrainer(c, o, opt)
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +52,7 @@ func TestGoldenLlama(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := golden.Case(t, "llama", name, "expected.safetensors")
 			g, want := llama.Read(t, dir)
-			tr, j := load(t, dir, model.Optimizer{LR: 1e-3, Total: 1})
+			tr, j := load(t, dir, model.Optimizer{LR: 1e-3, Total: 1}, memory.Classic)
 			b := g.Batch()
 			read := func(name string, n int) []float32 {
 				v := make([]float32, n)
@@ -84,15 +85,21 @@ func TestGoldenLlama(t *testing.T) {
 	}
 }
 
-// 200 steps by make golden, else some of them: every loss within 2e-2 of float64's, and no drift.
+// With every plan 200 steps by make golden, else some of them: every loss within 2e-2 of float64's, and no drift.
 func TestGoldenTrain(t *testing.T) {
 	dir := golden.Case(t, "llama", "train", "case.json")
 	g := llama.ReadTrain(t, dir)
-	steps := g.Steps
-	if os.Getenv("GOLDEN") == "" { // the stand-in makes four a second
-		steps = 24
+	for _, p := range memory.Plans() {
+		steps := g.Steps
+		if os.Getenv("GOLDEN") == "" { // the stand-in makes four a second
+			steps = map[memory.Plan]int{memory.Classic: 24, memory.Lean: 8, memory.Offload: 8}[p]
+		}
+		goldenTrain(t, dir, g, p, steps)
 	}
-	tr, _ := load(t, dir, g.Optimizer())
+}
+
+func goldenTrain(t *testing.T, dir string, g llama.Train, p memory.Plan, steps int) {
+	tr, _ := load(t, dir, g.Optimizer(), p)
 	stream, worst, mean := g.Tokens(), 0.0, 0.0
 	for i, want := range g.Losses[:steps] {
 		tr.opt.LR = g.Schedule.Values[i]
@@ -103,8 +110,8 @@ func TestGoldenTrain(t *testing.T) {
 		off := rep.Loss - want
 		worst, mean = max(worst, math.Abs(off)), mean+off/float64(steps)
 	}
-	t.Logf("%d steps: losses within %.1e, mean difference %.1e", steps, worst, mean)
+	t.Logf("%s, %d steps: losses within %.1e, mean difference %.1e", p, steps, worst, mean)
 	if worst > 2e-2 || math.Abs(mean) > 2e-3 {
-		t.Errorf("a loss is off by %.2g, the mean by %.2g", worst, mean)
+		t.Errorf("%s: a loss is off by %.2g, the mean by %.2g", p, worst, mean)
 	}
 }
