@@ -24,7 +24,7 @@ func readProducts(s string) (out [][3]int, err error) {
 	for p := range strings.SplitSeq(s, ",") {
 		var x [3]int
 		if n, err := fmt.Sscanf(p, "%dx%dx%d", &x[0], &x[1], &x[2]); err != nil || n != 3 || min(x[0], x[1], x[2]) < 1 || fmt.Sprintf("%dx%dx%d", x[0], x[1], x[2]) != p {
-			return nil, fmt.Errorf("--products %s: want MxNxK,...", p)
+			return nil, fmt.Errorf("--products %s: want MxNxK, several by commas", p)
 		}
 		out = append(out, x)
 	}

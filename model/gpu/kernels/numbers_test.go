@@ -50,9 +50,6 @@ func real64(x []float32) []float64 {
 	return out
 }
 
-// halfULP is the relative error of rounding to bfloat16, with room for the last bits of what is rounded.
-const halfULP = 1.0/256 + 1e-5
-
 // near fails unless every value of got is within rel of the size of want's value, plus abs.
 func near(t rapid.TB, what string, got []float32, want []float64, rel, abs float64) {
 	t.Helper()
