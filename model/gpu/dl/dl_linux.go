@@ -1,3 +1,5 @@
+//go:build !nogpu
+
 package dl
 
 import "github.com/ebitengine/purego"

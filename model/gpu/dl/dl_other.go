@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux || nogpu
 
 package dl
 
@@ -9,7 +9,13 @@ import (
 
 var errSystem = errors.New("NVIDIA's libraries are used on Linux only, this is " + runtime.GOOS)
 
-// Open says that there are no libraries on this system.
+func init() {
+	if runtime.GOOS == "linux" {
+		errSystem = errors.New("this program was built without support for cards (-tags nogpu)")
+	}
+}
+
+// Open says that there are no libraries on this system, or for this build.
 func Open(string) (uintptr, error) { return 0, errSystem }
 
 func sym(uintptr, string) (uintptr, error)    { return 0, errSystem }
