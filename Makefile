@@ -13,6 +13,10 @@ GOLDEN  ?= ../shared/golden
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X sn3/internal/proc.Version=$(VERSION)
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+# Without glibc's loader (Alpine) the miner is built without cards: what opens NVIDIA's libraries needs it, as they do.
+ifeq ($(shell uname -s)$(wildcard /lib64/ld-linux* /lib/ld-linux*),Linux)
+export GOFLAGS := $(GOFLAGS) -tags=nogpu
+endif
 RACE    := ./chain ./chain/yuma ./chain/local ./chain/local/beacon ./chain/local/state ./gradients ./internal/... ./miner/... ./model/... ./storage ./validator/...
 
 .PHONY: help build up down status logs clean-localnet test lint race bench bench-peers bench-units fuzz soak golden gpu-check gpu-check-pack FORCE

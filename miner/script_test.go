@@ -1,21 +1,31 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"sn3/internal/proc"
+	"sn3/model/gpu/dl"
 )
 
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"miner": main}) }
 
 // The miner as a user types it.
-func TestScripts(t *testing.T) { testscript.Run(t, testscript.Params{Dir: "testdata"}) }
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{Dir: "testdata", Condition: func(name string) (bool, error) {
+		if name != "cards" {
+			return false, fmt.Errorf("unknown condition %s", name)
+		}
+		return dl.Supported, nil
+	}})
+}
 
 // README's table of exit codes.
 func TestExitCodes(t *testing.T) {
+	t.Setenv("SN3_CUDA", "nosuchlibrary.so") // no driver, whatever this machine has
 	for line, want := range map[string]int{
 		"--version":        0,
 		"--help":           0,
@@ -29,7 +39,7 @@ func TestExitCodes(t *testing.T) {
 		"--kernels abacus": proc.ExitUsage,
 		"--version -v":     0,
 		"--log-format xml": proc.ExitUsage,
-		"--gpu":            proc.ExitRefused, // until there is a GPU engine, whatever this machine has
+		"--gpu":            proc.ExitRefused,
 		"--chain 127.0.0.1:1 --engine steam --keystore k --bucket local:me --s3-access-key a --dir d": proc.ExitUsage,
 	} {
 		if err := run(append([]string{"miner"}, strings.Fields(line)...)); proc.ExitCode(err) != want {

@@ -4,6 +4,9 @@ package dl
 
 import "github.com/ebitengine/purego"
 
+// Supported says that this build can open libraries.
+const Supported = true
+
 // Open opens the library that the loader finds by name, or at a path.
 func Open(name string) (uintptr, error) {
 	return purego.Dlopen(name, purego.RTLD_NOW|purego.RTLD_LOCAL)

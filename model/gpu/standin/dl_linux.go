@@ -1,3 +1,5 @@
+//go:build !nogpu
+
 package standin
 
 import "github.com/ebitengine/purego"

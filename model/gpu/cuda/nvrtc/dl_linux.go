@@ -1,3 +1,5 @@
+//go:build !nogpu
+
 package nvrtc
 
 import "github.com/ebitengine/purego"
