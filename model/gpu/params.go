@@ -96,9 +96,10 @@ func (t *Trainer) replace(fill func(q *queue, dst []float32, r model.ChunkRange)
 			n.round(q)
 		}
 	})
-	if err == nil {
+	if err == nil && t.torn { // a step may have changed some of the moments only
+		t.Forget()
 		t.torn = false
-	} else if changing {
+	} else if err != nil && changing {
 		t.torn = true
 	}
 	return err

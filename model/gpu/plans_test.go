@@ -3,6 +3,7 @@ package gpu
 import (
 	"bytes"
 	"errors"
+	"io"
 	"math"
 	"slices"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"sn3/model"
+	"sn3/model/gpu/cuda"
 	"sn3/model/gpu/memory"
 	"sn3/model/gpu/standin"
 )
@@ -287,6 +289,57 @@ func TestResetIsAllOrNothing(t *testing.T) {
 		before := flat(t, tr.Trained())
 		if err := errors.Join(tr.Reset(t.Context(), tr.Trained()), tr.Rebase(t.Context(), tr.Trained(), tr.Trained())); err != nil || !slices.Equal(before, flat(t, tr.Trained())) {
 			t.Errorf("%s: it is not what it was: %v", p, err)
+		}
+	}
+}
+
+// After a step that failed half way, or parameters that did, there is nothing to train, read or save until a Reset; then all is as of a new trainer.
+func TestTorn(t *testing.T) {
+	standin.Only(t, "calls that fail")
+	c := shapes["odd"]
+	for _, p := range memory.Plans() {
+		for name, fail := range map[string]string{"step": "cuMemcpyDtoHAsync_v2:1:719", "reset": "cuMemcpyDtoDAsync_v2:1:719"} {
+			if p == memory.Offload && name == "reset" { // it copies nothing on the card
+				fail = "cuMemcpyHtoDAsync_v2:1:719"
+			}
+			card := standin.Load(t)
+			x, err := New(Settings{Library: card.Path, Plan: p}).NewTrainer(c, optimizer(), model.Options{Precision: model.BF16})
+			if err != nil {
+				t.Fatal(err)
+			}
+			tr := x.(*Trainer)
+			w := model.NewFlat(tr.net.layout)
+			w.Init(7)
+			data := endless{batch(1, c, 1, 4)}
+			step := func(tr *Trainer) error {
+				_, err := tr.Train(t.Context(), data, model.Budget{Steps: 1})
+				return err
+			}
+			if err := errors.Join(tr.Reset(t.Context(), w), step(tr), step(tr)); err != nil {
+				t.Fatal(err)
+			}
+			card.Set(t, "fail", fail)
+			if name == "step" {
+				err = step(tr)
+			} else {
+				err = tr.Reset(t.Context(), w)
+			}
+			if cuda.ErrorCode(err) != cuda.LaunchFailed {
+				t.Fatalf("%s, %s: %v", p, name, err)
+			}
+			for what, err := range map[string]error{"step": step(tr), "read": tr.Trained().Read(make([]float32, tr.net.layout.Params()), tr.net.layout.All()),
+				"save": tr.Save(io.Discard), "rebase": tr.Rebase(t.Context(), w, w)} {
+				if !errors.Is(err, model.ErrNoWeights) {
+					t.Errorf("%s, after a %s that failed, %s: %v", p, name, what, err)
+				}
+			}
+			fresh := planned(t, c, Settings{Plan: p}, model.Options{Precision: model.BF16})
+			if err := errors.Join(tr.Reset(t.Context(), w), step(tr), step(fresh)); err != nil || !slices.Equal(flat(t, tr.Trained()), flat(t, fresh.Trained())) {
+				t.Errorf("%s, after a %s that failed and a reset: %v", p, name, err)
+			}
+			if err := tr.Close(); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 }

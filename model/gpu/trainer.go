@@ -26,7 +26,7 @@ type Trainer struct {
 	decay  []byte   // and whether weight decay applies to them
 	host   *host    // what lies on the host with the plan offload
 	cache  cache    // of parameters, until they change
-	torn   bool     // a call of the driver failed while parameters or moments changed
+	torn   bool     // a call of the driver failed while parameters or moments changed: there is nothing until a Reset, moments are new then
 	forget bool     // the moments on the card are to be cleared
 }
 
