@@ -121,7 +121,7 @@ func TestBatchBeyondMemory(t *testing.T) {
 		t.Fatalf("%v; changed: %v", err, !bytes.Equal(state(tr), before))
 	}
 	card.Set(t, "oom", "0")
-	for i, b := range []model.Batch{small, batch(3, c, 2, 4), large} {
+	for i, b := range []model.Batch{small, batch(4, c, 1, 5), batch(3, c, 2, 4), large} {
 		if i > 0 {
 			if err := steps(tr, b); err != nil {
 				t.Fatalf("batch %d after the one that did not fit: %v", i, err)

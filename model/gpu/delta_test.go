@@ -157,3 +157,43 @@ func TestDeltaRefused(t *testing.T) {
 		t.Error("θ is not what it was")
 	}
 }
+
+// A judge has nothing to measure before its first parameters. A delta for which the card has no memory is an error that changes nothing: a smaller one is judged
+// as before it.
+func TestDeltaBeyondMemory(t *testing.T) {
+	standin.Only(t, "an allocation that fails")
+	card, c := standin.Load(t), shapes["even"]
+	x, err := New(Settings{Library: card.Path}).NewJudge(c, model.Options{Precision: model.BF16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := x.(*Judge)
+	defer func() {
+		if err := j.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	sets := [][]model.Batch{{batch(1, c, 1, 5)}}
+	if _, err := j.Losses(t.Context(), nil, 0, sets); !errors.Is(err, model.ErrNoWeights) {
+		t.Errorf("without parameters: %v", err)
+	}
+	w := model.NewFlat(j.net.layout)
+	w.Init(7)
+	if err := j.Reset(t.Context(), w); err != nil {
+		t.Fatal(err)
+	}
+	want, err := j.Losses(t.Context(), first{}, 0.1, sets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	card.Set(t, "oom", "1")
+	if _, err := j.Losses(t.Context(), scattered(j.net.layout, 1), 0.1, sets); cuda.ErrorCode(err) != cuda.OutOfMemory {
+		t.Errorf("a delta without memory: %v", err)
+	}
+	card.Set(t, "oom", "0")
+	for range 2 {
+		if got, err := j.Losses(t.Context(), first{}, 0.1, sets); err != nil || got[0][0] != want[0][0] {
+			t.Errorf("afterwards: %v, %v, before %v", got, err, want)
+		}
+	}
+}

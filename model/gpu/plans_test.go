@@ -343,3 +343,22 @@ func TestTorn(t *testing.T) {
 		}
 	}
 }
+
+// Lean's moments are rounded by another noise in every step, a function of its number alone.
+func TestNoise(t *testing.T) {
+	tr := planned(t, shapes["odd"], Settings{Plan: memory.Lean}, model.Options{Precision: model.BF16})
+	seen := map[uint64]bool{}
+	for step := range uint64(4) {
+		if _, err := tr.Train(t.Context(), endless{batch(1, shapes["odd"], 1, 4)}, model.Budget{Steps: 1}); err != nil {
+			t.Fatal(err)
+		}
+		var state [1]uint64
+		if err := tr.net.do(func(q *queue) { get(q, state[:], tr.net.seed()) }); err != nil {
+			t.Fatal(err)
+		}
+		if state[0] != noise(step) || seen[state[0]] {
+			t.Errorf("step %d has the state %x", step, state[0])
+		}
+		seen[state[0]] = true
+	}
+}
