@@ -2,6 +2,7 @@ package gpu
 
 import (
 	"errors"
+	"unsafe"
 
 	"sn3/model/gpu/cuda"
 )
@@ -77,14 +78,5 @@ func pass[T cuda.Value](q *queue, dst cuda.Ptr, v []T) {
 	}
 }
 
-func size[T cuda.Value](v T) int64 {
-	switch any(v).(type) {
-	case uint8:
-		return 1
-	case uint16:
-		return 2
-	case int64, uint64:
-		return 8
-	}
-	return 4
-}
+// size is that of a value in bytes.
+func size[T cuda.Value](v T) int64 { return int64(unsafe.Sizeof(v)) }
