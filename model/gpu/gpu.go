@@ -59,7 +59,7 @@ func (e Engine) Need(c model.Config, opt model.Options, batch int, train bool) m
 // sequences fit into share of the card's memory, before anything is allocated. What does not fit is a *memory.TooLarge with the
 // smallest change that would; without a driver or a card it is ErrUnsupported.
 func (e Engine) Choose(c model.Config, opt model.Options, batch int, train bool, share float64) (Engine, model.Options, error) {
-	if _, err := e.check(c, opt); err != nil {
+	if err := e.check(c, opt); err != nil {
 		return e, opt, err
 	}
 	info, err := e.info()
@@ -113,28 +113,27 @@ func (e Engine) driver() (*cuda.Driver, error) {
 const widest = 128
 
 // check refuses what the card has no kernels for.
-func (e Engine) check(c model.Config, opt model.Options) (*model.Layout, error) {
-	l, err := model.NewLayout(c)
-	if err != nil {
-		return nil, err
+func (e Engine) check(c model.Config, opt model.Options) error {
+	if err := c.Validate(); err != nil { // a shape that none can run is no lack of this engine
+		return err
 	}
 	switch {
 	case opt.Precision != model.BF16:
-		return nil, fmt.Errorf("%w: precision %q; the card multiplies %s", model.ErrUnsupported, opt.Precision, model.BF16)
+		return fmt.Errorf("%w: precision %q; the card multiplies %s", model.ErrUnsupported, opt.Precision, model.BF16)
 	case opt.MicroBatch < 0:
-		return nil, fmt.Errorf("micro-batch of %d sequences; give at least 1, or 0 for whole batches", opt.MicroBatch)
+		return fmt.Errorf("micro-batch of %d sequences; give at least 1, or 0 for whole batches", opt.MicroBatch)
 	case c.HeadDim > widest:
-		return nil, fmt.Errorf("%w: heads of %d values; the card has kernels for up to %d", model.ErrUnsupported, c.HeadDim, widest)
+		return fmt.Errorf("%w: heads of %d values; the card has kernels for up to %d", model.ErrUnsupported, c.HeadDim, widest)
 	}
-	if err := e.request(c, max(1, opt.MicroBatch), true).Validate(); err != nil {
-		return nil, err
-	}
-	return l, nil
+	return e.request(c, max(1, opt.MicroBatch), true).Validate()
 }
 
 // make starts the card and makes a model's place on it.
 func (e Engine) make(c model.Config, opt model.Options, train bool) (*net, error) {
-	l, err := e.check(c, opt)
+	if err := e.check(c, opt); err != nil {
+		return nil, err
+	}
+	l, err := model.NewLayout(c)
 	if err != nil {
 		return nil, err
 	}
