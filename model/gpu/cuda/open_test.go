@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,24 +14,6 @@ import (
 	"sn3/model/gpu/kernels"
 	"sn3/model/gpu/standin"
 )
-
-// shared builds a library from C source.
-func shared(t *testing.T, name, text string) string {
-	t.Helper()
-	gxx, err := exec.LookPath("g++")
-	if err != nil {
-		t.Skip("there is no g++")
-	}
-	dir := t.TempDir()
-	src, lib := filepath.Join(dir, name+".cpp"), filepath.Join(dir, name)
-	if err := os.WriteFile(src, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command(gxx, "-shared", "-fPIC", "-O1", "-o", lib, src).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return lib
-}
 
 // What is no driver, or not one for us, says so and what to do.
 func TestUnavailable(t *testing.T) {
@@ -49,7 +30,7 @@ func TestUnavailable(t *testing.T) {
 	for _, c := range []struct{ name, path, reason, advice string }{
 		{"missing", "/nowhere/libcuda.so.1", "there is no NVIDIA driver (/nowhere/libcuda.so.1)", "install NVIDIA's driver"},
 		{"text", text, "there is no NVIDIA driver", "install NVIDIA's driver"},
-		{"other library", shared(t, "libother.so", "extern \"C\" int cuInit(unsigned) { return 0; }"), "find cuDriverGetVersion", "install a newer driver"},
+		{"other library", standin.Shared(t, "libother.so", "extern \"C\" int cuInit(unsigned) { return 0; }"), "find cuDriverGetVersion", "install a newer driver"},
 		{"old", set("version", "11080"), "the driver is for CUDA 11.8, our kernels need CUDA 12.0", "install a newer driver"},
 		{"no card", set("devices", "0"), "cuInit: CUDA_ERROR_NO_DEVICE (100)", "nvidia-smi"},
 		{"faulty", set("fail", "cuDriverGetVersion:1:999"), "cuDriverGetVersion: CUDA_ERROR_UNKNOWN (999)", "reinstall"},

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/ebitengine/purego"
+
+	"sn3/model/gpu/standin"
 )
 
 // special is two calls that cuBLASLt and NCCL need and purego has not always made right.
@@ -25,7 +27,7 @@ extern "C" int by_value(int64_t* out, int n, id u, int rank) {
 
 func library(t *testing.T) uintptr {
 	t.Helper()
-	lib, err := purego.Dlopen(shared(t, "libspecial.so", special), purego.RTLD_NOW|purego.RTLD_LOCAL)
+	lib, err := purego.Dlopen(standin.Shared(t, "libspecial.so", special), purego.RTLD_NOW|purego.RTLD_LOCAL)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,24 +12,6 @@ import (
 	"sn3/model/gpu/lt"
 	"sn3/model/gpu/standin"
 )
-
-// shared builds a library from C++ source.
-func shared(t *testing.T, name, text string) string {
-	t.Helper()
-	gxx, err := exec.LookPath("g++")
-	if err != nil {
-		t.Skip("there is no g++")
-	}
-	dir := t.TempDir()
-	src, lib := filepath.Join(dir, name+".cpp"), filepath.Join(dir, name)
-	if err := os.WriteFile(src, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command(gxx, "-shared", "-fPIC", "-O1", "-o", lib, src).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return lib
-}
 
 // What is no library, or not one for us, says so and what to do.
 func TestUnavailable(t *testing.T) {
@@ -44,7 +25,7 @@ func TestUnavailable(t *testing.T) {
 	for _, c := range []struct{ name, path, reason, advice string }{
 		{"missing", "/nowhere/libcublasLt.so.13", "there is no cuBLASLt (/nowhere/libcublasLt.so.13)", "name its libcublasLt.so by SN3_CUBLASLT"},
 		{"text", text, "there is no cuBLASLt", "SN3_CUBLASLT"},
-		{"other library", shared(t, "libother.so", "extern \"C\" unsigned long cublasLtGetVersion() { return 130000; }"), "find cublasLtGetStatusName", "install"},
+		{"other library", standin.Shared(t, "libother.so", "extern \"C\" unsigned long cublasLtGetVersion() { return 130000; }"), "find cublasLtGetStatusName", "install"},
 		{"old", old.Path, "has version 11.8.3, 12.0.0 is the least", "install libcublas of CUDA 12 or 13"},
 		{"none", "none", "switched off by SN3_CUBLASLT=none", "unset it"},
 	} {
@@ -62,7 +43,7 @@ func TestUnavailable(t *testing.T) {
 // Without SN3_CUBLASLT the first usable one of the names is taken; one that is there and no good says more than those that are not.
 func TestFirst(t *testing.T) {
 	standin.Only(t, "libraries that are not NVIDIA's")
-	other := shared(t, "libother.so", "int unused;")
+	other := standin.Shared(t, "libother.so", "int unused;")
 	card, second := standin.Load(t, "scale.cu"), standin.Load(t, "scale.cu")
 	second.Set(t, "lt_version", "120903")
 	for _, c := range []struct {
@@ -139,7 +120,7 @@ func TestForeignLibrary(t *testing.T) {
 	for _, name := range lt.Names(own) {
 		fmt.Fprintf(&text, "extern \"C\" unsigned long %s() { return 120000; }\n", name)
 	}
-	l, err := lt.OpenAt(shared(t, "libforeign.so", text.String()))
+	l, err := lt.OpenAt(standin.Shared(t, "libforeign.so", text.String()))
 	if err != nil {
 		t.Fatal(err)
 	}
