@@ -79,7 +79,7 @@ func client(ts *testscript.TestScript, ready string) (*local.Client, context.Con
 	ts.Check(err)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	ts.Defer(cancel)
-	return local.NewClient(b, key), ctx
+	return local.NewClient(b, local.Signer{Key: key}), ctx
 }
 
 func pay(ts *testscript.TestScript, _ bool, args []string) {

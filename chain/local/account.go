@@ -55,7 +55,7 @@ func fileDigest(domain string, digest chain.Hash) []byte {
 	return crypto.Keccak256([]byte(domain), []byte{0}, digest[:])
 }
 
-// Signer implements chain.Signer: Keccak-256(domain ‖ 0 ‖ digest), recoverable.
+// Signer implements chain.Signer with a key in memory: Keccak-256(domain ‖ 0 ‖ digest), recoverable.
 type Signer struct{ Key *ecdsa.PrivateKey }
 
 // Hotkey is the signer's account.

@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"crypto/ecdsa"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,15 +18,15 @@ var ErrNoKey = errors.New("local: this operation needs a key")
 // processes must not share one key. Reads fail at once when the node is away, writes wait for it (see Send).
 type Client struct {
 	back Backend
-	key  *ecdsa.PrivateKey
+	by   chain.Signer // nil: for reading
 
 	turn     chan struct{} // one transaction of this key at a time
 	patience time.Duration // how long a write waits for a node that does not answer
 }
 
-// NewClient makes a client; with a nil key it can only read.
-func NewClient(b Backend, key *ecdsa.PrivateKey) *Client {
-	return &Client{back: b, key: key, turn: make(chan struct{}, 1), patience: 30 * time.Second}
+// NewClient makes a client that signs with by; without it (nil) it can only read.
+func NewClient(b Backend, by chain.Signer) *Client {
+	return &Client{back: b, by: by, turn: make(chan struct{}, 1), patience: 30 * time.Second}
 }
 
 func query[T any](ctx context.Context, c *Client, name, arg string) (out T, err error) {

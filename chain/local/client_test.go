@@ -65,7 +65,7 @@ func dev(t *testing.T) (*localtest.DevChain, *backend, *local.Client) {
 		t.Fatal(err)
 	}
 	b := &backend{Backend: localtest.Instant{DevChain: d}}
-	return d, b, local.NewClient(b, key)
+	return d, b, local.NewClient(b, local.Signer{Key: key})
 }
 
 func within(t *testing.T) context.Context {
@@ -154,7 +154,7 @@ func TestNonceTaken(t *testing.T) {
 	next, others := b.Backend, uint64(0)
 	b.submit = func(ctx context.Context, tx []byte) (local.Code, error) {
 		if others < 2 {
-			other, err := local.SignTx(st.Network, others, local.Transfer{To: chain.Coldkey{8}, Amount: 1}, key)
+			other, err := local.SignTx(st.Network, others, local.Transfer{To: chain.Coldkey{8}, Amount: 1}, local.Signer{Key: key})
 			if err != nil {
 				return 0, err
 			}

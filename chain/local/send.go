@@ -17,14 +17,14 @@ func (c *Client) Publish(ctx context.Context, r chain.Record) (chain.Receipt, er
 	if err := r.Validate(); err != nil {
 		return chain.Receipt{}, err
 	}
-	if c.key == nil {
+	if c.by == nil {
 		return chain.Receipt{}, ErrNoKey
 	}
 	s, err := persist(ctx, c, func() (*chain.Snapshot, error) { return c.Newest(ctx) })
 	if err != nil {
 		return chain.Receipt{}, err
 	}
-	if p, ok := s.Record(AccountOf(&c.key.PublicKey)); ok && p.Record.Equal(r) {
+	if p, ok := s.Record(c.by.Hotkey()); ok && p.Record.Equal(r) {
 		return chain.Receipt{Block: p.At}, nil
 	}
 	return c.Send(ctx, Publish{Record: r})
@@ -42,10 +42,10 @@ func (c *Client) Register(ctx context.Context) (chain.UID, error) {
 
 // RegisterFor is Register with another account to receive the emission.
 func (c *Client) RegisterFor(ctx context.Context, owner chain.Coldkey) (chain.UID, error) {
-	if c.key == nil {
+	if c.by == nil {
 		return 0, ErrNoKey
 	}
-	self := AccountOf(&c.key.PublicKey)
+	self := c.by.Hotkey()
 	for paid := false; ; paid = true {
 		s, err := persist(ctx, c, func() (*chain.Snapshot, error) { return c.Newest(ctx) })
 		if err != nil {
@@ -73,7 +73,7 @@ func (c *Client) Transfer(ctx context.Context, to chain.Coldkey, amount chain.Am
 // another transaction of this key may have been on its way. A node that does not answer is waited for, half a minute at
 // most in one piece; then the error is chain.ErrUnavailable and the operation may or may not happen later.
 func (c *Client) Send(ctx context.Context, op Op) (chain.Receipt, error) {
-	if c.key == nil {
+	if c.by == nil {
 		return chain.Receipt{}, ErrNoKey
 	}
 	select {
@@ -82,7 +82,7 @@ func (c *Client) Send(ctx context.Context, op Op) (chain.Receipt, error) {
 	case <-ctx.Done():
 		return chain.Receipt{}, ctx.Err()
 	}
-	self := chain.Coldkey(AccountOf(&c.key.PublicKey))
+	self := chain.Coldkey(c.by.Hotkey())
 	for try := 1; ; try++ {
 		st, err := persist(ctx, c, func() (Status, error) { return c.Status(ctx) })
 		if err != nil {
@@ -92,7 +92,7 @@ func (c *Client) Send(ctx context.Context, op Op) (chain.Receipt, error) {
 		if err != nil {
 			return chain.Receipt{}, err
 		}
-		tx, err := SignTx(st.Network, acc.Nonce, op, c.key)
+		tx, err := SignTx(st.Network, acc.Nonce, op, c.by)
 		if err != nil {
 			return chain.Receipt{}, err
 		}

@@ -3,13 +3,10 @@
 package local
 
 import (
-	"crypto/ecdsa"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
-
-	"github.com/ethereum/go-ethereum/crypto"
 
 	"sn3/chain"
 )
@@ -21,71 +18,13 @@ const (
 	maxNetwork = 64
 )
 
-// Kinds of operations; the byte after the nonce.
 const (
-	kindTransfer = 1 + iota
-	kindRegister
-	kindPublish
-	kindSetWeights
-)
-
-const (
-	txVersion = 1
-	txDomain  = "sn3/tx/1"
+	txVersion = 2
+	txDomain  = "sn3/tx/2" // of the signature, see Signer
 )
 
 // ErrTx: the bytes are not a canonical transaction.
 var ErrTx = errors.New("local: not a canonical transaction")
-
-// Op is what a transaction does.
-type Op interface {
-	kind() byte
-	append(b []byte) []byte
-}
-
-// Transfer moves coins from the signer's account.
-type Transfer struct {
-	To     chain.Coldkey
-	Amount chain.Amount
-}
-
-// Register burns the registration cost from the signer's account and gives the signer's hotkey a seat. Emission goes to
-// Coldkey; zero means the signer's own account.
-type Register struct{ Coldkey chain.Coldkey }
-
-// Publish overwrites the signer's record.
-type Publish struct{ Record chain.Record }
-
-// SetWeights replaces the signer's weight row; uids ascending.
-type SetWeights struct{ Weights []chain.Weight }
-
-func (Transfer) kind() byte   { return kindTransfer }
-func (Register) kind() byte   { return kindRegister }
-func (Publish) kind() byte    { return kindPublish }
-func (SetWeights) kind() byte { return kindSetWeights }
-
-func (o Transfer) append(b []byte) []byte {
-	return binary.BigEndian.AppendUint64(append(b, o.To[:]...), uint64(o.Amount))
-}
-
-func (o Register) append(b []byte) []byte { return append(b, o.Coldkey[:]...) }
-
-func (o Publish) append(b []byte) []byte {
-	b = binary.BigEndian.AppendUint16(b, uint16(len(o.Record.Locator)))
-	b = append(b, o.Record.Locator...)
-	b = append(b, o.Record.Digest[:]...)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(o.Record.Body)))
-	return append(b, o.Record.Body...)
-}
-
-func (o SetWeights) append(b []byte) []byte {
-	b = binary.BigEndian.AppendUint16(b, uint16(len(o.Weights)))
-	for _, w := range o.Weights {
-		b = binary.BigEndian.AppendUint16(b, uint16(w.UID))
-		b = binary.BigEndian.AppendUint16(b, w.Value)
-	}
-	return b
-}
 
 // Tx is a signed transaction of one account: version, network, nonce, operation, recoverable secp256k1 signature.
 type Tx struct {
@@ -103,18 +42,21 @@ func (t *Tx) unsigned() []byte {
 	return t.Op.append(b)
 }
 
-// digest is Keccak-256 of the domain and everything but the signature.
-func (t *Tx) digest() []byte { return crypto.Keccak256([]byte(txDomain), t.unsigned()) }
+// digest is what is signed in txDomain: everything but the signature.
+func (t *Tx) digest() chain.Hash { return sha256.Sum256(t.unsigned()) }
 
 // SignTx makes a signed transaction.
-func SignTx(network string, nonce uint64, op Op, key *ecdsa.PrivateKey) (*Tx, error) {
+func SignTx(network string, nonce uint64, op Op, by chain.Signer) (*Tx, error) {
 	if network == "" || len(network) > maxNetwork {
 		return nil, fmt.Errorf("sign transaction: network name %q", network)
 	}
 	t := &Tx{Network: network, Nonce: nonce, Op: op}
-	sig, err := crypto.Sign(t.digest(), key)
+	sig, err := by.Sign(txDomain, t.digest())
 	if err != nil {
 		return nil, fmt.Errorf("sign transaction: %w", err)
+	}
+	if len(sig) != len(t.Sig) {
+		return nil, fmt.Errorf("sign transaction: %w: %d bytes", ErrSignature, len(sig))
 	}
 	copy(t.Sig[:], sig)
 	if _, err := ParseTx(t.Encode()); err != nil { // too long, too many weights
@@ -131,7 +73,7 @@ func (t *Tx) Hash() chain.Hash { return sha256.Sum256(t.Encode()) }
 
 // Sender recovers who signed. A signature with a high s, which anybody could make from a valid one, is refused.
 func (t *Tx) Sender() (chain.Hotkey, error) {
-	pub, err := recoverKey(t.digest(), t.Sig[:])
+	pub, err := recoverKey(fileDigest(txDomain, t.digest()), t.Sig[:])
 	if err != nil {
 		return chain.Hotkey{}, err
 	}
@@ -149,42 +91,27 @@ func ParseTx(b []byte) (*Tx, error) {
 	}
 	t := &Tx{Network: string(r.take(int(r.u8())))}
 	t.Nonce = r.u64()
-	switch r.u8() {
-	case kindTransfer:
-		t.Op = Transfer{chain.Coldkey(r.h32()), chain.Amount(r.u64())}
-	case kindRegister:
-		t.Op = Register{chain.Coldkey(r.h32())}
-	case kindPublish:
-		t.Op = Publish{chain.Record{Locator: r.take(int(r.u16())), Digest: chain.Hash(r.h32()), Body: r.take(int(r.u16()))}}
-	case kindSetWeights:
-		n := int(r.u16())
-		if n > MaxWeights {
-			return nil, fmt.Errorf("%w: %d weights", ErrTx, n)
-		}
-		var w []chain.Weight
-		for range n {
-			w = append(w, chain.Weight{UID: chain.UID(r.u16()), Value: r.u16()})
-		}
-		t.Op = SetWeights{w}
-	default:
+	kind := int(r.u8())
+	if kind >= len(kinds) || kinds[kind] == nil {
 		return nil, fmt.Errorf("%w: unknown operation", ErrTx)
 	}
+	t.Op = kinds[kind](&r)
 	copy(t.Sig[:], r.take(len(t.Sig)))
-	if r.short || len(r.b) != 0 || t.Network == "" || len(t.Network) > maxNetwork {
-		return nil, fmt.Errorf("%w: wrong length", ErrTx)
+	if r.bad || len(r.b) != 0 || t.Network == "" || len(t.Network) > maxNetwork {
+		return nil, fmt.Errorf("%w: wrong length or form", ErrTx)
 	}
 	return t, nil
 }
 
 // reader takes fields off a slice; past the end it gives zeros and remembers.
 type reader struct {
-	b     []byte
-	short bool
+	b   []byte
+	bad bool
 }
 
 func (r *reader) take(n int) []byte {
 	if n > len(r.b) {
-		r.short = true
+		r.bad = true
 		return nil
 	}
 	x := r.b[:n:n]

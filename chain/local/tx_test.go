@@ -7,6 +7,8 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/ethereum/go-ethereum/crypto"
@@ -23,8 +25,10 @@ func samples(t testing.TB) []*Tx {
 	}
 	var out []*Tx
 	for i, op := range []Op{Transfer{To: chain.Coldkey{1, 2}, Amount: 77}, Register{}, Publish{Record: chain.Record{Locator: []byte("abc"), Body: []byte{1}}},
-		SetWeights{Weights: []chain.Weight{{UID: 1, Value: 2}, {UID: 9, Value: 65535}}}} {
-		tx, err := SignTx("net", uint64(i), op, key)
+		SetWeights{VersionKey: 3, Weights: []chain.Weight{{UID: 1, Value: 2}, {UID: 9, Value: 65535}}}, CommitWeights{Round: 5, Version: TimelockVersion, Commit: []byte{1, 2}},
+		AddStake{Hotkey: chain.Hotkey{3}, Amount: 4}, RemoveStake{Hotkey: chain.Hotkey{3}, Amount: 4}, SetTake{Hotkey: chain.Hotkey{3}, Take: 5}, SetParam{Name: "kappa", Value: 6},
+		SetValidator{Key: [32]byte{7}, Beacon: []byte{8}, Power: 1, Proof: [64]byte{9}}, MakeBeacon{At: 10}, Upgrade{Version: 11, At: 12}} {
+		tx, err := SignTx("net", uint64(i), op, Signer{Key: key})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -34,14 +38,20 @@ func samples(t testing.TB) []*Tx {
 }
 
 func TestTxRoundTrip(t *testing.T) {
-	for _, tx := range samples(t) {
+	all := samples(t)
+	for kind := range kinds {
+		if kinds[kind] != nil && !slices.ContainsFunc(all, func(tx *Tx) bool { return int(tx.Op.kind()) == kind }) {
+			t.Errorf("no sample of kind %d", kind)
+		}
+	}
+	for _, tx := range all {
 		got, err := ParseTx(tx.Encode())
 		if err != nil {
 			t.Fatal(err)
 		}
 		a, err1 := got.Sender()
 		b, err2 := tx.Sender()
-		if err1 != nil || err2 != nil || a != b || !bytes.Equal(got.Encode(), tx.Encode()) {
+		if err1 != nil || err2 != nil || a != b || !reflect.DeepEqual(got, tx) {
 			t.Errorf("%T: %v %v", tx.Op, err1, err2)
 		}
 	}
@@ -130,10 +140,13 @@ func TestWallet(t *testing.T) {
 }
 
 func TestCodesAreErrors(t *testing.T) {
-	for code := CodeMalformed; code <= CodeUnavailable; code++ {
+	for code := CodeMalformed; code < consensusCodes; code++ {
 		if _, ok := codeTexts[code]; !ok || code.Err() == nil {
 			t.Errorf("code %d has no text", code)
 		}
+	}
+	if len(codeTexts) != int(consensusCodes) || !errors.Is(CodeUnavailable.Err(), chain.ErrUnavailable) {
+		t.Errorf("%d texts for %d codes", len(codeTexts), consensusCodes)
 	}
 	if CodeOK.Err() != nil || !errors.Is(CodeFunds.Err(), chain.ErrFunds) || !errors.Is(CodeNotRegistered.Err(), chain.ErrNotRegistered) {
 		t.Error("codes do not match their sentinels")

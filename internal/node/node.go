@@ -199,7 +199,7 @@ func (n *Node) dial(ctx context.Context, addr string, key *ecdsa.PrivateKey) (lo
 	if err != nil {
 		return local.Status{}, proc.Usage(fmt.Errorf("--chain %s: %w", addr, err))
 	}
-	n.Client = local.NewClient(back, key)
+	n.Client = local.NewClient(back, local.Signer{Key: key})
 	const patience = 60 * time.Second
 	wait, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

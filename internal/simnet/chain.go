@@ -174,7 +174,7 @@ func (k client) send(ctx context.Context, op local.Op) (chain.Receipt, error) {
 	c.mu.Lock()
 	_, included := c.st.Account(chain.Coldkey(who))
 	nonce := max(c.nonces[who], included)
-	tx, err := local.SignTx(c.st.Genesis().Network, nonce, op, k.key)
+	tx, err := local.SignTx(c.st.Genesis().Network, nonce, op, local.Signer{Key: k.key})
 	if err != nil {
 		c.mu.Unlock()
 		return chain.Receipt{}, err

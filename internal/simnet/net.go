@@ -103,7 +103,7 @@ func New(t testing.TB, o Options) *Net {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &state.Genesis{Network: run.Network, Run: run.Encode(), BlockTimeMS: 500, Params: state.DefaultParams(), BeaconKey: pub}
+	g := &state.Genesis{Network: run.Network, Run: run.Encode(), BlockTimeMS: 500, Rules: state.NewestRules, Params: state.DefaultParams(), BeaconKey: pub}
 	if o.KeepChain > 0 {
 		g.Params.KeepWindows = o.KeepChain
 	}

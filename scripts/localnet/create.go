@@ -209,7 +209,7 @@ func create(ctx context.Context, c config) (set netdir.Settings, src *source, er
 	if err := errors.Join(run.Validate(), spec.Check(run)); err != nil {
 		return set, nil, err
 	}
-	g := &state.Genesis{Network: set.Network, Run: run.Encode(), BlockTimeMS: set.BlockTimeMS, Params: state.DefaultParams()}
+	g := &state.Genesis{Network: set.Network, Run: run.Encode(), BlockTimeMS: set.BlockTimeMS, Rules: state.NewestRules, Params: state.DefaultParams()}
 	if err := populate(c, &set, g); err != nil {
 		return set, nil, err
 	}
@@ -264,7 +264,8 @@ func populate(c config, set *netdir.Settings, g *state.Genesis) error {
 	if err != nil {
 		return err
 	}
-	g.Accounts = append(g.Accounts, state.Account{Coldkey: chain.Coldkey(f.Hotkey), Balance: 1_000_000 * chain.RaoPerCoin})
+	g.Owner = chain.Coldkey(f.Hotkey)
+	g.Accounts = append(g.Accounts, state.Account{Coldkey: g.Owner, Balance: 1_000_000 * chain.RaoPerCoin})
 	if err := account("data", c.dir.Path("data.secret")); err != nil {
 		return err
 	}

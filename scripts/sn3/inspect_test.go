@@ -143,7 +143,7 @@ func (w *workshop) published() {
 	w.ok(err)
 	w.add("evidence/"+chain.Hash(sha256.Sum256(b)).String(), b, "evidence of a validator", "harmful")
 
-	tx, err := local.SignTx("n", 4, local.Register{}, key)
+	tx, err := local.SignTx("n", 4, local.Register{}, local.Signer{Key: key})
 	w.ok(err)
 	w.add("tx", tx.Encode(), "transaction", `"nonce": 4`, self.String())
 	g, _, err := localtest.Genesis(250, localtest.Actor{Name: "boss", Seat: true})

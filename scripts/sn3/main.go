@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
 	"errors"
 	"fmt"
 	"os"
@@ -79,12 +78,13 @@ func open(ctx context.Context, c *cli.Context, key keySource) (*network, error) 
 	if n.dir == "" && addr == "" {
 		return nil, proc.Usage(errors.New("which network? give --local FOLDER (a network made by make up) or --chain HOST:PORT"))
 	}
-	var k *ecdsa.PrivateKey
+	var by chain.Signer // an interface without a value reads only
 	if key != nil {
-		var err error
-		if k, err = key(); err != nil { // before anything is started
+		k, err := key() // before anything is started
+		if err != nil {
 			return nil, err
 		}
+		by = local.Signer{Key: k}
 	}
 	if n.dir != "" {
 		at, err := attach(ctx, n.dir, key != nil)
@@ -100,7 +100,7 @@ func open(ctx context.Context, c *cli.Context, key keySource) (*network, error) 
 	if err != nil {
 		return nil, errors.Join(proc.Usage(err), n.close())
 	}
-	n.client = local.NewClient(back, k)
+	n.client = local.NewClient(back, by)
 	if n.status, err = n.client.Status(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("ask the chain node at %s: %w", addr, err), n.close())
 	}

@@ -205,7 +205,7 @@ func (w *town) record(dev *localtest.DevChain, name string) {
 	w.ok(err)
 	done := make(chan error, 1)
 	go func() {
-		_, err := local.NewClient(dev, key).Publish(w.t.Context(), chain.Record{Locator: l.Encode(), Digest: digest})
+		_, err := local.NewClient(dev, local.Signer{Key: key}).Publish(w.t.Context(), chain.Record{Locator: l.Encode(), Digest: digest})
 		done <- err
 	}()
 	for {

@@ -238,7 +238,7 @@ func (l *Ledger) answer(name, arg string) (any, error) {
 	case local.QueryGenesis:
 		return l.gen, nil
 	case local.QueryParams:
-		return l.gen.Params, nil
+		return l.st.Params(), nil
 	case local.QueryPeers:
 		return l.status.Info.Peers, nil
 	case local.QueryAccount:

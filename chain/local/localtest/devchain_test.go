@@ -42,7 +42,7 @@ func client(t testing.TB, b local.Backend, name string) *local.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return local.NewClient(b, key)
+	return local.NewClient(b, local.Signer{Key: key})
 }
 
 // suite makes what chaintest needs of a backend.

@@ -28,8 +28,11 @@ type Actor struct {
 	Stake   chain.Amount // more than 0 gives a permit
 }
 
-// Network is the name of the test network.
-const Network = "sn3-test"
+// Network is the name of the test network, Owner that of the actor who owns it.
+const (
+	Network = "sn3-test"
+	Owner   = "owner"
+)
 
 // Genesis is a small network with the shortest schedule of the local preset, and the beacon's secret key. Seats are given in
 // the order of the actors.
@@ -45,7 +48,11 @@ func Genesis(blockTimeMS int64, actors ...Actor) (*state.Genesis, []byte, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	g := &state.Genesis{Network: Network, Run: run.Encode(), BlockTimeMS: blockTimeMS, Params: state.DefaultParams(), BeaconKey: pub}
+	owner, err := Key(Owner)
+	if err != nil {
+		return nil, nil, err
+	}
+	g := &state.Genesis{Owner: chain.Coldkey(local.AccountOf(&owner.PublicKey)), Network: Network, Run: run.Encode(), BlockTimeMS: blockTimeMS, Rules: state.NewestRules, Params: state.DefaultParams(), BeaconKey: pub}
 	for _, a := range actors {
 		key, err := Key(a.Name)
 		if err != nil {

@@ -74,7 +74,7 @@ func transfer(t testing.TB, nonce uint64) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tx, err := local.SignTx(localtest.Network, nonce, local.Transfer{To: chain.Coldkey{1}, Amount: 1}, key)
+	tx, err := local.SignTx(localtest.Network, nonce, local.Transfer{To: chain.Coldkey{1}, Amount: 1}, local.Signer{Key: key})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +266,7 @@ func FuzzBlock(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	tx, err := local.SignTx(localtest.Network, 0, local.Register{}, key)
+	tx, err := local.SignTx(localtest.Network, 0, local.Register{}, local.Signer{Key: key})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -75,7 +75,7 @@ func dial(t testing.TB, addr, name string) *local.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return local.NewClient(b, key)
+	return local.NewClient(b, local.Signer{Key: key})
 }
 
 func within(t *testing.T) context.Context {
@@ -194,7 +194,7 @@ func TestSubmitIsIdempotent(t *testing.T) {
 		t.Fatal(err)
 	}
 	for amount, want := range map[chain.Amount]local.Code{5: local.CodeOK, 6: local.CodeNonce} {
-		tx, err := local.SignTx(localtest.Network, 0, local.Transfer{To: chain.Coldkey{1}, Amount: amount}, key)
+		tx, err := local.SignTx(localtest.Network, 0, local.Transfer{To: chain.Coldkey{1}, Amount: amount}, local.Signer{Key: key})
 		if err != nil {
 			t.Fatal(err)
 		}

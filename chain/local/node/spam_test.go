@@ -43,7 +43,7 @@ func signed(t *testing.T, network, name string, nonce uint64, op local.Op) []byt
 	if err != nil {
 		t.Fatal(err)
 	}
-	tx, err := local.SignTx(network, nonce, op, key)
+	tx, err := local.SignTx(network, nonce, op, local.Signer{Key: key})
 	if err != nil {
 		t.Fatal(err)
 	}

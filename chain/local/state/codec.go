@@ -11,7 +11,7 @@ import (
 
 // stateVersion is the first byte of the meta entry: the version of every encoding in this file. Their bytes enter the app
 // hash, so a change of any of them is a change of the consensus rules.
-const stateVersion = 2
+const stateVersion = 3
 
 // errForm: bytes that are not the canonical form of an entry.
 var errForm = errors.New("not in canonical form")
@@ -28,10 +28,11 @@ const (
 // repeated in its value.
 
 func encodeMeta(m meta) []byte {
-	b := append(make([]byte, 0, 25), stateVersion)
-	b = binary.BigEndian.AppendUint64(b, uint64(m.Height))
-	b = binary.BigEndian.AppendUint64(b, uint64(m.Issued))
-	return binary.BigEndian.AppendUint64(b, uint64(m.Burned))
+	b := append(make([]byte, 0, 49), stateVersion)
+	for _, x := range [...]uint64{uint64(m.Height), uint64(m.Issued), uint64(m.Burned), m.Rules, m.Next.Rules, uint64(m.Next.At)} {
+		b = binary.BigEndian.AppendUint64(b, x)
+	}
+	return b
 }
 
 func decodeMeta(v []byte) (meta, error) {
@@ -41,8 +42,14 @@ func decodeMeta(v []byte) (meta, error) {
 	}
 	d := decoder{b: v}
 	d.u8()
-	m := meta{Height: chain.Block(d.u64()), Issued: chain.Amount(d.u64()), Burned: chain.Amount(d.u64())}
-	return m, d.end()
+	m := meta{Height: chain.Block(d.u64()), Issued: chain.Amount(d.u64()), Burned: chain.Amount(d.u64()), Rules: d.u64(), Next: upgrade{d.u64(), chain.Block(d.u64())}}
+	if err := d.end(); err != nil {
+		return meta{}, err
+	}
+	if m.Rules > NewestRules {
+		return meta{}, fmt.Errorf("%w: made by rules of version %d, this program knows 1 to %d; install the release the network runs", ErrVersion, m.Rules, NewestRules)
+	}
+	return m, nil
 }
 
 func encodeAccount(a account) []byte {

@@ -54,7 +54,8 @@ func TestStoredFormsRoundTrip(t *testing.T) {
 			}
 		}
 		u64 := rapid.Uint64()
-		m := meta{Height: chain.Block(u64.Draw(t, "height")), Issued: chain.Amount(u64.Draw(t, "issued")), Burned: chain.Amount(u64.Draw(t, "burned"))}
+		m := meta{Height: chain.Block(u64.Draw(t, "height")), Issued: chain.Amount(u64.Draw(t, "issued")), Burned: chain.Amount(u64.Draw(t, "burned")),
+			Rules: rapid.Uint64Range(0, NewestRules).Draw(t, "rules"), Next: upgrade{u64.Draw(t, "next"), chain.Block(u64.Draw(t, "at"))}}
 		gotMeta, err := decodeMeta(encodeMeta(m))
 		same("meta", m, gotMeta, err)
 		a := account{chain.Amount(u64.Draw(t, "balance")), u64.Draw(t, "nonce")}
@@ -102,6 +103,9 @@ func recode(kind byte, v []byte) (again []byte, err error) {
 	case 'm':
 		x, err := decodeMeta(v)
 		return encodeMeta(x), err
+	case 'q':
+		x, err := decodeParams(v)
+		return encodeParams(x, NewestRules), err
 	case 'a':
 		x, err := decodeAccount(v)
 		return encodeAccount(x), err
@@ -132,6 +136,7 @@ func FuzzDecodeStored(f *testing.F) {
 	neuron := chain.Neuron{Hotkey: chain.Hotkey{1}, Permit: true}
 	rec := chain.Published{Hotkey: chain.Hotkey{1}, Record: chain.Record{Locator: []byte("here"), Body: []byte{1, 2}}}
 	f.Add(byte('m'), encodeMeta(meta{Height: 3}))
+	f.Add(byte('q'), encodeParams(DefaultParams(), NewestRules))
 	f.Add(byte('a'), encodeAccount(account{1, 2}))
 	f.Add(byte('c'), encodeHistory([]balance{{1, 2}, {3, 4}}))
 	f.Add(byte('r'), appendPublished(nil, rec))
@@ -171,12 +176,12 @@ func TestStoredFormsArePinned(t *testing.T) {
 	p := chain.Published{Hotkey: chain.Hotkey{13}, At: 14, Record: chain.Record{Locator: []byte{15}, Digest: chain.Hash{16}, Body: []byte{17}}}
 	w := chain.Winner{Candidate: chain.Candidate{UID: 18, Hotkey: chain.Hotkey{19}, Shard: 20, Locator: []byte{21}, Digest: chain.Hash{22}}, Score: 23}
 	h := sha256.New()
-	for _, b := range [][]byte{encodeMeta(meta{Height: 24, Issued: 25, Burned: 26}), encodeAccount(account{27, 28}), encodeHistory([]balance{{34, 35}, {36, 37}}), appendPublished(nil, p),
+	for _, b := range [][]byte{encodeMeta(meta{Height: 24, Issued: 25, Burned: 26, Rules: 1, Next: upgrade{38, 39}}), encodeParams(DefaultParams(), NewestRules), encodeAccount(account{27, 28}), encodeHistory([]balance{{34, 35}, {36, 37}}), appendPublished(nil, p),
 		encodeSeat(seat{n, []yuma.Entry{{UID: 29, Value: 30}}, []yuma.Entry{{UID: 31, Value: 32}}}),
 		encodeSnapshot(&chain.Snapshot{Neurons: []chain.Neuron{n}, Records: []chain.Published{p}}), encodeSelection(chain.Selection{Root: chain.Hash{33}, Winners: []chain.Winner{w}})} {
 		h.Write(b)
 	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != "5f9839c5851638dbac81af4bc8b306729e82c6b5cd89823bdf0f756f369b56fd" || stateVersion != 2 {
+	if got := hex.EncodeToString(h.Sum(nil)); got != "20433fc9c7fbf626b5ff752751d3b40f07f65b0a4792860797bc59e9091d0f63" || stateVersion != 3 {
 		t.Errorf("stored forms of version %d hash to %s", stateVersion, got)
 	}
 }

@@ -11,7 +11,7 @@ import (
 // amount is not issued. Permits are those of genesis: the epoch's own opinion of them is not stored in this version.
 func (s *State) epoch() {
 	n := len(s.seats)
-	p := s.gen.Params
+	p := s.params
 	in := yuma.Input{Params: yuma.Params{Tempo: uint64(s.run.Tempo), Kappa: p.Kappa, BondsMovingAverage: p.BondsMovingAverage,
 		BondsPenalty: p.BondsPenalty, ActivityCutoff: uint64(p.ActivityCutoff), MaxValidators: n, Owner: -1, Emission: uint64(p.EpochEmission)},
 		Block: uint64(s.meta.Height), TaoStake: make([]uint64, n)}

@@ -78,7 +78,7 @@ func TestColdkeyEarns(t *testing.T) {
 	if b, _ := s.Account(chain.Coldkey(account0(5))); b != 4*chain.RaoPerCoin {
 		t.Errorf("the hotkey's account holds %s after the epoch", b)
 	}
-	if _, _, burned := s.Issuance(); burned != s.gen.Params.Burn {
+	if _, _, burned := s.Issuance(); burned != s.params.Burn {
 		t.Errorf("burned %s", burned)
 	}
 }

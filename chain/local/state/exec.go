@@ -21,83 +21,124 @@ func (s *State) execute(raw []byte) local.Code {
 	}
 	acc.Nonce++
 	s.setAccount(key, acc)
-	if code := s.allowed(tx, from); code != local.CodeOK {
+	if code := s.allowed(tx.Op, from); code != local.CodeOK {
 		return code
 	}
-	switch op := tx.Op.(type) {
-	case local.Transfer:
-		s.pay(key, op.To, op.Amount)
-	case local.Register:
-		s.register(from, op.Coldkey)
-	case local.Publish:
-		r := op.Record
-		r.Locator, r.Body = bytes.Clone(r.Locator), bytes.Clone(r.Body) // the block's memory is the caller's
-		s.records[from] = chain.Published{Hotkey: from, Record: r, At: s.meta.Height}
-		s.touch(recordKey(from))
-	case local.SetWeights:
-		uid := s.byHotkey[from]
-		s.seats[uid].Weights = nil
-		for _, w := range op.Weights {
-			s.seats[uid].Weights = append(s.seats[uid].Weights, yuma.Entry{UID: uint16(w.UID), Value: w.Value})
-		}
-		s.seats[uid].LastUpdate = s.meta.Height
-		s.touch(seatKey(uid))
-	}
+	s.apply(tx.Op, from)
 	return local.CodeOK
 }
 
 // allowed checks an operation against the state as it is.
-func (s *State) allowed(tx *local.Tx, from chain.Hotkey) local.Code {
-	acc := s.accounts[chain.Coldkey(from)]
-	uid, seated := s.byHotkey[from]
-	switch op := tx.Op.(type) {
+func (s *State) allowed(op local.Op, from chain.Hotkey) local.Code {
+	switch op := op.(type) {
 	case local.Transfer:
-		switch { // the receiver's balance cannot overflow: see maxIssued
-		case op.To == chain.Coldkey(from) || op.Amount == 0:
-			return local.CodeSelfTransfer
-		case op.Amount > acc.Balance:
-			return local.CodeFunds
-		}
+		return s.checkTransfer(op, from)
 	case local.Register:
-		switch {
-		case seated:
-			return local.CodeOK // the seat it has
-		case len(s.seats) >= s.gen.Params.MaxSeats:
-			return local.CodeNoSeat
-		case acc.Balance < s.gen.Params.Burn:
-			return local.CodeFunds
-		}
+		return s.checkRegister(op, from)
 	case local.Publish:
-		switch {
-		case !seated:
-			return local.CodeNotRegistered
-		case op.Record.Validate() != nil:
-			return local.CodeRecord
-		case s.records[from].At == s.meta.Height && s.meta.Height > 0:
-			return local.CodeRateLimited
-		}
+		return s.checkPublish(op, from)
 	case local.SetWeights:
-		if !seated {
-			return local.CodeNotRegistered
-		}
-		return s.weightsAllowed(op.Weights, s.seats[uid])
+		return s.checkWeights(op, from)
+	case local.SetParam:
+		return s.checkParam(op, from)
+	case local.Upgrade:
+		return s.checkUpgrade(op, from)
+	}
+	return local.CodeKind
+}
+
+// apply does what allowed has allowed.
+func (s *State) apply(op local.Op, from chain.Hotkey) {
+	switch op := op.(type) {
+	case local.Transfer:
+		s.pay(chain.Coldkey(from), op.To, op.Amount)
+	case local.Register:
+		s.register(from, op.Coldkey)
+	case local.Publish:
+		s.publish(op, from)
+	case local.SetWeights:
+		s.setWeights(op, from)
+	case local.SetParam:
+		s.setParam(op)
+	case local.Upgrade:
+		s.announceUpgrade(op)
+	}
+}
+
+func (s *State) checkTransfer(o local.Transfer, from chain.Hotkey) local.Code {
+	switch { // the receiver's balance cannot overflow: see maxIssued
+	case o.To == chain.Coldkey(from) || o.Amount == 0:
+		return local.CodeSelfTransfer
+	case o.Amount > s.accounts[chain.Coldkey(from)].Balance:
+		return local.CodeFunds
 	}
 	return local.CodeOK
 }
 
-func (s *State) weightsAllowed(row []chain.Weight, by seat) local.Code {
-	if !by.Permit {
-		return local.CodeNoPermit
+func (s *State) checkRegister(o local.Register, from chain.Hotkey) local.Code {
+	_, seated := s.byHotkey[from]
+	switch {
+	case seated:
+		return local.CodeOK // the seat it has
+	case len(s.seats) >= s.params.MaxSeats:
+		return local.CodeNoSeat
+	case o.Limit != 0 && s.params.Burn > o.Limit:
+		return local.CodePrice
+	case s.accounts[chain.Coldkey(from)].Balance < s.params.Burn:
+		return local.CodeFunds
 	}
-	for i, w := range row {
-		if int(w.UID) >= len(s.seats) || i > 0 && row[i-1].UID >= w.UID {
-			return local.CodeWeights
-		}
-	}
-	if by.LastUpdate != 0 && s.meta.Height-by.LastUpdate < s.gen.Params.WeightsInterval {
+	return local.CodeOK
+}
+
+func (s *State) checkPublish(o local.Publish, from chain.Hotkey) local.Code {
+	_, seated := s.byHotkey[from]
+	switch {
+	case !seated:
+		return local.CodeNotRegistered
+	case o.Record.Validate() != nil:
+		return local.CodeRecord
+	case s.records[from].At == s.meta.Height && s.meta.Height > 0:
 		return local.CodeRateLimited
 	}
 	return local.CodeOK
+}
+
+func (s *State) publish(o local.Publish, from chain.Hotkey) {
+	r := o.Record
+	r.Locator, r.Body = bytes.Clone(r.Locator), bytes.Clone(r.Body) // the block's memory is the caller's
+	s.records[from] = chain.Published{Hotkey: from, Record: r, At: s.meta.Height}
+	s.touch(recordKey(from))
+}
+
+func (s *State) checkWeights(o local.SetWeights, from chain.Hotkey) local.Code {
+	uid, seated := s.byHotkey[from]
+	if !seated {
+		return local.CodeNotRegistered
+	}
+	by := s.seats[uid]
+	if !by.Permit {
+		return local.CodeNoPermit
+	}
+	for i, w := range o.Weights {
+		if int(w.UID) >= len(s.seats) || i > 0 && o.Weights[i-1].UID >= w.UID {
+			return local.CodeWeights
+		}
+	}
+	if by.LastUpdate != 0 && s.meta.Height-by.LastUpdate < s.params.WeightsInterval {
+		return local.CodeRateLimited
+	}
+	return local.CodeOK
+}
+
+func (s *State) setWeights(o local.SetWeights, from chain.Hotkey) {
+	uid := s.byHotkey[from]
+	s.seats[uid].Weights = nil
+	for _, w := range o.Weights {
+		s.seats[uid].Weights = append(s.seats[uid].Weights, yuma.Entry{UID: uint16(w.UID), Value: w.Value})
+	}
+	s.seats[uid].LastUpdate = s.meta.Height
+	s.touch(seatKey(uid))
+	s.emit(local.Event{Kind: local.EventWeights, Hotkey: from, UID: chain.UID(uid)})
 }
 
 func (s *State) pay(from, to chain.Coldkey, amount chain.Amount) {
@@ -114,11 +155,13 @@ func (s *State) register(h chain.Hotkey, c chain.Coldkey) {
 	}
 	key := chain.Coldkey(h)
 	acc := s.accounts[key]
-	acc.Balance -= s.gen.Params.Burn
-	s.meta.Burned += s.gen.Params.Burn
+	acc.Balance -= s.params.Burn
+	s.meta.Burned += s.params.Burn
 	s.setAccount(key, acc)
 	s.sit(len(s.seats), h, c, s.meta.Height)
-	s.touch(seatKey(len(s.seats) - 1))
+	uid := len(s.seats) - 1
+	s.touch(seatKey(uid))
+	s.emit(local.Event{Kind: local.EventRegistered, Hotkey: h, UID: chain.UID(uid), Coldkey: s.seats[uid].Coldkey, Amount: s.params.Burn})
 }
 
 func (s *State) setAccount(k chain.Coldkey, a account) {

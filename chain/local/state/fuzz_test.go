@@ -57,7 +57,7 @@ func FuzzOps(f *testing.F) {
 		nonce := map[int]uint64{}
 		for len(b) >= n && s.Height() < 40 {
 			who := int(b[n-1] % 8)
-			raw, err := local.SignTx("test", nonce[who], opOf(b[:n-1]), key(who))
+			raw, err := local.SignTx("test", nonce[who], opOf(b[:n-1]), local.Signer{Key: key(who)})
 			b = b[n:]
 			if err != nil {
 				continue // longer than a transaction may be

@@ -10,7 +10,6 @@ import (
 	"io"
 
 	"sn3/chain"
-	"sn3/chain/local"
 	"sn3/chain/local/beacon"
 )
 
@@ -28,30 +27,13 @@ type Seat struct {
 	Permit  bool          `json:"permit"`
 }
 
-// Params are the chain's constants.
-type Params struct {
-	MaxSeats           int          `json:"max_seats"`
-	Burn               chain.Amount `json:"burn"`           // registration cost
-	EpochEmission      chain.Amount `json:"epoch_emission"` // handed to every epoch
-	Kappa              uint16       `json:"kappa"`          // of 65535
-	BondsMovingAverage uint64       `json:"bonds_moving_average"`
-	BondsPenalty       uint16       `json:"bonds_penalty"`
-	ActivityCutoff     chain.Block  `json:"activity_cutoff"`
-	WeightsInterval    chain.Block  `json:"weights_interval"` // blocks between two weight rows of a hotkey
-	KeepWindows        int          `json:"keep_windows"`     // snapshots, selections and beacons of so many windows
-}
-
-// DefaultParams are those of a local network.
-func DefaultParams() Params {
-	return Params{MaxSeats: 256, Burn: chain.RaoPerCoin, EpochEmission: 2 * chain.RaoPerCoin, Kappa: 32767, BondsMovingAverage: 900000,
-		BondsPenalty: 65535, ActivityCutoff: 5000, WeightsInterval: 1, KeepWindows: 16}
-}
-
 // Genesis is what a chain starts from. Its JSON is the file that every node is given.
 type Genesis struct {
 	Network     string          `json:"network"`
 	Run         json.RawMessage `json:"run"` // chain.Run in canonical bytes
 	BlockTimeMS int64           `json:"block_time_ms"`
+	Rules       uint64          `json:"rules"` // version of the rules to begin with
+	Owner       chain.Coldkey   `json:"owner"` // who may change parameters, block makers and rules; zero: nobody
 	Params      Params          `json:"params"`
 	BeaconKey   []byte          `json:"beacon_key"` // public, on G2
 	Accounts    []Account       `json:"accounts"`
@@ -90,10 +72,13 @@ func (g *Genesis) Validate() (*chain.Run, error) {
 		return nil, fmt.Errorf("genesis: network %q, run descriptor of %q", g.Network, run.Network)
 	case g.BlockTimeMS < 50 || g.BlockTimeMS > 60_000:
 		return nil, fmt.Errorf("genesis: block time of %d ms", g.BlockTimeMS)
-	case p.MaxSeats < 1 || p.MaxSeats > local.MaxWeights || len(g.Seats) > p.MaxSeats:
-		return nil, fmt.Errorf("genesis: %d seats, at most %d, at most %d", len(g.Seats), p.MaxSeats, local.MaxWeights)
-	case p.KeepWindows < 2 || p.KeepWindows > 1<<20 || p.BondsMovingAverage > 1_000_000:
-		return nil, fmt.Errorf("genesis: keep_windows %d, bonds_moving_average %d", p.KeepWindows, p.BondsMovingAverage)
+	case g.Rules < 1 || g.Rules > NewestRules:
+		return nil, fmt.Errorf("genesis: rules of version %d, this program knows 1 to %d; install the release the network runs", g.Rules, NewestRules)
+	case len(g.Seats) > p.MaxSeats:
+		return nil, fmt.Errorf("genesis: %d seats, at most %d", len(g.Seats), p.MaxSeats)
+	}
+	if x := p.check(); x != nil {
+		return nil, fmt.Errorf("genesis: %s is %d; give %d to %d", x.name, x.get(&p), x.least, x.top)
 	}
 	if err := beacon.CheckPublic(g.BeaconKey); err != nil {
 		return nil, fmt.Errorf("genesis: beacon key of %d bytes: %w", len(g.BeaconKey), err)

@@ -53,7 +53,7 @@ func (s *State) pruneHistory(limit chain.Block) {
 
 // BalanceAt is what an account held as of block b: after executing it.
 func (s *State) BalanceAt(k chain.Coldkey, b chain.Block) (chain.Amount, error) {
-	span := s.run.Schedule.Length * chain.Block(s.gen.Params.KeepWindows)
+	span := s.run.Schedule.Length * chain.Block(s.params.KeepWindows)
 	switch h := s.meta.Height; {
 	case b > h:
 		return 0, fmt.Errorf("balance of block %d at height %d: %w", b, h, chain.ErrNotYet)

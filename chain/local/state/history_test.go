@@ -23,7 +23,7 @@ func TestBalanceAt(t *testing.T) {
 			was[s.Height()] = all
 		}
 		see()
-		span := s.run.Schedule.Length * chain.Block(s.gen.Params.KeepWindows)
+		span := s.run.Schedule.Length * chain.Block(s.params.KeepWindows)
 		for range span + 40 {
 			var txs [][]byte
 			if rapid.IntRange(0, 7).Draw(rt, "busy") == 0 {

@@ -35,7 +35,7 @@ func (s *State) Selection(w chain.Window) (chain.Selection, error) {
 	if newest, any := s.sched.Selected(s.meta.Height); !any || w > newest { // not At, which wraps for a w beyond any use
 		return chain.Selection{}, fmt.Errorf("selection of window %d: %w", w, chain.ErrNotYet)
 	}
-	if kept := s.outcomes(); len(kept) < s.gen.Params.KeepWindows || w > kept[0] {
+	if kept := s.outcomes(); len(kept) < s.params.KeepWindows || w > kept[0] {
 		return chain.Selection{Window: w}, nil
 	}
 	return chain.Selection{}, fmt.Errorf("selection of window %d: %w", w, chain.ErrPruned)

@@ -47,7 +47,7 @@ func (d disk) restore(g *Genesis) (*State, error) {
 // same compares all that two machines answer.
 func same(t testing.TB, a, b *State) {
 	t.Helper()
-	if a.meta != b.meta || !reflect.DeepEqual(a.seats, b.seats) || !maps.Equal(a.accounts, b.accounts) || !reflect.DeepEqual(a.history, b.history) || !reflect.DeepEqual(a.records, b.records) ||
+	if a.meta != b.meta || a.params != b.params || a.tree.sum() != b.tree.sum() || !reflect.DeepEqual(a.seats, b.seats) || !maps.Equal(a.accounts, b.accounts) || !reflect.DeepEqual(a.history, b.history) || !reflect.DeepEqual(a.records, b.records) ||
 		!reflect.DeepEqual(a.snapshots, b.snapshots) || !reflect.DeepEqual(a.selections, b.selections) || !reflect.DeepEqual(a.beacons, b.beacons) || !maps.Equal(a.byHotkey, b.byHotkey) {
 		t.Fatalf("machines differ at height %d", a.Height())
 	}
@@ -76,7 +76,7 @@ func TestConservedAndRestorable(t *testing.T) {
 			}
 			exists, issued, burned := a.Issuance()
 			epochs := chain.Amount(a.Height() / a.run.Tempo)
-			if exists != start+issued-burned || issued > epochs*a.gen.Params.EpochEmission || epochs > 0 && issued+epochs*100 < epochs*a.gen.Params.EpochEmission {
+			if exists != start+issued-burned || issued > epochs*a.params.EpochEmission || epochs > 0 && issued+epochs*100 < epochs*a.params.EpochEmission {
 				rt.Fatalf("block %d: %s exist; genesis %s, issued %s in %d epochs, burned %s", i, exists, start, issued, epochs, burned)
 			}
 			stored.keep(t, rb)
@@ -115,7 +115,7 @@ func TestRestoreAfterPruning(t *testing.T) {
 		t.Fatal(err)
 	}
 	same(t, s, b)
-	if n := len(s.snapshots) + len(s.selections) + len(s.beacons) + 2; len(stored) < n || len(stored) > n+len(s.seats)+len(s.accounts)+len(s.records) {
+	if n := len(s.snapshots) + len(s.selections) + len(s.beacons) + 4 + len(s.seats) + len(s.accounts) + len(s.records) + len(s.history); len(stored) != n {
 		t.Errorf("%d entries are stored; %d snapshots, %d selections, %d beacons are kept", len(stored), len(s.snapshots), len(s.selections), len(s.beacons))
 	}
 }
@@ -132,10 +132,19 @@ func TestRestoreRefuses(t *testing.T) {
 		change func(disk)
 		want   error
 	}{
-		"no height":       {func(d disk) { delete(d, metaKey) }, ErrDamaged},
-		"no hash":         {func(d disk) { delete(d, appHashKey) }, ErrDamaged},
-		"short hash":      {func(d disk) { d[appHashKey] = make([]byte, 31) }, ErrDamaged},
-		"another version": {func(d disk) { d[metaKey] = []byte(`{"height":2}`) }, ErrVersion},
+		"no height":                     {func(d disk) { delete(d, metaKey) }, ErrDamaged},
+		"no parameters":                 {func(d disk) { delete(d, paramsKey) }, ErrDamaged},
+		"no genesis":                    {func(d disk) { delete(d, genesisKey) }, ErrDamaged},
+		"another genesis":               {func(d disk) { d[genesisKey] = make([]byte, 32) }, ErrDamaged},
+		"another hash":                  {func(d disk) { d[appHashKey] = make([]byte, 32) }, ErrDamaged},
+		"an account less":               {func(d disk) { delete(d, accountKey(chain.Coldkey(account0(3)))) }, ErrDamaged},
+		"other money":                   {func(d disk) { d[accountKey(chain.Coldkey(account0(3)))] = encodeAccount(account{1, 0}) }, ErrDamaged},
+		"later rules":                   {func(d disk) { d[metaKey] = encodeMeta(meta{Rules: NewestRules + 1}) }, ErrVersion},
+		"a parameter beyond its bounds": {func(d disk) { d[paramsKey] = make([]byte, len(d[paramsKey])) }, ErrDamaged},
+		"too few parameters":            {func(d disk) { d[paramsKey] = d[paramsKey][8:] }, ErrDamaged},
+		"no hash":                       {func(d disk) { delete(d, appHashKey) }, ErrDamaged},
+		"short hash":                    {func(d disk) { d[appHashKey] = make([]byte, 31) }, ErrDamaged},
+		"another version":               {func(d disk) { d[metaKey] = []byte(`{"height":2}`) }, ErrVersion},
 		"of another version throughout": {func(d disk) {
 			for k := range d {
 				d[k] = []byte(`{"balance":1}`)

@@ -2,7 +2,6 @@ package state
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -38,7 +37,15 @@ type meta struct {
 	Height  chain.Block
 	Issued  chain.Amount // by epochs
 	Burned  chain.Amount
-	AppHash chain.Hash // stored on its own: it covers the rest
+	Rules   uint64     // version of the rules that this block was executed by
+	Next    upgrade    // announced; zero: none
+	AppHash chain.Hash // the tree's root, stored on its own
+}
+
+// upgrade is a change of the rules.
+type upgrade struct {
+	Rules uint64
+	At    chain.Block
 }
 
 // KV is one entry of the state; a nil Value deletes the key.
@@ -56,15 +63,19 @@ type Result struct {
 	Codes   []local.Code
 	AppHash chain.Hash
 	Dirty   []KV
+	Events  []local.Event
 }
 
 // State is the machine. Not safe for concurrent use.
 type State struct {
-	gen   *Genesis
-	run   *chain.Run
-	sched chain.Schedule
+	gen     *Genesis
+	genHash chain.Hash
+	run     *chain.Run
+	sched   chain.Schedule
 
 	meta       meta
+	params     Params
+	tree       tree
 	accounts   map[chain.Coldkey]account
 	history    map[chain.Coldkey][]balance // of accounts whose balance changed lately
 	seats      []seat                      // index = uid
@@ -74,6 +85,7 @@ type State struct {
 	selections map[chain.Window]chain.Selection
 	beacons    map[chain.Round][]byte
 	dirty      map[string]bool
+	events     []local.Event
 	latest     *chain.Snapshot   // of meta.Height, made on demand
 	recent     []*chain.Snapshot // of the newest blocks: a reader is always a little behind
 }
@@ -93,12 +105,16 @@ func New(g *Genesis) (*State, error) {
 		s.sit(i, x.Hotkey, x.Coldkey, 0)
 		s.seats[i].Stake, s.seats[i].Permit = x.Stake, x.Permit
 	}
-	raw, err := json.Marshal(g)
-	if err != nil {
-		return nil, fmt.Errorf("hash genesis: %w", err)
+	for _, k := range []string{genesisKey, metaKey, paramsKey} {
+		s.touch(k)
 	}
-	s.meta.AppHash = sha256.Sum256(raw)
-	s.dirty = map[string]bool{}
+	for k := range s.accounts { // any order: a set of keys
+		s.touch(accountKey(k))
+	}
+	for i := range s.seats {
+		s.touch(seatKey(i))
+	}
+	s.hash() // the keys stay dirty: the first block's entries are the whole state
 	return s, nil
 }
 
@@ -111,7 +127,11 @@ func empty(g *Genesis) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &State{gen: g, run: run, sched: sched, accounts: map[chain.Coldkey]account{}, history: map[chain.Coldkey][]balance{}, byHotkey: map[chain.Hotkey]int{},
+	raw, err := json.Marshal(g)
+	if err != nil {
+		return nil, fmt.Errorf("hash genesis: %w", err)
+	}
+	return &State{gen: g, genHash: sha256.Sum256(raw), run: run, sched: sched, meta: meta{Rules: g.Rules}, params: g.Params, accounts: map[chain.Coldkey]account{}, history: map[chain.Coldkey][]balance{}, byHotkey: map[chain.Hotkey]int{},
 		records: map[chain.Hotkey]chain.Published{}, snapshots: map[chain.Block]*chain.Snapshot{},
 		selections: map[chain.Window]chain.Selection{}, beacons: map[chain.Round][]byte{}, dirty: map[string]bool{}}, nil
 }
@@ -137,6 +157,9 @@ func (s *State) Run() *chain.Run { return s.run }
 // Genesis is what the chain started from; do not modify.
 func (s *State) Genesis() *Genesis { return s.gen }
 
+// Params are the parameters as they are now.
+func (s *State) Params() Params { return s.params }
+
 // CheckTx says whether a transaction may enter the mempool.
 func (s *State) CheckTx(raw []byte) local.Code {
 	tx, from, code := s.parse(raw)
@@ -146,7 +169,7 @@ func (s *State) CheckTx(raw []byte) local.Code {
 	if next := s.accounts[chain.Coldkey(from)].Nonce; tx.Nonce < next || tx.Nonce-next >= nonceWindow {
 		return local.CodeNonce
 	}
-	if code := s.allowed(tx, from); code != local.CodeRateLimited { // a limit may have passed by the time of inclusion
+	if code := s.allowed(tx.Op, from); code != local.CodeRateLimited { // a limit may have passed by the time of inclusion
 		return code
 	}
 	return local.CodeOK
@@ -169,15 +192,17 @@ func (s *State) parse(raw []byte) (*local.Tx, chain.Hotkey, local.Code) {
 
 // Finalize executes one block:
 //
+//  0. the rules' new version, if this is its block
 //  1. the beacon of the block before
 //  2. the transactions, in order
 //  3. at every tempo the epoch
 //  4. the selection of the window whose Select boundary this is
 //  5. a snapshot if this is a phase boundary; what is older than KeepWindows goes
-//  6. the hash of what changed
+//  6. the hash of everything
 func (s *State) Finalize(in Block) Result {
 	s.meta.Height = in.Height
 	s.latest = nil
+	s.upgrade()                              // 0
 	if len(in.Beacon) > 0 && in.Height > 0 { // 1
 		if r := chain.Round(in.Height - 1); beacon.Verify(s.gen.BeaconKey, r, in.Beacon) == nil {
 			s.beacons[r] = slices.Clone(in.Beacon)
@@ -199,7 +224,14 @@ func (s *State) Finalize(in Block) Result {
 	s.recent = append(s.recent[max(0, len(s.recent)-recentBlocks+1):], s.now())
 	res.Dirty = s.flush() // 6
 	res.AppHash = s.meta.AppHash
+	res.Events, s.events = s.events, nil
 	return res
+}
+
+// emit tells whoever watches what happened in this block.
+func (s *State) emit(e local.Event) {
+	e.Block = s.meta.Height
+	s.events = append(s.events, e)
 }
 
 func (s *State) choose(w chain.Window) {
@@ -242,7 +274,7 @@ func (s *State) now() *chain.Snapshot {
 }
 
 func (s *State) prune() {
-	span := s.run.Schedule.Length * chain.Block(s.gen.Params.KeepWindows)
+	span := s.run.Schedule.Length * chain.Block(s.params.KeepWindows)
 	if s.meta.Height <= span {
 		return
 	}
@@ -262,7 +294,7 @@ func (s *State) prune() {
 	s.pruneHistory(limit)
 	outcomes := s.outcomes()
 	for w, x := range s.selections { // any order: what is deleted is a set
-		old := uneventful(x) || len(outcomes) > s.gen.Params.KeepWindows && w < outcomes[len(outcomes)-s.gen.Params.KeepWindows]
+		old := uneventful(x) || len(outcomes) > s.params.KeepWindows && w < outcomes[len(outcomes)-s.params.KeepWindows]
 		if old && s.sched.At(w, chain.PhaseSelect) < limit {
 			delete(s.selections, w)
 			s.touch(windowKey(w))
@@ -286,25 +318,27 @@ func (s *State) outcomes() []chain.Window {
 // uneventful says whether a window had neither winners nor a majority's root: nobody needs to be told what happened in it.
 func uneventful(x chain.Selection) bool { return len(x.Winners) == 0 && x.Root == chain.Hash{} }
 
-// flush turns what was touched into sorted entries and chains their hash: H(previous ‖ every key and value).
+// flush turns what was touched into sorted entries and brings the tree up to date.
 func (s *State) flush() []KV {
 	s.touch(metaKey)
-	keys := slices.Sorted(maps.Keys(s.dirty))
-	h := sha256.New()
-	h.Write(s.meta.AppHash[:])
+	keys := s.hash()
 	out := make([]KV, 0, len(keys)+1)
 	for _, k := range keys {
-		e := KV{[]byte(k), s.value(k)}
-		out = append(out, e)
-		for _, part := range [][]byte{e.Key, e.Value} {
-			h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part))))
-			h.Write(part)
-		}
+		out = append(out, KV{[]byte(k), s.value(k)})
 	}
-	s.meta.AppHash = chain.Hash(h.Sum(nil))
 	clear(s.dirty)
 	at, _ := slices.BinarySearch(keys, appHashKey)
 	return slices.Insert(out, at, KV{[]byte(appHashKey), slices.Clone(s.meta.AppHash[:])})
+}
+
+// hash enters what was touched into the tree, whose root is the application hash, and gives the keys in order.
+func (s *State) hash() []string {
+	keys := slices.Sorted(maps.Keys(s.dirty))
+	for _, k := range keys {
+		s.tree.set(k, s.value(k))
+	}
+	s.meta.AppHash = s.tree.sum()
+	return keys
 }
 
 func less(a, b []byte) bool { return string(a) < string(b) }

@@ -40,7 +40,7 @@ func genesis(t testing.TB) *Genesis {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &Genesis{Network: "test", Run: r.Encode(), BlockTimeMS: 500, Params: DefaultParams(), BeaconKey: pub}
+	g := &Genesis{Network: "test", Run: r.Encode(), BlockTimeMS: 500, Rules: NewestRules, Owner: chain.Coldkey(account0(0)), Params: DefaultParams(), BeaconKey: pub}
 	g.Params.MaxSeats = 6
 	for i, stake := range []chain.Amount{300, 200, 0, 0} {
 		g.Seats = append(g.Seats, Seat{Hotkey: account0(i), Stake: stake * chain.RaoPerCoin, Permit: stake > 0})
@@ -62,7 +62,7 @@ func machine(t testing.TB) *State {
 
 func tx(t testing.TB, who int, nonce uint64, op local.Op) []byte {
 	t.Helper()
-	x, err := local.SignTx("test", nonce, op, key(who))
+	x, err := local.SignTx("test", nonce, op, local.Signer{Key: key(who)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestCodes(t *testing.T) {
 	if got := s.execute(tx(t, 9, 1, local.Register{})); got != local.CodeNoSeat {
 		t.Errorf("no seat: code %d", got)
 	}
-	other, err := local.SignTx("elsewhere", 0, local.Register{}, key(9))
+	other, err := local.SignTx("elsewhere", 0, local.Register{}, local.Signer{Key: key(9)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func randomBlock(t *rapid.T, s *State) [][]byte {
 			}
 			op = local.SetWeights{Weights: row}
 		}
-		x, err := local.SignTx("test", nonce[who], op, key(who))
+		x, err := local.SignTx("test", nonce[who], op, local.Signer{Key: key(who)})
 		if err != nil {
 			t.Fatal(err)
 		}

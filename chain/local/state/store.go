@@ -15,7 +15,9 @@ import (
 // in the binary forms of codec.go, except beacons, which are the signature's bytes, and the app hash.
 const (
 	metaKey    = "m"
-	appHashKey = "h"
+	paramsKey  = "q"
+	genesisKey = "g" // hash of the genesis
+	appHashKey = "h" // not in the tree: its root
 )
 
 // Errors of Restore.
@@ -49,6 +51,10 @@ func (s *State) value(key string) []byte {
 	switch key[0] {
 	case 'm':
 		return encodeMeta(s.meta)
+	case 'q':
+		return encodeParams(s.params, s.meta.Rules)
+	case 'g':
+		return slices.Clone(s.genHash[:])
 	case 'a':
 		return encodeAccount(s.accounts[chain.Coldkey([]byte(key[1:]))])
 	case 'c':
@@ -76,33 +82,39 @@ func (s *State) value(key string) []byte {
 // Restore rebuilds the machine from the entries that Finalize gave out, in any order; it keeps none of their memory. With no
 // entries it is New. Errors wrap ErrDamaged or ErrVersion.
 func Restore(g *Genesis, entries func(yield func(k, v []byte) bool)) (*State, error) {
-	s, err := New(g) // genesis seats and accounts that no block touched are not among the entries
+	s, err := empty(g)
 	if err != nil {
 		return nil, err
 	}
 	seats := map[int]seat{}
-	for i, x := range s.seats {
-		seats[i] = x
-	}
-	var any, height, hash bool
+	found := map[string]bool{}
+	var root chain.Hash
 	entries(func(k, v []byte) bool {
-		any, height, hash = true, height || string(k) == metaKey, hash || string(k) == appHashKey
+		found[string(k[:min(len(k), 1)])] = true
 		bad := s.load(string(k), v, seats)
 		if bad != nil && (err == nil || errors.Is(bad, ErrVersion)) { // entries of another version look damaged, too
 			err = fmt.Errorf("restore entry %s: %w", hex.EncodeToString(k), bad)
+		}
+		if string(k) == appHashKey && bad == nil {
+			root = chain.Hash(v)
+		} else if bad == nil {
+			s.tree.set(string(k), v)
 		}
 		return true
 	})
 	switch {
 	case err != nil:
 		return nil, err
-	case !any:
-		return s, nil
-	case !height || !hash:
-		return nil, fmt.Errorf("%w: height or app hash is missing", ErrDamaged)
+	case len(found) == 0:
+		return New(g)
+	case !found[metaKey] || !found[appHashKey] || !found[genesisKey] || !found[paramsKey]:
+		return nil, fmt.Errorf("%w: height, parameters, genesis or app hash is missing", ErrDamaged)
 	}
 	if err := s.reseat(seats); err != nil {
 		return nil, err
+	}
+	if s.meta.AppHash = s.tree.sum(); s.meta.AppHash != root {
+		return nil, fmt.Errorf("%w: they have the hash %s, not %s", ErrDamaged, s.meta.AppHash.Short(), root.Short())
 	}
 	return s, nil
 }
@@ -113,7 +125,7 @@ func (s *State) reseat(seats map[int]seat) error {
 	clear(s.byHotkey)
 	for i := range len(seats) {
 		x, ok := seats[i]
-		if _, twice := s.byHotkey[x.Hotkey]; !ok || twice || i >= s.gen.Params.MaxSeats {
+		if _, twice := s.byHotkey[x.Hotkey]; !ok || twice || i >= s.params.MaxSeats {
 			return fmt.Errorf("%w: seat %d of %d", ErrDamaged, i, len(seats))
 		}
 		s.seats = append(s.seats, x)
@@ -127,11 +139,14 @@ func (s *State) load(key string, v []byte, seats map[int]seat) (err error) {
 	named := len(key) == 33
 	switch {
 	case key == metaKey:
-		hash := s.meta.AppHash
 		s.meta, err = decodeMeta(v)
-		s.meta.AppHash = hash
+	case key == paramsKey:
+		s.params, err = decodeParams(v)
+	case key == genesisKey:
+		if string(v) != string(s.genHash[:]) {
+			return fmt.Errorf("%w: they are of a chain with another genesis", ErrDamaged)
+		}
 	case key == appHashKey && len(v) == len(s.meta.AppHash):
-		s.meta.AppHash = chain.Hash(v)
 	case named && key[0] == 'a':
 		id := chain.Coldkey([]byte(key[1:]))
 		s.accounts[id], err = decodeAccount(v)
@@ -141,7 +156,7 @@ func (s *State) load(key string, v []byte, seats map[int]seat) (err error) {
 	case named && key[0] == 'r':
 		id := chain.Hotkey([]byte(key[1:]))
 		s.records[id], err = decodePublished(id, v)
-	case numbered && key[0] == 's' && n < uint64(s.gen.Params.MaxSeats):
+	case numbered && key[0] == 's' && n < maxSeats:
 		seats[int(n)], err = decodeSeat(int(n), v)
 	case numbered && key[0] == 'p':
 		s.snapshots[chain.Block(n)], err = decodeSnapshot(chain.Block(n), v)

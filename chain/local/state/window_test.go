@@ -78,7 +78,7 @@ func TestWhatIsKept(t *testing.T) {
 	s := machine(t)
 	until(s, 300)
 	h, p := s.Height(), s.run.Schedule
-	span := p.Length * chain.Block(s.gen.Params.KeepWindows)
+	span := p.Length * chain.Block(s.params.KeepWindows)
 	for w := chain.Window(0); s.sched.At(w, chain.PhaseSeed) <= h; w++ {
 		for _, ph := range []chain.Phase{chain.PhaseSeed, chain.PhaseDeadline, chain.PhaseScoreBy, chain.PhaseSelect} {
 			b := s.sched.At(w, ph)
@@ -105,7 +105,7 @@ func TestWhatIsKept(t *testing.T) {
 			t.Errorf("window %d: %v", w, err)
 		}
 	}
-	if n := len(s.snapshots); n > 7*s.gen.Params.KeepWindows {
+	if n := len(s.snapshots); n > 7*s.params.KeepWindows {
 		t.Errorf("%d snapshots are kept", n)
 	}
 }
@@ -140,7 +140,7 @@ func TestBeacon(t *testing.T) {
 // and the newest in which something did are still there. Only what lies before those is pruned.
 func TestSelectionsOfAQuietChain(t *testing.T) {
 	s := machine(t)
-	keep := chain.Window(s.gen.Params.KeepWindows)
+	keep := chain.Window(s.params.KeepWindows)
 	nonce := uint64(0)
 	voted := func(w chain.Window) { // the larger validator votes alone: that is a majority's root
 		until(s, s.sched.At(w, chain.PhaseScoreBy)-1)

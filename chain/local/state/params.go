@@ -1,0 +1,120 @@
+package state
+
+import (
+	"encoding/binary"
+	"math"
+
+	"sn3/chain"
+	"sn3/chain/local"
+)
+
+// Params are the chain's parameters: genesis sets them, the subnet's owner changes them by name (local.SetParam). The names
+// are those of the JSON, which are Subtensor's where it has the parameter.
+type Params struct {
+	MaxSeats           int          `json:"max_seats"`
+	Burn               chain.Amount `json:"burn"`           // registration cost
+	EpochEmission      chain.Amount `json:"epoch_emission"` // handed to every epoch
+	Kappa              uint16       `json:"kappa"`          // of 65535
+	BondsMovingAverage uint64       `json:"bonds_moving_average"`
+	BondsPenalty       uint16       `json:"bonds_penalty"`
+	ActivityCutoff     chain.Block  `json:"activity_cutoff"`
+	WeightsInterval    chain.Block  `json:"weights_interval"` // blocks between two weight rows of a hotkey
+	KeepWindows        int          `json:"keep_windows"`     // snapshots, selections and beacons of so many windows
+}
+
+// DefaultParams are those of a local network.
+func DefaultParams() Params {
+	return Params{MaxSeats: 256, Burn: chain.RaoPerCoin, EpochEmission: 2 * chain.RaoPerCoin, Kappa: 32767, BondsMovingAverage: 900000,
+		BondsPenalty: 65535, ActivityCutoff: 5000, WeightsInterval: 1, KeepWindows: 16}
+}
+
+// param is one of them as a number.
+type param struct {
+	name       string
+	least, top uint64
+	fixed      bool // only genesis sets it
+	get        func(*Params) uint64
+	set        func(*Params, uint64)
+}
+
+// numeric makes a param of a field.
+func numeric[T ~int | ~uint16 | ~uint64](name string, least, top uint64, field func(*Params) *T) param {
+	return param{name, least, top, false, func(p *Params) uint64 { return uint64(*field(p)) }, func(p *Params, v uint64) { *field(p) = T(v) }}
+}
+
+func fixed(p param) param {
+	p.fixed = true
+	return p
+}
+
+// maxSeats is the most seats a chain can have: a weight row must fit into a transaction.
+const maxSeats = local.MaxWeights
+
+// paramTable has every parameter once; its order is that of the stored form. Those of a later version of the rules come at
+// the end: paramCount.
+var paramTable = []param{
+	numeric("max_seats", 1, maxSeats, func(p *Params) *int { return &p.MaxSeats }),
+	numeric("burn", 0, math.MaxInt64, func(p *Params) *chain.Amount { return &p.Burn }),
+	numeric("epoch_emission", 0, math.MaxUint64, func(p *Params) *chain.Amount { return &p.EpochEmission }),
+	numeric("kappa", 0, math.MaxUint16, func(p *Params) *uint16 { return &p.Kappa }),
+	numeric("bonds_moving_average", 0, 1_000_000, func(p *Params) *uint64 { return &p.BondsMovingAverage }),
+	numeric("bonds_penalty", 0, math.MaxUint16, func(p *Params) *uint16 { return &p.BondsPenalty }),
+	numeric("activity_cutoff", 1, math.MaxInt64, func(p *Params) *chain.Block { return &p.ActivityCutoff }),
+	numeric("weights_interval", 0, math.MaxInt64, func(p *Params) *chain.Block { return &p.WeightsInterval }),
+	fixed(numeric("keep_windows", 2, 1<<20, func(p *Params) *int { return &p.KeepWindows })),
+}
+
+// paramCount is how many of paramTable the rules of a version have; the others are as in DefaultParams until the upgrade.
+func paramCount(rules uint64) int { return len(paramTable) }
+
+// check is the first parameter beyond its bounds, and nil if there is none.
+func (p Params) check() *param {
+	for i := range paramTable {
+		if x := &paramTable[i]; x.get(&p) < x.least || x.get(&p) > x.top {
+			return x
+		}
+	}
+	return nil
+}
+
+func encodeParams(p Params, rules uint64) []byte {
+	var b []byte
+	for _, x := range paramTable[:paramCount(rules)] {
+		b = binary.BigEndian.AppendUint64(b, x.get(&p))
+	}
+	return b
+}
+
+// decodeParams reads the parameters of the rules' version that has so many.
+func decodeParams(v []byte) (Params, error) {
+	n, p := len(v)/8, DefaultParams()
+	known := false
+	for rules := uint64(1); rules <= NewestRules; rules++ {
+		known = known || n == paramCount(rules)
+	}
+	if !known {
+		return Params{}, errForm
+	}
+	d := decoder{b: v}
+	for _, x := range paramTable[:n] {
+		x.set(&p, d.u64())
+	}
+	if err := d.end(); err != nil || p.check() != nil {
+		return Params{}, errForm
+	}
+	return p, nil
+}
+
+// changed are the parameters after one is set by its owner; ok is false where that is not possible.
+func (p Params) changed(name string, v uint64, rules uint64) (_ Params, ok bool) {
+	for _, x := range paramTable[:paramCount(rules)] {
+		if x.name == name && !x.fixed {
+			if v < x.least || v > x.top {
+				return p, false
+			}
+			x.set(&p, v)
+			return p, p.check() == nil
+		}
+	}
+	return p, false
+}
