@@ -39,6 +39,7 @@ const (
 	QueryGenesis   = "genesis"   // [] -> state.Genesis
 	QueryParams    = "params"    // [] -> Params
 	QueryPeers     = "peers"     // [] -> []string
+	QueryHead      = "head"      // [block] -> HeadInfo, of the newest thousands
 )
 
 // Params are the chain's constants as far as a client cares; local/state has them all.
@@ -60,6 +61,13 @@ type AccountInfo struct {
 type TxInfo struct {
 	Block chain.Block `json:"block"`
 	Code  Code        `json:"code"`
+}
+
+// HeadInfo is a final block with the hash of the state after it: what two nodes of one network must agree on.
+type HeadInfo struct {
+	Block   chain.Block `json:"block"`
+	Time    time.Time   `json:"time"`
+	AppHash chain.Hash  `json:"app_hash"`
 }
 
 // Backend is what a Client talks to: a node over HTTP, or the state machine in the same process. Errors wrap

@@ -129,6 +129,11 @@ func (c *Client) Describe(ctx context.Context) (*chain.Run, error) {
 	return run, nil
 }
 
+// Head is a final block with the hash of its state, as long as the node lists it.
+func (c *Client) Head(ctx context.Context, b chain.Block) (HeadInfo, error) {
+	return query[HeadInfo](ctx, c, QueryHead, number(b))
+}
+
 // Heads implements chain.Reader: it reconnects for as long as ctx lives. A block that the node no longer lists, because the
 // client was away for thousands of blocks, is delivered with the time of the next known one.
 func (c *Client) Heads(ctx context.Context) (<-chan chain.Head, error) {

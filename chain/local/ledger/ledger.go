@@ -30,7 +30,7 @@ var ErrQuery = errors.New("ledger: malformed query")
 
 // Past is what a restarted node knows of earlier blocks beside the state. Heads ascend without a gap.
 type Past struct {
-	Heads []chain.Head
+	Heads []local.HeadInfo
 	Txs   map[chain.Hash]local.TxInfo
 }
 
@@ -50,9 +50,9 @@ type Ledger struct {
 	st      *state.State
 	txs     map[chain.Hash]local.TxInfo
 	byBlock map[chain.Block][]chain.Hash
-	heads   []chain.Head  // ascending, contiguous
-	moved   chan struct{} // closed with every Commit
-	running *Executed     // a block between Execute and Commit
+	heads   []local.HeadInfo // ascending, contiguous
+	moved   chan struct{}    // closed with every Commit
+	running *Executed        // a block between Execute and Commit
 }
 
 // New serves st, which nobody else may use from now on.
@@ -146,6 +146,11 @@ type Executed struct {
 	Txs   map[chain.Hash]local.TxInfo
 }
 
+// Info is the block as the head query answers it.
+func (e *Executed) Info() local.HeadInfo {
+	return local.HeadInfo{Block: e.Head.Block, Time: e.Head.Time, AppHash: e.State.AppHash}
+}
+
 // Execute runs the next block: beacon is the signature of the round before, nil if there is none.
 func (l *Ledger) Execute(head chain.Head, beacon []byte, txs [][]byte) *Executed {
 	l.mu.Lock()
@@ -176,7 +181,7 @@ func (l *Ledger) Commit(e *Executed) {
 	l.running = nil
 	l.remember(e.Txs)
 	l.status.Height, l.status.Time, l.status.AppHash = e.Head.Block, e.Head.Time, e.State.AppHash
-	l.heads = append(l.heads, e.Head)
+	l.heads = append(l.heads, e.Info())
 	for len(l.heads) > Keep {
 		old := l.heads[0].Block
 		for _, h := range l.byBlock[old] {
@@ -198,8 +203,12 @@ func (l *Ledger) Heads(ctx context.Context, after chain.Block) ([]chain.Head, er
 	defer timeout.Stop()
 	for {
 		l.mu.Lock()
-		i := sort.Search(len(l.heads), func(i int) bool { return l.heads[i].Block > after })
-		heads, moved := slices.Clone(l.heads[i:min(len(l.heads), i+maxHeads)]), l.moved
+		i := l.above(after)
+		var heads []chain.Head
+		for _, h := range l.heads[i:min(len(l.heads), i+maxHeads)] {
+			heads = append(heads, chain.Head{Block: h.Block, Time: h.Time})
+		}
+		moved := l.moved
 		l.mu.Unlock()
 		if len(heads) > 0 {
 			return heads, nil
@@ -212,6 +221,22 @@ func (l *Ledger) Heads(ctx context.Context, after chain.Block) ([]chain.Head, er
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// above is the index of the first kept head above a block.
+func (l *Ledger) above(b chain.Block) int {
+	return sort.Search(len(l.heads), func(i int) bool { return l.heads[i].Block > b })
+}
+
+// head answers for a block that Heads listed.
+func (l *Ledger) head(b chain.Block) (local.HeadInfo, error) {
+	if i := l.above(b); i > 0 && l.heads[i-1].Block == b {
+		return l.heads[i-1], nil
+	}
+	if b > l.status.Height {
+		return local.HeadInfo{}, fmt.Errorf("head of block %d at height %d: %w", b, l.status.Height, chain.ErrNotYet)
+	}
+	return local.HeadInfo{}, fmt.Errorf("head of block %d at height %d: %w", b, l.status.Height, chain.ErrPruned)
 }
 
 // Query answers a query of package local.
@@ -279,7 +304,7 @@ func (l *Ledger) balance(arg string) (any, error) {
 func (l *Ledger) numbered(name, arg string) (any, error) {
 	n, err := strconv.ParseUint(arg, 10, 64)
 	switch {
-	case name != local.QuerySnapshot && name != local.QuerySelection && name != local.QueryBeacon:
+	case name != local.QuerySnapshot && name != local.QuerySelection && name != local.QueryBeacon && name != local.QueryHead:
 		return nil, fmt.Errorf("%w: no query is called %q", ErrQuery, name)
 	case err != nil:
 		return nil, fmt.Errorf("%w: %s of %q", ErrQuery, name, arg)
@@ -287,6 +312,8 @@ func (l *Ledger) numbered(name, arg string) (any, error) {
 		return l.st.Snapshot(chain.Block(n))
 	case name == local.QuerySelection:
 		return l.st.Selection(chain.Window(n))
+	case name == local.QueryHead:
+		return l.head(chain.Block(n))
 	}
 	return l.st.Beacon(chain.Round(n))
 }

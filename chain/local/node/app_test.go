@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"sn3/chain/local"
 	"sn3/chain/local/ledger"
 	"sn3/chain/local/localtest"
+	"sn3/chain/local/state"
 )
 
 var ctx = context.Background()
@@ -257,6 +259,59 @@ func TestDiskIsBounded(t *testing.T) {
 	heads, err := a.ledger.Heads(ctx, 0)
 	if err != nil || heads[0].Block != blocks-ledger.Keep+1 {
 		t.Errorf("oldest head %+v, %v", heads[0], err)
+	}
+	for b, want := range map[string]error{"0": chain.ErrPruned, strconv.Itoa(blocks - ledger.Keep): chain.ErrPruned,
+		strconv.Itoa(blocks - ledger.Keep + 1): nil, strconv.Itoa(blocks): nil, strconv.Itoa(blocks + 1): chain.ErrNotYet} {
+		if _, err := a.ledger.Query(ctx, local.QueryHead, b); !errors.Is(err, want) {
+			t.Errorf("head %s: error %v, want %v", b, err, want)
+		}
+	}
+	if h, err := local.NewClient(backendOf{a.ledger}, nil).Head(ctx, blocks); err != nil || h.Block != blocks || h.Time.Unix() != blocks ||
+		h.AppHash != hashOf(a) {
+		t.Errorf("newest head %+v, %v", h, err)
+	}
+}
+
+// backendOf is a ledger without a mempool.
+type backendOf struct{ *ledger.Ledger }
+
+// Submit takes nothing.
+func (backendOf) Submit(context.Context, []byte) (local.Code, error) {
+	return local.CodeUnavailable, nil
+}
+
+func hashOf(a *app) chain.Hash {
+	_, x := a.ledger.Height()
+	return x
+}
+
+// A restarted node knows the hash of every block that it lists; heads in another form are another version's.
+func TestHeadsOnDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a")
+	a := bare(t, path)
+	var want []local.HeadInfo
+	for i := range 5 {
+		block(t, a)
+		h, x := a.ledger.Height()
+		want = append(want, local.HeadInfo{Block: h, Time: time.Unix(int64(i+1), 0).UTC(), AppHash: x})
+	}
+	if err := a.store.close(); err != nil {
+		t.Fatal(err)
+	}
+	a = bare(t, path)
+	for i, w := range want {
+		got, err := local.NewClient(backendOf{a.ledger}, nil).Head(ctx, w.Block)
+		if err != nil || got != w || i > 0 && got.AppHash == want[i-1].AppHash {
+			t.Errorf("head %+v, %v; before the restart %+v", got, err, w)
+		}
+	}
+	if err := a.store.db.Update(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketHead).Put(make([]byte, 8), make([]byte, 8))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := a.store.restore(a.ledger.Genesis()); !errors.Is(err, state.ErrVersion) {
+		t.Errorf("a head without a hash: %v", err)
 	}
 }
 

@@ -133,6 +133,20 @@ func account(t testing.TB, name string) chain.Hotkey {
 	return local.AccountOf(&key.PublicKey)
 }
 
+// newestHead is the newest block of a node that has stopped.
+func newestHead(t *testing.T, n *node.Node) local.HeadInfo {
+	t.Helper()
+	heads, err := n.Heads(context.Background(), 0)
+	if err != nil || len(heads) == 0 {
+		t.Fatalf("heads %v, %v", heads, err)
+	}
+	h, err := local.NewClient(n, nil).Head(context.Background(), heads[len(heads)-1].Block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
 // A node that was stopped goes on where it was: same state, same outcomes, heads without a gap.
 func TestRestart(t *testing.T) {
 	dir, ctx := home(t), within(t)
@@ -143,6 +157,7 @@ func TestRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop()
+	before := newestHead(t, n)
 	height, hash := n.Height() // nothing runs any more
 	if height < got.Block {
 		t.Fatalf("stopped at %d before block %d", height, got.Block)
@@ -167,6 +182,9 @@ func TestRestart(t *testing.T) {
 		if h.Block != chain.Block(i+1) {
 			t.Fatalf("head %d is of block %d", i, h.Block)
 		}
+	}
+	if h, err := c.Head(ctx, before.Block); err != nil || h != before {
+		t.Errorf("head %+v, %v; before the restart %+v", h, err, before)
 	}
 	raw, err := again.Query(ctx, local.QueryTx, got.Tx.String())
 	if err != nil || !strings.Contains(string(raw), `"code":0`) {

@@ -20,7 +20,7 @@ import (
 var (
 	bucketState = []byte("state")
 	bucketTx    = []byte("tx")   // height u64 ‖ hash -> code u32
-	bucketHead  = []byte("head") // height u64 -> unix nanoseconds
+	bucketHead  = []byte("head") // height u64 -> unix nanoseconds u64 ‖ app hash
 )
 
 // store keeps the machine's entries, transaction outcomes and heads in one file; one transaction per block.
@@ -72,9 +72,11 @@ func (s *store) restore(g *state.Genesis) (st *state.State, past ledger.Past, er
 			return err
 		}
 		return tx.Bucket(bucketHead).ForEach(func(k, v []byte) error {
-			if len(k) == 8 && len(v) == 8 {
-				past.Heads = append(past.Heads, chain.Head{Block: chain.Block(binary.BigEndian.Uint64(k)), Time: time.Unix(0, int64(binary.BigEndian.Uint64(v))).UTC()})
+			if len(k) != 8 || len(v) != 8+len(chain.Hash{}) {
+				return fmt.Errorf("%w: a head of %d bytes; start a new network in another folder, or use the release that made it", state.ErrVersion, len(v))
 			}
+			past.Heads = append(past.Heads, local.HeadInfo{Block: chain.Block(binary.BigEndian.Uint64(k)),
+				Time: time.Unix(0, int64(binary.BigEndian.Uint64(v))).UTC(), AppHash: chain.Hash(v[8:])})
 			return nil
 		})
 	})
@@ -103,7 +105,8 @@ func (s *store) commit(e *ledger.Executed) error {
 				return err
 			}
 		}
-		if err := tx.Bucket(bucketHead).Put(at, binary.BigEndian.AppendUint64(nil, uint64(e.Head.Time.UnixNano()))); err != nil {
+		head := append(binary.BigEndian.AppendUint64(nil, uint64(e.Head.Time.UnixNano())), e.State.AppHash[:]...)
+		if err := tx.Bucket(bucketHead).Put(at, head); err != nil {
 			return err
 		}
 		if e.Head.Block <= ledger.Keep {
