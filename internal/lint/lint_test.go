@@ -28,6 +28,8 @@ var rules = []rule{
 	{"chain/chaind", "a main wires", nil, []string{"sn3/storage", "sn3/gradients"}},
 	{"chain/chaintest", "the contract of drivers knows none of them", []string{"sn3/chain"}, []string{"sn3/chain/local"}},
 	{"chain/local", "the client and the state machine know no model and no storage", []string{"sn3/chain", "sn3/internal/preset"}, nil},
+	{"chain/timelock", "arithmetic on points", []string{"sn3/chain/bls"}, nil},
+	{"chain/drand", "a source of rounds knows no chain of ours", []string{"sn3/chain"}, []string{"sn3/chain/local", "sn3/chain/yuma"}},
 	{"chain/yuma", "pure arithmetic", []string{"sn3/internal/golden"}, nil},
 	{"chain", "the root names the system and imports nothing of ours", []string{}, nil},
 	{"storage/", "storage below its root may use it and the mains' frame", []string{"sn3/storage", "sn3/internal/proc"}, nil},
@@ -49,6 +51,7 @@ var rules = []rule{
 // exclusive are libraries that only some packages may link.
 var exclusive = map[string][]string{
 	"github.com/cometbft/":         {"chain/local/node"},
+	"github.com/consensys/":        {"chain/bls", "chain/timelock", "chain/local/beacon"},
 	"github.com/versity/versitygw": {"storage/embedded", "storage/s3d"},
 	"gorgonia.org/":                {"model/graph"},
 	"github.com/libp2p/":           {"internal/gossip"},

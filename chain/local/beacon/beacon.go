@@ -1,12 +1,10 @@
-// Package beacon is the local chain's randomness: BLS12-381 in the scheme of drand's quicknet. A signature on G1 over
-// SHA-256(round as u64 big-endian), verified with a key on G2; the round is the height. Who lacks the key cannot predict
-// it, who has it cannot choose it.
+// Package beacon is the local chain's randomness: BLS12-381 in the scheme of drand's quicknet (chain/bls); the round is the
+// height. Who lacks the key cannot predict it, who has it cannot choose it.
 package beacon
 
 import (
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/big"
@@ -15,16 +13,14 @@ import (
 	"github.com/consensys/gnark-crypto/ecc/bls12-381/fr"
 
 	"sn3/chain"
+	scheme "sn3/chain/bls"
 )
-
-// dst is quicknet's hash-to-curve domain (RFC 9380 suite BLS12381G1_XMD:SHA-256_SSWU_RO_).
-const dst = "BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_NUL_"
 
 // Lengths of the encodings: a scalar, a compressed point of G1, one of G2.
 const (
 	SecretLen    = 32
-	SignatureLen = 48
-	PublicLen    = 96
+	SignatureLen = scheme.SignatureLen
+	PublicLen    = scheme.PublicLen
 )
 
 // ErrBeacon: a key or signature that is malformed or does not verify.
@@ -62,23 +58,10 @@ func scalar(secret []byte) (*big.Int, error) {
 
 // CheckPublic refuses what is not a public key: a compressed point of the right subgroup of G2, not infinity.
 func CheckPublic(public []byte) error {
-	_, err := point(public)
-	return err
-}
-
-func point(public []byte) (p bls.G2Affine, err error) {
-	if len(public) != PublicLen {
-		return p, ErrBeacon
+	if _, err := scheme.Public(public); err != nil {
+		return ErrBeacon
 	}
-	if _, err := p.SetBytes(public); err != nil || p.IsInfinity() {
-		return p, ErrBeacon
-	}
-	return p, nil
-}
-
-func message(r chain.Round) (bls.G1Affine, error) {
-	m := sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(r)))
-	return bls.HashToG1(m[:], []byte(dst))
+	return nil
 }
 
 // Sign signs a round.
@@ -87,7 +70,7 @@ func Sign(secret []byte, r chain.Round) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := message(r)
+	m, err := scheme.Message(uint64(r))
 	if err != nil {
 		return nil, fmt.Errorf("sign beacon round %d: %w", r, err)
 	}
@@ -99,26 +82,7 @@ func Sign(secret []byte, r chain.Round) ([]byte, error) {
 
 // Verify checks the signature of a round: e(sig, G2) = e(H(m), public).
 func Verify(public []byte, r chain.Round, signature []byte) error {
-	var sig bls.G1Affine
-	if len(signature) != SignatureLen {
-		return ErrBeacon
-	}
-	if _, err := sig.SetBytes(signature); err != nil || sig.IsInfinity() {
-		return ErrBeacon
-	}
-	pub, err := point(public)
-	if err != nil {
-		return err
-	}
-	m, err := message(r)
-	if err != nil {
-		return ErrBeacon
-	}
-	_, _, _, g2 := bls.Generators()
-	var neg bls.G2Affine
-	neg.Neg(&g2)
-	ok, err := bls.PairingCheck([]bls.G1Affine{sig, m}, []bls.G2Affine{neg, pub})
-	if err != nil || !ok {
+	if err := scheme.Verify(public, uint64(r), signature); err != nil {
 		return ErrBeacon
 	}
 	return nil
