@@ -63,7 +63,7 @@ func weights(t *testing.T, c *Chain) {
 	s := newest(t, c)
 	alice, _ := s.ByHotkey(c.Account(Alice).Hotkey)
 	bob, _ := s.ByHotkey(c.Account(Bob).Hotkey)
-	if _, err := c.Account(Alice).SetWeights(ctx, []chain.Weight{{UID: alice.UID, Value: 65535}}); err == nil {
+	if _, err := c.Account(Alice).SetWeights(ctx, []chain.Weight{{UID: bob.UID, Value: 65535}}); err == nil {
 		t.Error("a hotkey without a permit set weights")
 	}
 	if _, err := c.Account(Boss).SetWeights(ctx, []chain.Weight{{UID: 60000, Value: 1}}); err == nil {

@@ -45,10 +45,10 @@ const (
 // Params are the chain's constants as far as a client cares; local/state has them all.
 type Params struct {
 	MaxSeats        int          `json:"max_seats"`
-	Burn            chain.Amount `json:"burn"`             // cost of a registration, in rao
-	EpochEmission   chain.Amount `json:"epoch_emission"`   // paid at every tempo, in rao
-	WeightsInterval chain.Block  `json:"weights_interval"` // blocks between two weight rows of a hotkey
-	KeepWindows     int          `json:"keep_windows"`     // for how many windows history can be asked for
+	Burn            chain.Amount `json:"burn"`               // cost of a registration, in rao
+	EpochEmission   chain.Amount `json:"epoch_emission"`     // paid at every tempo, in rao
+	WeightsInterval chain.Block  `json:"weights_rate_limit"` // blocks between two weight rows of a hotkey
+	KeepWindows     int          `json:"keep_windows"`       // for how many windows history can be asked for
 }
 
 // AccountInfo is a balance and the next nonce.

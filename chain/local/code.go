@@ -45,6 +45,8 @@ const (
 	CodeValidator
 	CodeBeacon
 	CodeUpgrade
+	CodeDuplicate
+	CodeMaxWeight
 	consensusCodes
 
 	// CodeUnavailable: the node does not take transactions now. Not a consensus code.
@@ -91,6 +93,8 @@ var codeTexts = map[Code]codeText{
 	CodeValidator:      {"the set of block makers cannot be changed so", "see sn3 chain validators", "", nil},
 	CodeBeacon:         {"a beacon key cannot be made so", "see sn3 chain validators", "", nil},
 	CodeUpgrade:        {"the rules cannot be upgraded so", "name a higher version and a block far enough ahead", "", nil},
+	CodeDuplicate:      {"the weight row names a neuron twice", "uids must be taken seats, ascending", "DuplicateUids", nil},
+	CodeMaxWeight:      {"one entry of the weight row has too large a share", "spread the weights", "MaxWeightExceeded", nil},
 	CodeUnavailable:    {"the node does not take transactions now", "try again", "", chain.ErrUnavailable},
 }
 

@@ -8,12 +8,12 @@ import (
 )
 
 // epoch runs Yuma over the stored weights and credits every neuron's emission to its coldkey. What rounding leaves of the
-// amount is not issued. Permits are those of genesis: the epoch's own opinion of them is not stored in this version.
+// amount is not issued. The permits that it gives count from the next epoch on.
 func (s *State) epoch() {
 	n := len(s.seats)
 	p := s.params
 	in := yuma.Input{Params: yuma.Params{Tempo: uint64(s.run.Tempo), Kappa: p.Kappa, BondsMovingAverage: p.BondsMovingAverage,
-		BondsPenalty: p.BondsPenalty, ActivityCutoff: uint64(p.ActivityCutoff), MaxValidators: n, Owner: -1, Emission: uint64(p.EpochEmission)},
+		BondsPenalty: p.BondsPenalty, ActivityCutoff: uint64(p.ActivityCutoff), MaxValidators: p.MaxValidators, StakeThreshold: uint64(p.StakeThreshold), Owner: s.ownerUID(), Emission: uint64(p.EpochEmission)},
 		Block: uint64(s.meta.Height), TaoStake: make([]uint64, n)}
 	for _, x := range s.seats {
 		in.RegisteredAt = append(in.RegisteredAt, uint64(x.RegisteredAt))
@@ -30,7 +30,7 @@ func (s *State) epoch() {
 	for i := range s.seats {
 		x := &s.seats[i]
 		x.Consensus, x.Incentive, x.Dividends, x.Trust = out.Consensus[i], out.Incentive[i], out.Dividends[i], out.VTrust[i]
-		x.Bonds = out.Bonds[i]
+		x.Bonds, x.Permit = out.Bonds[i], out.Permit[i]
 		x.Emission = s.issue(x.Coldkey, chain.Amount(out.Emission[i]))
 		x.Earned += x.Emission
 		s.touch(seatKey(i))

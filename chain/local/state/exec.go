@@ -5,7 +5,6 @@ import (
 
 	"sn3/chain"
 	"sn3/chain/local"
-	"sn3/chain/yuma"
 )
 
 // execute runs one transaction. A refused one changes nothing but the nonce when everything up to the nonce was right.
@@ -108,37 +107,6 @@ func (s *State) publish(o local.Publish, from chain.Hotkey) {
 	r.Locator, r.Body = bytes.Clone(r.Locator), bytes.Clone(r.Body) // the block's memory is the caller's
 	s.records[from] = chain.Published{Hotkey: from, Record: r, At: s.meta.Height}
 	s.touch(recordKey(from))
-}
-
-func (s *State) checkWeights(o local.SetWeights, from chain.Hotkey) local.Code {
-	uid, seated := s.byHotkey[from]
-	if !seated {
-		return local.CodeNotRegistered
-	}
-	by := s.seats[uid]
-	if !by.Permit {
-		return local.CodeNoPermit
-	}
-	for i, w := range o.Weights {
-		if int(w.UID) >= len(s.seats) || i > 0 && o.Weights[i-1].UID >= w.UID {
-			return local.CodeWeights
-		}
-	}
-	if by.LastUpdate != 0 && s.meta.Height-by.LastUpdate < s.params.WeightsInterval {
-		return local.CodeRateLimited
-	}
-	return local.CodeOK
-}
-
-func (s *State) setWeights(o local.SetWeights, from chain.Hotkey) {
-	uid := s.byHotkey[from]
-	s.seats[uid].Weights = nil
-	for _, w := range o.Weights {
-		s.seats[uid].Weights = append(s.seats[uid].Weights, yuma.Entry{UID: uint16(w.UID), Value: w.Value})
-	}
-	s.seats[uid].LastUpdate = s.meta.Height
-	s.touch(seatKey(uid))
-	s.emit(local.Event{Kind: local.EventWeights, Hotkey: from, UID: chain.UID(uid)})
 }
 
 func (s *State) pay(from, to chain.Coldkey, amount chain.Amount) {

@@ -14,18 +14,32 @@ type Params struct {
 	MaxSeats           int          `json:"max_seats"`
 	Burn               chain.Amount `json:"burn"`           // registration cost
 	EpochEmission      chain.Amount `json:"epoch_emission"` // handed to every epoch
-	Kappa              uint16       `json:"kappa"`          // of 65535
-	BondsMovingAverage uint64       `json:"bonds_moving_average"`
+	Kappa              uint16       `json:"kappa"`          // of 65535, as all proportions
+	MaxValidators      int          `json:"max_validators"` // permits; the largest stakes have them
+	StakeThreshold     chain.Amount `json:"stake_threshold"`
+	BondsMovingAverage uint64       `json:"bonds_moving_avg"` // millionths
 	BondsPenalty       uint16       `json:"bonds_penalty"`
+	Yuma3              bool         `json:"yuma3"`
+	LiquidAlpha        bool         `json:"liquid_alpha_enabled"`
+	AlphaLow           uint16       `json:"alpha_low"`
+	AlphaHigh          uint16       `json:"alpha_high"`
+	AlphaSteepness     uint16       `json:"alpha_sigmoid_steepness"` // hundredths
 	ActivityCutoff     chain.Block  `json:"activity_cutoff"`
-	WeightsInterval    chain.Block  `json:"weights_interval"` // blocks between two weight rows of a hotkey
-	KeepWindows        int          `json:"keep_windows"`     // snapshots, selections and beacons of so many windows
+	WeightsInterval    chain.Block  `json:"weights_rate_limit"` // blocks between two weight rows of a hotkey
+	WeightsVersion     uint64       `json:"weights_version"`    // least version key of a weight row; 0: any
+	MinWeights         int          `json:"min_allowed_weights"`
+	MaxWeight          uint16       `json:"max_weight_limit"` // largest share of one entry in its row
+	CommitReveal       bool         `json:"commit_reveal_weights_enabled"`
+	RevealPeriod       uint64       `json:"commit_reveal_period"` // epochs
+	KeepWindows        int          `json:"keep_windows"`         // snapshots, selections and beacons of so many windows
 }
 
-// DefaultParams are those of a local network.
+// DefaultParams are those of a local network: Subtensor's, but for weights_rate_limit (100 there) and min_allowed_weights
+// (1,024 there), which are for blocks of 12 s and hundreds of miners.
 func DefaultParams() Params {
-	return Params{MaxSeats: 256, Burn: chain.RaoPerCoin, EpochEmission: 2 * chain.RaoPerCoin, Kappa: 32767, BondsMovingAverage: 900000,
-		BondsPenalty: 65535, ActivityCutoff: 5000, WeightsInterval: 1, KeepWindows: 16}
+	return Params{MaxSeats: 256, Burn: chain.RaoPerCoin, EpochEmission: 2 * chain.RaoPerCoin, Kappa: 32767, MaxValidators: 128, BondsMovingAverage: 900000,
+		BondsPenalty: u16, AlphaLow: 45875, AlphaHigh: 58982, AlphaSteepness: 1000, ActivityCutoff: 5000, WeightsInterval: 1, MaxWeight: u16,
+		RevealPeriod: 1, KeepWindows: 16}
 }
 
 // param is one of them as a number.
@@ -42,6 +56,17 @@ func numeric[T ~int | ~uint16 | ~uint64](name string, least, top uint64, field f
 	return param{name, least, top, false, func(p *Params) uint64 { return uint64(*field(p)) }, func(p *Params, v uint64) { *field(p) = T(v) }}
 }
 
+// toggle makes a param of a yes or no.
+func toggle(name string, field func(*Params) *bool) param {
+	get := func(p *Params) uint64 {
+		if *field(p) {
+			return 1
+		}
+		return 0
+	}
+	return param{name, 0, 1, false, get, func(p *Params, v uint64) { *field(p) = v == 1 }}
+}
+
 func fixed(p param) param {
 	p.fixed = true
 	return p
@@ -56,11 +81,23 @@ var paramTable = []param{
 	numeric("max_seats", 1, maxSeats, func(p *Params) *int { return &p.MaxSeats }),
 	numeric("burn", 0, math.MaxInt64, func(p *Params) *chain.Amount { return &p.Burn }),
 	numeric("epoch_emission", 0, math.MaxUint64, func(p *Params) *chain.Amount { return &p.EpochEmission }),
-	numeric("kappa", 0, math.MaxUint16, func(p *Params) *uint16 { return &p.Kappa }),
-	numeric("bonds_moving_average", 0, 1_000_000, func(p *Params) *uint64 { return &p.BondsMovingAverage }),
-	numeric("bonds_penalty", 0, math.MaxUint16, func(p *Params) *uint16 { return &p.BondsPenalty }),
+	numeric("kappa", 0, u16, func(p *Params) *uint16 { return &p.Kappa }),
+	numeric("max_validators", 1, maxSeats, func(p *Params) *int { return &p.MaxValidators }),
+	numeric("stake_threshold", 0, math.MaxInt64, func(p *Params) *chain.Amount { return &p.StakeThreshold }),
+	numeric("bonds_moving_avg", 0, 1_000_000, func(p *Params) *uint64 { return &p.BondsMovingAverage }),
+	numeric("bonds_penalty", 0, u16, func(p *Params) *uint16 { return &p.BondsPenalty }),
+	toggle("yuma3", func(p *Params) *bool { return &p.Yuma3 }),
+	toggle("liquid_alpha_enabled", func(p *Params) *bool { return &p.LiquidAlpha }),
+	numeric("alpha_low", 0, u16, func(p *Params) *uint16 { return &p.AlphaLow }),
+	numeric("alpha_high", 0, u16, func(p *Params) *uint16 { return &p.AlphaHigh }),
+	numeric("alpha_sigmoid_steepness", 0, math.MaxInt16, func(p *Params) *uint16 { return &p.AlphaSteepness }),
 	numeric("activity_cutoff", 1, math.MaxInt64, func(p *Params) *chain.Block { return &p.ActivityCutoff }),
-	numeric("weights_interval", 0, math.MaxInt64, func(p *Params) *chain.Block { return &p.WeightsInterval }),
+	numeric("weights_rate_limit", 0, math.MaxInt64, func(p *Params) *chain.Block { return &p.WeightsInterval }),
+	numeric("weights_version", 0, math.MaxInt64, func(p *Params) *uint64 { return &p.WeightsVersion }),
+	numeric("min_allowed_weights", 0, maxSeats, func(p *Params) *int { return &p.MinWeights }),
+	numeric("max_weight_limit", 1, u16, func(p *Params) *uint16 { return &p.MaxWeight }),
+	toggle("commit_reveal_weights_enabled", func(p *Params) *bool { return &p.CommitReveal }),
+	numeric("commit_reveal_period", 1, 100, func(p *Params) *uint64 { return &p.RevealPeriod }),
 	fixed(numeric("keep_windows", 2, 1<<20, func(p *Params) *int { return &p.KeepWindows })),
 }
 
