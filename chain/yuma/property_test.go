@@ -103,7 +103,10 @@ func TestEmissionWithinAmount(t *testing.T) {
 			t.Fatalf("the idle seat earns %d of %d", out.Emission[idle], in.Emission)
 		}
 		left := in.Emission
-		for _, e := range out.Emission {
+		for i, e := range out.Emission {
+			if parts := out.Server[i] + out.Validator[i]; parts > e || e-parts > in.Emission>>31+2 || out.Incentive[i] == 0 && out.Server[i] > in.Emission>>15 {
+				t.Fatalf("seat %d: %d and %d of %d, incentive %d", i, out.Server[i], out.Validator[i], e, out.Incentive[i])
+			}
 			if e > left {
 				t.Fatalf("%v is more than %d", out.Emission, in.Emission)
 			}

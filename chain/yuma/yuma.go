@@ -60,6 +60,7 @@ type Output struct {
 	Permit                                               []bool
 	Emission                                             []uint64 // rao; the sum is at most Input.Emission
 	Bonds                                                [][]Entry
+	Server, Validator                                    []uint64 // of Emission: for incentive, for dividends; together at most that
 }
 
 // cell is one entry of a sparse matrix row.
