@@ -23,7 +23,7 @@ func TestCompact(t *testing.T) {
 		}
 	}
 	for name, s := range map[string]string{"none": "", "0 in two bytes": "0100", "63 in two bytes": "fd00", "63 in four bytes": "fe000000", "16383 in four bytes": "feff0000",
-		"1 in five bytes": "0301000000", "2^30-1 in five bytes": "03ffffff3f", "six bytes": "07000000000001", "cut after 1 of 2": "01", "cut after 3 of 4": "020001", "cut after 4 of 5": "03000000"} {
+		"1 in five bytes": "0301000000", "2^30-1 in five bytes": "03ffffff3f", "six bytes": "07ffffffff01", "cut after 1 of 2": "01", "cut after 3 of 4": "020001", "cut after 4 of 5": "03000000"} {
 		b, err := hex.DecodeString(s)
 		if err != nil {
 			t.Fatal(err)
@@ -62,7 +62,7 @@ func TestPayloadRefuses(t *testing.T) {
 		return m
 	}
 	for name, b := range map[string][]byte{
-		"none": nil, "a byte more": append(bytes.Clone(good), 0), "a hotkey of 31 bytes": append([]byte{31 << 2}, good[2:]...), "a hotkey of 33 bytes": append([]byte{33 << 2, 0}, good[1:]...),
+		"none": nil, "a byte more": append(bytes.Clone(good), 0), "a hotkey of 31 bytes": append([]byte{31 << 2}, good[2:]...), "a hotkey said to have 33 bytes": append([]byte{33 << 2}, good[1:]...), "a hotkey of 33 bytes": append([]byte{33 << 2, 0}, good[1:]...),
 		"more uids than bytes": at(33, 63<<2), "a vector of gigabytes": append(append(bytes.Clone(good[:33]), 3, 255, 255, 255, 255), good[34:]...),
 		"a long form of 2": append(append(bytes.Clone(good[:33]), 2<<2|1, 0), good[34:]...), "hotkey's length in a long form": append([]byte{32<<2 | 1, 0}, good[1:]...),
 	} {

@@ -96,8 +96,8 @@ func seal(public *curve.G2Affine, identity *curve.G1Affine, sigma, key [keyLen]b
 // Open gives back what was sealed for the round that signature signs. The caller has verified the signature (bls.Verify):
 // whoever made up both signature and sealed bytes could open the same bytes to another text.
 //
-// It fails with ErrSignature or ErrSealed, both for good. Any other error is this machine's (a Go runtime that has no
-// AES-GCM), says nothing of the bytes, and must stop a state machine.
+// It fails with ErrSignature or ErrSealed, both for good. Any other error is this process's (GODEBUG=fips140=only forbids
+// the cipher), says nothing of the bytes, and must stop a state machine.
 func Open(signature, sealed []byte) ([]byte, error) {
 	s, err := bls.Signature(signature)
 	if err != nil {
