@@ -22,24 +22,26 @@ type Status struct {
 	AppHash     chain.Hash  `json:"app_hash"` // of the state at Height
 	BlockTimeMS int64       `json:"block_time_ms"`
 	RunHash     chain.Hash  `json:"run_hash"`
+	GenesisHash chain.Hash  `json:"genesis_hash"` // of what the network started from
 	Info        NodeInfo    `json:"info"`
 	Version     string      `json:"version"`
 }
 
 // Names of queries; the argument is in brackets.
 const (
-	QueryStatus    = "status"    // []
-	QueryAccount   = "account"   // [account in hex] -> AccountInfo
-	QueryBalance   = "balance"   // [account in hex@block] -> chain.Amount
-	QueryTx        = "tx"        // [hash] -> TxInfo
-	QuerySnapshot  = "snapshot"  // [block] -> chain.Snapshot
-	QuerySelection = "selection" // [window] -> chain.Selection
-	QueryBeacon    = "beacon"    // [round] -> bytes
-	QueryRun       = "run"       // [] -> canonical bytes of chain.Run
-	QueryGenesis   = "genesis"   // [] -> state.Genesis
-	QueryParams    = "params"    // [] -> Params
-	QueryPeers     = "peers"     // [] -> []string
-	QueryHead      = "head"      // [block] -> HeadInfo, of the newest thousands
+	QueryStatus     = "status"     // []
+	QueryAccount    = "account"    // [account in hex] -> AccountInfo
+	QueryBalance    = "balance"    // [account in hex@block] -> chain.Amount
+	QueryTx         = "tx"         // [hash] -> TxInfo
+	QuerySnapshot   = "snapshot"   // [block] -> chain.Snapshot
+	QuerySelection  = "selection"  // [window] -> chain.Selection
+	QueryBeacon     = "beacon"     // [round] -> bytes
+	QueryRun        = "run"        // [] -> canonical bytes of chain.Run
+	QueryGenesis    = "genesis"    // [] -> state.Genesis
+	QueryParams     = "params"     // [] -> Params
+	QueryPeers      = "peers"      // [] -> []string
+	QueryValidators = "validators" // [] -> []ValidatorInfo
+	QueryHead       = "head"       // [block] -> HeadInfo, of the newest thousands
 )
 
 // Params are the chain's constants as far as a client cares; local/state has them all.
@@ -55,6 +57,13 @@ type Params struct {
 type AccountInfo struct {
 	Balance chain.Amount `json:"balance"`
 	Nonce   uint64       `json:"nonce"`
+}
+
+// ValidatorInfo is a node that makes blocks.
+type ValidatorInfo struct {
+	Key    chain.Hash  `json:"key"`              // ed25519, of consensus
+	Beacon []byte      `json:"beacon,omitempty"` // its public form in the making of beacon keys
+	Since  chain.Block `json:"since"`            // 0: from the beginning
 }
 
 // TxInfo says what became of a transaction; Block is 0 while it is not in a final block.

@@ -14,6 +14,7 @@ const (
 	EventEpoch      = "epoch"      // Amount is its emission; Incentive and Dividends of 65535
 	EventScored     = "scored"     // its submission of Window was scored, Score is the median; Reason "selected" if it won
 	EventParam      = "param"      // Reason is the parameter, Amount its new value
+	EventValidator  = "validator"  // the node with the consensus key in Other was added, removed or changed, see Reason
 	EventRules      = "rules"      // the rules have version Amount from now on
 )
 

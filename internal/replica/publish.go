@@ -176,5 +176,13 @@ func (r *Replica) Beacon(ctx context.Context, w chain.Window, ph chain.Phase) ([
 	if err := r.clock.Wait(ctx, r.sched.At(w, ph)+1); err != nil {
 		return nil, err
 	}
-	return r.cfg.Chain.Beacon(ctx, r.sched.Round(w, ph))
+	for {
+		b, err := r.cfg.Chain.Beacon(ctx, r.sched.Round(w, ph))
+		if !errors.Is(err, chain.ErrNotYet) {
+			return b, err
+		}
+		if err := r.clock.WaitNext(ctx); err != nil { // a late round comes in a later block
+			return nil, err
+		}
+	}
 }

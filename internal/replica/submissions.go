@@ -94,7 +94,7 @@ func (r *Replica) seed(ctx context.Context, w chain.Window) (*chain.Snapshot, []
 	if err != nil {
 		return nil, nil, fmt.Errorf("read metagraph at seed of window %d: %w", w, err)
 	}
-	beacon, err := r.cfg.Chain.Beacon(ctx, r.sched.Round(w, chain.PhaseSeed))
+	beacon, err := r.Beacon(ctx, w, chain.PhaseSeed)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read beacon of window %d: %w", w, err)
 	}

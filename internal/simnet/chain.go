@@ -58,7 +58,7 @@ func (c *Chain) Tick() (chain.Head, error) {
 	}
 	txs := c.mempool
 	c.mempool = nil
-	res := c.st.Finalize(state.Block{Height: h, Beacon: sig, Txs: txs})
+	res := c.st.Finalize(state.Block{Height: h, Beacons: []state.Beacon{{Round: chain.Round(h - 1), Signature: sig}}, Txs: txs})
 	for i, raw := range txs {
 		tx, err := local.ParseTx(raw)
 		if err != nil {

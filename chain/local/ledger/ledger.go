@@ -59,7 +59,7 @@ type Ledger struct {
 func New(st *state.State, past Past, h Hints) *Ledger {
 	l := &Ledger{run: st.Run(), gen: st.Genesis(), st: st, txs: map[chain.Hash]local.TxInfo{}, byBlock: map[chain.Block][]chain.Hash{},
 		heads: slices.Clone(past.Heads), moved: make(chan struct{})}
-	l.status = local.Status{Network: l.gen.Network, BlockTimeMS: l.gen.BlockTimeMS, RunHash: l.run.Hash(), Info: h.Info, Version: h.Version}
+	l.status = local.Status{Network: l.gen.Network, BlockTimeMS: l.gen.BlockTimeMS, RunHash: l.run.Hash(), GenesisHash: st.GenesisHash(), Info: h.Info, Version: h.Version}
 	l.status.Height, l.status.AppHash = st.Height(), st.AppHash()
 	if n := len(l.heads); n > 0 {
 		l.status.Time = l.heads[n-1].Time
@@ -83,6 +83,20 @@ func (l *Ledger) Height() (chain.Block, chain.Hash) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.st.Height(), l.st.AppHash()
+}
+
+// Missing is state.Missing: the rounds that the block at height should bring.
+func (l *Ledger) Missing(height chain.Block) []chain.Round {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.st.Missing(height)
+}
+
+// CheckBeacons is state.CheckBeacons.
+func (l *Ledger) CheckBeacons(height chain.Block, list []state.Beacon) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.st.CheckBeacons(height, list)
 }
 
 // Issuance is state.Issuance.
@@ -151,12 +165,12 @@ func (e *Executed) Info() local.HeadInfo {
 	return local.HeadInfo{Block: e.Head.Block, Time: e.Head.Time, AppHash: e.State.AppHash}
 }
 
-// Execute runs the next block: beacon is the signature of the round before, nil if there is none.
-func (l *Ledger) Execute(head chain.Head, beacon []byte, txs [][]byte) *Executed {
+// Execute runs the next block.
+func (l *Ledger) Execute(head chain.Head, beacons []state.Beacon, txs [][]byte) *Executed {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e := &Executed{Head: head, Txs: map[chain.Hash]local.TxInfo{}}
-	e.State = l.st.Finalize(state.Block{Height: head.Block, Beacon: beacon, Txs: txs})
+	e.State = l.st.Finalize(state.Block{Height: head.Block, Beacons: beacons, Txs: txs})
 	for i, code := range e.State.Codes {
 		tx, err := local.ParseTx(txs[i])
 		if err != nil {
@@ -266,6 +280,8 @@ func (l *Ledger) answer(name, arg string) (any, error) {
 		return l.st.Params(), nil
 	case local.QueryPeers:
 		return l.status.Info.Peers, nil
+	case local.QueryValidators:
+		return l.st.Validators(), nil
 	case local.QueryAccount:
 		var k chain.Coldkey
 		if err := k.UnmarshalText([]byte(arg)); err != nil {

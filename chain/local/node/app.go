@@ -12,12 +12,8 @@ import (
 
 	"sn3/chain"
 	"sn3/chain/local"
-	"sn3/chain/local/beacon"
 	"sn3/chain/local/ledger"
 )
-
-// beaconTx is the first byte of the pseudo-transaction that carries the beacon; no transaction starts with it.
-const beaconTx = 0xB1
 
 const (
 	keepBlocks = 2000 // that CometBFT keeps at least; the state needs none of them
@@ -66,16 +62,20 @@ func (a *app) CheckTx(_ context.Context, r *abci.RequestCheckTx) (_ *abci.Respon
 	return &abci.ResponseCheckTx{Code: uint32(a.ledger.CheckTx(r.Tx))}, nil
 }
 
-// PrepareProposal puts the beacon of the block before in front of the transactions: it is made here, never in FinalizeBlock,
-// which must give the same result on every node.
+// PrepareProposal puts the beacon of the block before, and late ones, in front of the transactions: they are made here, never
+// in FinalizeBlock, which must give the same result on every node.
 func (a *app) PrepareProposal(_ context.Context, r *abci.RequestPrepareProposal) (_ *abci.ResponsePrepareProposal, err error) {
 	defer a.guard("prepare proposal", &err)
-	sig, err := beacon.Sign(a.secret, chain.Round(r.Height-1))
+	beacons, err := a.makeBeacons(chain.Block(r.Height))
 	if err != nil {
 		return nil, err
 	}
-	txs := [][]byte{append([]byte{beaconTx}, sig...)}
-	size := int64(len(txs[0]) + 16)
+	var txs [][]byte
+	size := int64(0)
+	for _, b := range beacons {
+		txs = append(txs, encodeBeacon(b))
+		size += beaconTxLen + 16
+	}
 	for _, tx := range r.Txs {
 		if size += int64(len(tx) + 16); size > r.MaxTxBytes {
 			break
@@ -85,41 +85,33 @@ func (a *app) PrepareProposal(_ context.Context, r *abci.RequestPrepareProposal)
 	return &abci.ResponsePrepareProposal{Txs: txs}, nil
 }
 
-// ProcessProposal refuses a block without the right beacon in front, or with bytes that are no transaction behind it.
+// ProcessProposal refuses a block with a beacon that is wrong or not wanted, or with bytes that are no transaction behind the
+// beacons. One without a beacon is right: its proposer may lack the key.
 func (a *app) ProcessProposal(_ context.Context, r *abci.RequestProcessProposal) (_ *abci.ResponseProcessProposal, err error) {
 	defer a.guard("process proposal", &err)
 	res := &abci.ResponseProcessProposal{Status: abci.ResponseProcessProposal_REJECT}
-	sig, ok := beaconOf(r.Txs)
-	if !ok || beacon.Verify(a.ledger.Genesis().BeaconKey, chain.Round(r.Height-1), sig) != nil {
-		return res, nil
-	}
-	for _, tx := range r.Txs[1:] {
+	beacons, txs := splitBeacons(r.Txs)
+	for _, tx := range txs {
 		if _, err := local.ParseTx(tx); err != nil {
 			return res, nil
 		}
 	}
+	if a.ledger.CheckBeacons(chain.Block(r.Height), beacons) != nil {
+		return res, nil
+	}
 	res.Status = abci.ResponseProcessProposal_ACCEPT
 	return res, nil
-}
-
-func beaconOf(txs [][]byte) ([]byte, bool) {
-	if len(txs) == 0 || len(txs[0]) != 1+beacon.SignatureLen || txs[0][0] != beaconTx {
-		return nil, false
-	}
-	return txs[0][1:], true
 }
 
 // FinalizeBlock runs a decided block.
 func (a *app) FinalizeBlock(_ context.Context, r *abci.RequestFinalizeBlock) (_ *abci.ResponseFinalizeBlock, err error) {
 	defer a.guard(fmt.Sprintf("execute block %d", r.Height), &err)
 	res := &abci.ResponseFinalizeBlock{}
-	txs := r.Txs
-	sig, ok := beaconOf(txs)
-	if ok {
-		txs = txs[1:]
+	beacons, txs := splitBeacons(r.Txs)
+	for range beacons {
 		res.TxResults = append(res.TxResults, &abci.ExecTxResult{})
 	}
-	a.pending = a.ledger.Execute(chain.Head{Block: chain.Block(r.Height), Time: r.Time.UTC()}, sig, txs)
+	a.pending = a.ledger.Execute(chain.Head{Block: chain.Block(r.Height), Time: r.Time.UTC()}, beacons, txs)
 	for _, code := range a.pending.State.Codes {
 		res.TxResults = append(res.TxResults, &abci.ExecTxResult{Code: uint32(code)})
 	}

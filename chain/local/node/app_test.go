@@ -124,10 +124,13 @@ func TestProposals(t *testing.T) {
 	}{
 		"good":                {1, [][]byte{good, transfer(t, 0)}, abci.ResponseProcessProposal_ACCEPT},
 		"without transaction": {1, [][]byte{good}, abci.ResponseProcessProposal_ACCEPT},
-		"empty":               {1, nil, abci.ResponseProcessProposal_REJECT},
-		"no beacon":           {1, [][]byte{transfer(t, 0)}, abci.ResponseProcessProposal_REJECT},
+		"empty":               {1, nil, abci.ResponseProcessProposal_ACCEPT}, // its proposer may lack the beacon's key
+		"no beacon":           {1, [][]byte{transfer(t, 0)}, abci.ResponseProcessProposal_ACCEPT},
+		"a beacon too short":  {1, [][]byte{good[:beaconTxLen-1]}, abci.ResponseProcessProposal_REJECT},
+		"a beacon too long":   {1, [][]byte{append(good[:beaconTxLen:beaconTxLen], 0)}, abci.ResponseProcessProposal_REJECT},
 		"wrong beacon":        {1, [][]byte{bad}, abci.ResponseProcessProposal_REJECT},
-		"another height's":    {2, [][]byte{good}, abci.ResponseProcessProposal_REJECT},
+		"of a late round":     {2, [][]byte{good}, abci.ResponseProcessProposal_ACCEPT},
+		"of a round to come":  {1, [][]byte{encodeBeacon(state.Beacon{Round: 1, Signature: good[9:]})}, abci.ResponseProcessProposal_REJECT},
 		"beacon behind":       {1, [][]byte{transfer(t, 0), good}, abci.ResponseProcessProposal_REJECT},
 		"two beacons":         {1, [][]byte{good, good}, abci.ResponseProcessProposal_REJECT},
 		"garbage":             {1, [][]byte{good, []byte("garbage")}, abci.ResponseProcessProposal_REJECT},
@@ -142,7 +145,7 @@ func TestProposals(t *testing.T) {
 // FinalizeBlock gives a result for whatever other validators agreed on.
 func TestFinalizeGarbage(t *testing.T) {
 	a := bare(t, filepath.Join(t.TempDir(), "a"))
-	for i, txs := range [][][]byte{nil, {nil}, {{}, {0xB1}, {1}}, {make([]byte, 49)}, {transfer(t, 7), transfer(t, 0), transfer(t, 0)}} {
+	for i, txs := range [][][]byte{nil, {nil}, {{}, {0xB1}, {1}}, {make([]byte, 49)}, {append([]byte{0xB1}, make([]byte, 56)...), append([]byte{0xB1}, make([]byte, 56)...)}, {transfer(t, 7), transfer(t, 0), transfer(t, 0)}} {
 		f, err := a.FinalizeBlock(ctx, &abci.RequestFinalizeBlock{Height: int64(i + 1), Txs: txs})
 		if err != nil || len(f.TxResults) != len(txs) {
 			t.Errorf("block %d: %v", i+1, err)

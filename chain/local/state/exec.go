@@ -40,6 +40,8 @@ func (s *State) allowed(op local.Op, from chain.Hotkey) local.Code {
 		return s.checkWeights(op, from)
 	case local.SetParam:
 		return s.checkParam(op, from)
+	case local.SetValidator:
+		return s.checkValidator(op, from)
 	case local.Upgrade:
 		return s.checkUpgrade(op, from)
 	}
@@ -59,6 +61,8 @@ func (s *State) apply(op local.Op, from chain.Hotkey) {
 		s.setWeights(op, from)
 	case local.SetParam:
 		s.setParam(op)
+	case local.SetValidator:
+		s.setValidator(op)
 	case local.Upgrade:
 		s.announceUpgrade(op)
 	}

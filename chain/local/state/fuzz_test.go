@@ -17,7 +17,7 @@ func FuzzFinalize(f *testing.F) {
 		s := machine(t)
 		s.CheckTx(raw)
 		for range 2 {
-			if r := s.Finalize(Block{Height: s.Height() + 1, Beacon: raw, Txs: [][]byte{raw, nil, raw}}); len(r.Codes) != 3 {
+			if r := s.Finalize(Block{Height: s.Height() + 1, Beacons: []Beacon{{Signature: raw}, {Round: 1, Signature: raw}}, Txs: [][]byte{raw, nil, raw}}); len(r.Codes) != 3 {
 				t.Fatal("a transaction got no code")
 			}
 		}

@@ -4,10 +4,12 @@ package state
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"sn3/chain"
 	"sn3/chain/local/beacon"
@@ -27,6 +29,12 @@ type Seat struct {
 	Permit  bool          `json:"permit"`
 }
 
+// Validator is a node that makes blocks from the beginning.
+type Validator struct {
+	Key    chain.Hash `json:"key"`              // ed25519, of consensus
+	Beacon []byte     `json:"beacon,omitempty"` // its public form in the making of beacon keys
+}
+
 // Genesis is what a chain starts from. Its JSON is the file that every node is given.
 type Genesis struct {
 	Network     string          `json:"network"`
@@ -36,6 +44,8 @@ type Genesis struct {
 	Owner       chain.Coldkey   `json:"owner"` // who may change parameters, block makers and rules; zero: nobody
 	Params      Params          `json:"params"`
 	BeaconKey   []byte          `json:"beacon_key"` // public, on G2
+	Time        time.Time       `json:"time"`       // of the beginning; chaind init sets it where it is zero
+	Validators  []Validator     `json:"validators"` // chaind init puts its own node where there is none
 	Accounts    []Account       `json:"accounts"`
 	Seats       []Seat          `json:"seats"`
 }
@@ -60,6 +70,15 @@ func ParseGenesis(raw []byte) (*Genesis, error) {
 	return g, nil
 }
 
+// Hash identifies the network: it is the same on every node that was given this genesis.
+func (g *Genesis) Hash() (chain.Hash, error) {
+	raw, err := json.Marshal(g)
+	if err != nil {
+		return chain.Hash{}, fmt.Errorf("hash genesis: %w", err)
+	}
+	return sha256.Sum256(raw), nil
+}
+
 // Validate refuses what the machine could not run.
 func (g *Genesis) Validate() (*chain.Run, error) {
 	run, err := chain.ParseRun(g.Run)
@@ -82,6 +101,9 @@ func (g *Genesis) Validate() (*chain.Run, error) {
 	}
 	if err := beacon.CheckPublic(g.BeaconKey); err != nil {
 		return nil, fmt.Errorf("genesis: beacon key of %d bytes: %w", len(g.BeaconKey), err)
+	}
+	if err := checkValidators(g.Validators); err != nil {
+		return nil, err
 	}
 	if err := g.validateMoney(); err != nil {
 		return nil, err

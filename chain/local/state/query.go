@@ -55,7 +55,7 @@ func (s *State) BeaconSignature(r chain.Round) ([]byte, error) {
 	if sig, ok := s.beacons[r]; ok {
 		return sig, nil
 	}
-	if chain.Block(r) >= s.meta.Height {
+	if chain.Block(r) >= s.meta.Height || r >= s.lowest(s.meta.Height+1) { // not over, or late
 		return nil, fmt.Errorf("beacon round %d at height %d: %w", r, s.meta.Height, chain.ErrNotYet)
 	}
 	return nil, fmt.Errorf("beacon round %d: %w", r, chain.ErrPruned)

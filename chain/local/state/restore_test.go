@@ -48,7 +48,7 @@ func (d disk) restore(g *Genesis) (*State, error) {
 func same(t testing.TB, a, b *State) {
 	t.Helper()
 	if a.meta != b.meta || a.params != b.params || a.tree.sum() != b.tree.sum() || !reflect.DeepEqual(a.seats, b.seats) || !maps.Equal(a.accounts, b.accounts) || !reflect.DeepEqual(a.history, b.history) || !reflect.DeepEqual(a.records, b.records) ||
-		!reflect.DeepEqual(a.snapshots, b.snapshots) || !reflect.DeepEqual(a.selections, b.selections) || !reflect.DeepEqual(a.beacons, b.beacons) || !maps.Equal(a.byHotkey, b.byHotkey) {
+		!reflect.DeepEqual(a.snapshots, b.snapshots) || !reflect.DeepEqual(a.selections, b.selections) || !reflect.DeepEqual(a.beacons, b.beacons) || !reflect.DeepEqual(a.validators, b.validators) || a.validatorsAt != b.validatorsAt || !maps.Equal(a.byHotkey, b.byHotkey) {
 		t.Fatalf("machines differ at height %d", a.Height())
 	}
 }
@@ -65,14 +65,17 @@ func TestConservedAndRestorable(t *testing.T) {
 		for i := range 34 {
 			in := Block{Height: a.Height() + 1, Txs: randomBlock(rt, a)}
 			if in.Height == sign {
-				in.Beacon = mustSign(t, chain.Round(in.Height-1))
+				in.Beacons = []Beacon{{chain.Round(in.Height - 1), mustSign(t, chain.Round(in.Height-1))}}
 			}
 			ra, rb := a.Finalize(in), b.Finalize(in)
 			if !reflect.DeepEqual(ra, rb) {
 				rt.Fatalf("block %d: one machine gives %s, the other %s", i, ra.AppHash.Short(), rb.AppHash.Short())
 			}
-			for _, raw := range append(in.Txs, in.Beacon) {
+			for _, raw := range in.Txs {
 				clear(raw) // a block's memory is its maker's
+			}
+			for _, x := range in.Beacons {
+				clear(x.Signature)
 			}
 			exists, issued, burned := a.Issuance()
 			epochs := chain.Amount(a.Height() / a.run.Tempo)
@@ -106,7 +109,7 @@ func TestRestoreAfterPruning(t *testing.T) {
 	for s.Height() < 200 {
 		in := Block{Height: s.Height() + 1}
 		if in.Height%40 == 1 {
-			in.Beacon = mustSign(t, chain.Round(in.Height-1))
+			in.Beacons = []Beacon{{chain.Round(in.Height - 1), mustSign(t, chain.Round(in.Height-1))}}
 		}
 		stored.keep(t, s.Finalize(in))
 	}
@@ -115,7 +118,7 @@ func TestRestoreAfterPruning(t *testing.T) {
 		t.Fatal(err)
 	}
 	same(t, s, b)
-	if n := len(s.snapshots) + len(s.selections) + len(s.beacons) + 4 + len(s.seats) + len(s.accounts) + len(s.records) + len(s.history); len(stored) != n {
+	if n := len(s.snapshots) + len(s.selections) + len(s.beacons) + 5 + len(s.validators) + len(s.seats) + len(s.accounts) + len(s.records) + len(s.history); len(stored) != n {
 		t.Errorf("%d entries are stored; %d snapshots, %d selections, %d beacons are kept", len(stored), len(s.snapshots), len(s.selections), len(s.beacons))
 	}
 }

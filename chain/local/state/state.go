@@ -1,16 +1,12 @@
 package state
 
 import (
-	"crypto/sha256"
-	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"sort"
 
 	"sn3/chain"
 	"sn3/chain/local"
-	"sn3/chain/local/beacon"
 	"sn3/chain/yuma"
 )
 
@@ -53,17 +49,18 @@ type KV struct{ Key, Value []byte }
 
 // Block is the input of one height.
 type Block struct {
-	Height chain.Block
-	Beacon []byte // signature of round Height-1; nil if there is none
-	Txs    [][]byte
+	Height  chain.Block
+	Beacons []Beacon // of rounds below Height, at most MaxBeacons
+	Txs     [][]byte
 }
 
 // Result is the output: one code per transaction, the hash of the state, and what changed, sorted by key.
 type Result struct {
-	Codes   []local.Code
-	AppHash chain.Hash
-	Dirty   []KV
-	Events  []local.Event
+	Codes      []local.Code
+	AppHash    chain.Hash
+	Dirty      []KV
+	Events     []local.Event
+	Validators []ValidatorUpdate
 }
 
 // State is the machine. Not safe for concurrent use.
@@ -84,10 +81,15 @@ type State struct {
 	snapshots  map[chain.Block]*chain.Snapshot
 	selections map[chain.Window]chain.Selection
 	beacons    map[chain.Round][]byte
-	dirty      map[string]bool
-	events     []local.Event
-	latest     *chain.Snapshot   // of meta.Height, made on demand
-	recent     []*chain.Snapshot // of the newest blocks: a reader is always a little behind
+
+	validators   map[[32]byte]validator
+	validatorsAt chain.Block       // when the set changed last; 0: never
+	updates      []ValidatorUpdate // of this block
+
+	dirty  map[string]bool
+	events []local.Event
+	latest *chain.Snapshot   // of meta.Height, made on demand
+	recent []*chain.Snapshot // of the newest blocks: a reader is always a little behind
 }
 
 // New makes the state before the first block.
@@ -105,6 +107,7 @@ func New(g *Genesis) (*State, error) {
 		s.sit(i, x.Hotkey, x.Coldkey, 0)
 		s.seats[i].Stake, s.seats[i].Permit = x.Stake, x.Permit
 	}
+	s.found(g.Validators)
 	for _, k := range []string{genesisKey, metaKey, paramsKey} {
 		s.touch(k)
 	}
@@ -127,13 +130,13 @@ func empty(g *Genesis) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := json.Marshal(g)
+	hash, err := g.Hash()
 	if err != nil {
-		return nil, fmt.Errorf("hash genesis: %w", err)
+		return nil, err
 	}
-	return &State{gen: g, genHash: sha256.Sum256(raw), run: run, sched: sched, meta: meta{Rules: g.Rules}, params: g.Params, accounts: map[chain.Coldkey]account{}, history: map[chain.Coldkey][]balance{}, byHotkey: map[chain.Hotkey]int{},
+	return &State{gen: g, genHash: hash, run: run, sched: sched, meta: meta{Rules: g.Rules}, params: g.Params, accounts: map[chain.Coldkey]account{}, history: map[chain.Coldkey][]balance{}, byHotkey: map[chain.Hotkey]int{},
 		records: map[chain.Hotkey]chain.Published{}, snapshots: map[chain.Block]*chain.Snapshot{},
-		selections: map[chain.Window]chain.Selection{}, beacons: map[chain.Round][]byte{}, dirty: map[string]bool{}}, nil
+		selections: map[chain.Window]chain.Selection{}, beacons: map[chain.Round][]byte{}, validators: map[[32]byte]validator{}, dirty: map[string]bool{}}, nil
 }
 
 // sit gives a hotkey the next seat.
@@ -156,6 +159,9 @@ func (s *State) Run() *chain.Run { return s.run }
 
 // Genesis is what the chain started from; do not modify.
 func (s *State) Genesis() *Genesis { return s.gen }
+
+// GenesisHash is Genesis.Hash.
+func (s *State) GenesisHash() chain.Hash { return s.genHash }
 
 // Params are the parameters as they are now.
 func (s *State) Params() Params { return s.params }
@@ -193,7 +199,7 @@ func (s *State) parse(raw []byte) (*local.Tx, chain.Hotkey, local.Code) {
 // Finalize executes one block:
 //
 //  0. the rules' new version, if this is its block
-//  1. the beacon of the block before
+//  1. the beacons of the block before and of late rounds
 //  2. the transactions, in order
 //  3. at every tempo the epoch
 //  4. the selection of the window whose Select boundary this is
@@ -202,13 +208,8 @@ func (s *State) parse(raw []byte) (*local.Tx, chain.Hotkey, local.Code) {
 func (s *State) Finalize(in Block) Result {
 	s.meta.Height = in.Height
 	s.latest = nil
-	s.upgrade()                              // 0
-	if len(in.Beacon) > 0 && in.Height > 0 { // 1
-		if r := chain.Round(in.Height - 1); beacon.Verify(s.gen.BeaconKey, r, in.Beacon) == nil {
-			s.beacons[r] = slices.Clone(in.Beacon)
-			s.touch(roundKey(r))
-		}
-	}
+	s.upgrade()         // 0
+	s.enter(in.Beacons) // 1
 	res := Result{Codes: make([]local.Code, len(in.Txs))}
 	for i, raw := range in.Txs { // 2
 		res.Codes[i] = s.execute(raw)
@@ -225,6 +226,7 @@ func (s *State) Finalize(in Block) Result {
 	res.Dirty = s.flush() // 6
 	res.AppHash = s.meta.AppHash
 	res.Events, s.events = s.events, nil
+	res.Validators, s.updates = s.updates, nil
 	return res
 }
 

@@ -18,6 +18,8 @@ const (
 	paramsKey  = "q"
 	genesisKey = "g" // hash of the genesis
 	appHashKey = "h" // not in the tree: its root
+
+	validatorsKey = "v" // block at which the set changed last
 )
 
 // Errors of Restore.
@@ -36,6 +38,7 @@ func recordKey(h chain.Hotkey) string   { return "r" + string(h[:]) }
 func seatKey(uid int) string            { return "s" + number(uint64(uid)) }
 func snapshotKey(b chain.Block) string  { return "p" + number(uint64(b)) }
 func windowKey(w chain.Window) string   { return "w" + number(uint64(w)) }
+func validatorKey(k [32]byte) string    { return "v" + string(k[:]) }
 func roundKey(r chain.Round) string     { return "b" + number(uint64(r)) }
 func number(n uint64) string            { return string(binary.BigEndian.AppendUint64(nil, n)) }
 func numberIn(key string) (uint64, bool) {
@@ -75,6 +78,13 @@ func (s *State) value(key string) []byte {
 		}
 	case 'b':
 		return s.beacons[chain.Round(n)]
+	case 'v':
+		if key == validatorsKey {
+			return []byte(number(uint64(s.validatorsAt)))
+		}
+		if v, ok := s.validators[[32]byte([]byte(key[1:]))]; ok {
+			return encodeValidator(v)
+		}
 	}
 	return nil
 }
@@ -156,6 +166,10 @@ func (s *State) load(key string, v []byte, seats map[int]seat) (err error) {
 	case named && key[0] == 'r':
 		id := chain.Hotkey([]byte(key[1:]))
 		s.records[id], err = decodePublished(id, v)
+	case key == validatorsKey && len(v) == 8:
+		s.validatorsAt = chain.Block(binary.BigEndian.Uint64(v))
+	case named && key[0] == 'v':
+		s.validators[[32]byte([]byte(key[1:]))], err = decodeValidator(v)
 	case numbered && key[0] == 's' && n < maxSeats:
 		seats[int(n)], err = decodeSeat(int(n), v)
 	case numbered && key[0] == 'p':

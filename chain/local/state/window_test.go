@@ -114,7 +114,7 @@ func TestBeacon(t *testing.T) {
 	s := machine(t)
 	for h := chain.Block(1); h <= 2; h++ {
 		sig := mustSign(t, chain.Round(h-1))
-		s.Finalize(Block{Height: h, Beacon: sig})
+		s.Finalize(Block{Height: h, Beacons: []Beacon{{chain.Round(h - 1), sig}}})
 		clear(sig) // a block's memory is its maker's
 	}
 	if r, err := s.Beacon(1); err != nil || len(r) != 32 {
@@ -126,11 +126,11 @@ func TestBeacon(t *testing.T) {
 	if _, err := s.Beacon(2); !errors.Is(err, chain.ErrNotYet) {
 		t.Errorf("the beacon of the newest block before its signature is in a block: %v", err)
 	}
-	s.Finalize(Block{Height: 3, Beacon: mustSign(t, 1)}) // of another round
-	if _, err := s.Beacon(2); !errors.Is(err, chain.ErrPruned) {
+	s.Finalize(Block{Height: 3, Beacons: []Beacon{{2, mustSign(t, 1)}}}) // of another round
+	if _, err := s.Beacon(2); !errors.Is(err, chain.ErrNotYet) {
 		t.Errorf("a signature of another round became a beacon: %v", err)
 	}
-	s.Finalize(Block{Height: 4, Beacon: make([]byte, 48)})
+	s.Finalize(Block{Height: 4, Beacons: []Beacon{{3, make([]byte, 48)}, {2, nil}}})
 	if len(s.beacons) != 2 {
 		t.Errorf("%d beacons", len(s.beacons))
 	}

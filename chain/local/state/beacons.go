@@ -1,0 +1,82 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"sn3/chain"
+	"sn3/chain/local/beacon"
+)
+
+// MaxBeacons is how many rounds one block may bring: that of the block before, and some that were late. Each costs every node
+// a pairing of about a millisecond when the block is proposed, and another when it is executed.
+const MaxBeacons = 16
+
+// Beacon is the signature of a round.
+type Beacon struct {
+	Round     chain.Round
+	Signature []byte
+}
+
+// ErrBeacons: a block that would bring these beacons is refused.
+var ErrBeacons = errors.New("state: beacons that a block must not bring")
+
+// lowest is the oldest round that the block at height may bring: what is kept of history.
+func (s *State) lowest(height chain.Block) chain.Round {
+	span := s.run.Schedule.Length * chain.Block(s.params.KeepWindows)
+	return chain.Round(height - min(height, span))
+}
+
+// wants says whether the block at height may bring a round: it is over, not long ago, and its signature is not there yet.
+func (s *State) wants(height chain.Block, r chain.Round) bool {
+	_, known := s.beacons[r]
+	return !known && chain.Block(r) < height && r >= s.lowest(height)
+}
+
+// Missing are rounds that the block at height should bring, ascending, at most MaxBeacons: that of the block before and the
+// oldest of those that are late.
+func (s *State) Missing(height chain.Block) (out []chain.Round) {
+	if height == 0 {
+		return nil
+	}
+	last := chain.Round(height - 1)
+	for r := s.lowest(height); r < last && len(out) < MaxBeacons-1; r++ {
+		if s.wants(height, r) {
+			out = append(out, r)
+		}
+	}
+	if s.wants(height, last) {
+		out = append(out, last)
+	}
+	return out
+}
+
+// CheckBeacons says whether a proposed block at height may bring these: rounds ascend, each is wanted, and each signature
+// verifies. What costs nothing to see is looked at first, so that no block makes a node work more than MaxBeacons pairings.
+func (s *State) CheckBeacons(height chain.Block, list []Beacon) error {
+	if len(list) > MaxBeacons {
+		return fmt.Errorf("%w: %d rounds, at most %d", ErrBeacons, len(list), MaxBeacons)
+	}
+	for i, b := range list {
+		if !s.wants(height, b.Round) || i > 0 && b.Round <= list[i-1].Round || len(b.Signature) != beacon.SignatureLen {
+			return fmt.Errorf("%w: round %d is not wanted at height %d", ErrBeacons, b.Round, height)
+		}
+	}
+	for _, b := range list {
+		if err := beacon.Verify(s.gen.BeaconKey, b.Round, b.Signature); err != nil {
+			return fmt.Errorf("%w: round %d: %w", ErrBeacons, b.Round, err)
+		}
+	}
+	return nil
+}
+
+// enter keeps the beacons of a block being executed; one that is not wanted or does not verify is as if it were not there.
+func (s *State) enter(list []Beacon) {
+	for _, b := range list[:min(len(list), MaxBeacons)] {
+		if s.wants(s.meta.Height, b.Round) && beacon.Verify(s.gen.BeaconKey, b.Round, b.Signature) == nil {
+			s.beacons[b.Round] = slices.Clone(b.Signature)
+			s.touch(roundKey(b.Round))
+		}
+	}
+}
