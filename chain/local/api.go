@@ -42,6 +42,7 @@ const (
 	QueryPeers      = "peers"      // [] -> []string
 	QueryValidators = "validators" // [] -> []ValidatorInfo
 	QueryHead       = "head"       // [block] -> HeadInfo, of the newest thousands
+	QueryKey        = "key"        // [round] -> the beacon's public key for that round
 )
 
 // Params are the chain's constants as far as a client cares; local/state has them all.
@@ -50,7 +51,9 @@ type Params struct {
 	Burn            chain.Amount `json:"burn"`               // cost of a registration, in rao
 	EpochEmission   chain.Amount `json:"epoch_emission"`     // paid at every tempo, in rao
 	WeightsInterval chain.Block  `json:"weights_rate_limit"` // blocks between two weight rows of a hotkey
-	KeepWindows     int          `json:"keep_windows"`       // for how many windows history can be asked for
+	CommitReveal    bool         `json:"commit_reveal_weights_enabled"`
+	RevealPeriod    uint64       `json:"commit_reveal_period"` // epochs from a commitment to its reveal
+	KeepWindows     int          `json:"keep_windows"`         // for how many windows history can be asked for
 }
 
 // AccountInfo is a balance and the next nonce.

@@ -30,11 +30,6 @@ func (c *Client) Publish(ctx context.Context, r chain.Record) (chain.Receipt, er
 	return c.Send(ctx, Publish{Record: r})
 }
 
-// SetWeights implements chain.Writer.
-func (c *Client) SetWeights(ctx context.Context, w []chain.Weight) (chain.Receipt, error) {
-	return c.Send(ctx, SetWeights{Weights: w})
-}
-
 // Register implements chain.Registrar: a hotkey that has a seat gets its uid back and pays nothing.
 func (c *Client) Register(ctx context.Context) (chain.UID, error) {
 	return c.RegisterFor(ctx, chain.Coldkey{})

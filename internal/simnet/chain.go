@@ -6,6 +6,7 @@ package simnet
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/rand"
 	"fmt"
 	"sync"
 	"time"
@@ -164,7 +165,22 @@ func (k client) Publish(ctx context.Context, r chain.Record) (chain.Receipt, err
 }
 
 func (k client) SetWeights(ctx context.Context, w []chain.Weight) (chain.Receipt, error) {
-	return k.send(ctx, local.SetWeights{Weights: w})
+	k.c.mu.Lock()
+	p, next := k.c.st.Params(), k.c.st.Height()+1
+	round, _ := local.RevealRounds(next, k.c.st.Run().Tempo, p.RevealPeriod)
+	key, err := k.c.st.BeaconKey(round)
+	k.c.mu.Unlock()
+	if err != nil {
+		return chain.Receipt{}, err
+	}
+	if !p.CommitReveal {
+		return k.send(ctx, local.SetWeights{VersionKey: local.WeightsVersion, Weights: w})
+	}
+	op, err := local.Seal(local.AccountOf(&k.key.PublicKey), w, key, round, rand.Reader)
+	if err != nil {
+		return chain.Receipt{}, err
+	}
+	return k.send(ctx, op)
 }
 
 // send puts a transaction into the next block and waits for it, not counting as work meanwhile.

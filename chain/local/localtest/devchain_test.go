@@ -134,7 +134,7 @@ func TestParams(t *testing.T) {
 	c, want := local.NewClient(d, nil), d.Genesis().Params
 	got, err := c.Params(context30(t))
 	if err != nil || got != (local.Params{MaxSeats: want.MaxSeats, Burn: want.Burn, EpochEmission: want.EpochEmission,
-		WeightsInterval: want.WeightsInterval, KeepWindows: want.KeepWindows}) || got.KeepWindows == 0 || got.EpochEmission == 0 {
+		WeightsInterval: want.WeightsInterval, CommitReveal: want.CommitReveal, RevealPeriod: want.RevealPeriod, KeepWindows: want.KeepWindows}) || got.KeepWindows == 0 || got.EpochEmission == 0 {
 		t.Errorf("parameters %+v, %v; the genesis has %+v", got, err, want)
 	}
 	if peers, err := c.Peers(context30(t)); err != nil || len(peers) != 0 {

@@ -106,6 +106,9 @@ func recode(kind byte, v []byte) (again []byte, err error) {
 	case 'q':
 		x, err := decodeParams(v)
 		return encodeParams(x, NewestRules), err
+	case 't':
+		x, err := decodeCommits(v)
+		return encodeCommits(x), err
 	case 'a':
 		x, err := decodeAccount(v)
 		return encodeAccount(x), err
@@ -137,6 +140,7 @@ func FuzzDecodeStored(f *testing.F) {
 	rec := chain.Published{Hotkey: chain.Hotkey{1}, Record: chain.Record{Locator: []byte("here"), Body: []byte{1, 2}}}
 	f.Add(byte('m'), encodeMeta(meta{Height: 3}))
 	f.Add(byte('q'), encodeParams(DefaultParams(), NewestRules))
+	f.Add(byte('t'), encodeCommits([]commit{{1, 2, []byte{3}}, {4, 5, []byte{6}}}))
 	f.Add(byte('a'), encodeAccount(account{1, 2}))
 	f.Add(byte('c'), encodeHistory([]balance{{1, 2}, {3, 4}}))
 	f.Add(byte('r'), appendPublished(nil, rec))
@@ -176,12 +180,12 @@ func TestStoredFormsArePinned(t *testing.T) {
 	p := chain.Published{Hotkey: chain.Hotkey{13}, At: 14, Record: chain.Record{Locator: []byte{15}, Digest: chain.Hash{16}, Body: []byte{17}}}
 	w := chain.Winner{Candidate: chain.Candidate{UID: 18, Hotkey: chain.Hotkey{19}, Shard: 20, Locator: []byte{21}, Digest: chain.Hash{22}}, Score: 23}
 	h := sha256.New()
-	for _, b := range [][]byte{encodeMeta(meta{Height: 24, Issued: 25, Burned: 26, Rules: 1, Next: upgrade{38, 39}}), encodeParams(DefaultParams(), NewestRules), encodeAccount(account{27, 28}), encodeHistory([]balance{{34, 35}, {36, 37}}), appendPublished(nil, p),
+	for _, b := range [][]byte{encodeMeta(meta{Height: 24, Issued: 25, Burned: 26, Rules: 1, Next: upgrade{38, 39}}), encodeParams(DefaultParams(), NewestRules), encodeCommits([]commit{{40, 41, []byte{42}}}), encodeAccount(account{27, 28}), encodeHistory([]balance{{34, 35}, {36, 37}}), appendPublished(nil, p),
 		encodeSeat(seat{n, []yuma.Entry{{UID: 29, Value: 30}}, []yuma.Entry{{UID: 31, Value: 32}}}),
 		encodeSnapshot(&chain.Snapshot{Neurons: []chain.Neuron{n}, Records: []chain.Published{p}}), encodeSelection(chain.Selection{Root: chain.Hash{33}, Winners: []chain.Winner{w}})} {
 		h.Write(b)
 	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != "f449df3de9754013448f0aaaf77bc045aa1194f7c602e4547699d56b71091013" || stateVersion != 3 {
+	if got := hex.EncodeToString(h.Sum(nil)); got != "59a55fcacfa0481638b9ca2f43752f19d61c3c77eeaba5aa171f8bb1fd8c675f" || stateVersion != 3 {
 		t.Errorf("stored forms of version %d hash to %s", stateVersion, got)
 	}
 }

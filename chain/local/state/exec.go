@@ -38,6 +38,8 @@ func (s *State) allowed(op local.Op, from chain.Hotkey) local.Code {
 		return s.checkPublish(op, from)
 	case local.SetWeights:
 		return s.checkWeights(op, from)
+	case local.CommitWeights:
+		return s.checkCommit(op, from)
 	case local.SetParam:
 		return s.checkParam(op, from)
 	case local.SetValidator:
@@ -59,6 +61,8 @@ func (s *State) apply(op local.Op, from chain.Hotkey) {
 		s.publish(op, from)
 	case local.SetWeights:
 		s.setWeights(op, from)
+	case local.CommitWeights:
+		s.commitWeights(op, from)
 	case local.SetParam:
 		s.setParam(op)
 	case local.SetValidator:

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"slices"
 	"testing"
 
 	"sn3/chain"
@@ -29,7 +30,10 @@ func opOf(b []byte) local.Op {
 	at := func(i int) byte { return b[i%len(b)] }
 	who := chain.Coldkey(account0(int(at(1) % 8)))
 	amount := chain.Amount(at(2)) << (at(3) % 64)
-	switch at(0) % 5 {
+	switch at(0) % 6 {
+	case 5:
+		round, _ := local.RevealRounds(1, 10, 1)
+		return local.CommitWeights{Round: round + chain.Round(at(1)%64), Version: local.TimelockVersion - uint16(at(2)%2), Commit: slices.Repeat(b, 300)[:300]}
 	case 0:
 		return local.Transfer{To: who, Amount: amount}
 	case 1:

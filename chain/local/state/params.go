@@ -39,7 +39,7 @@ type Params struct {
 func DefaultParams() Params {
 	return Params{MaxSeats: 256, Burn: chain.RaoPerCoin, EpochEmission: 2 * chain.RaoPerCoin, Kappa: 32767, MaxValidators: 128, BondsMovingAverage: 900000,
 		BondsPenalty: u16, AlphaLow: 45875, AlphaHigh: 58982, AlphaSteepness: 1000, ActivityCutoff: 5000, WeightsInterval: 1, MaxWeight: u16,
-		RevealPeriod: 1, KeepWindows: 16}
+		CommitReveal: true, RevealPeriod: 1, KeepWindows: 16}
 }
 
 // param is one of them as a number.

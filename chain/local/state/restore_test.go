@@ -47,7 +47,7 @@ func (d disk) restore(g *Genesis) (*State, error) {
 // same compares all that two machines answer.
 func same(t testing.TB, a, b *State) {
 	t.Helper()
-	if a.meta != b.meta || a.params != b.params || a.tree.sum() != b.tree.sum() || !reflect.DeepEqual(a.seats, b.seats) || !maps.Equal(a.accounts, b.accounts) || !reflect.DeepEqual(a.history, b.history) || !reflect.DeepEqual(a.records, b.records) ||
+	if a.meta != b.meta || a.params != b.params || a.tree.sum() != b.tree.sum() || !reflect.DeepEqual(a.seats, b.seats) || !maps.Equal(a.accounts, b.accounts) || !reflect.DeepEqual(a.history, b.history) || !reflect.DeepEqual(a.records, b.records) || !reflect.DeepEqual(a.commits, b.commits) ||
 		!reflect.DeepEqual(a.snapshots, b.snapshots) || !reflect.DeepEqual(a.selections, b.selections) || !reflect.DeepEqual(a.beacons, b.beacons) || !reflect.DeepEqual(a.validators, b.validators) || a.validatorsAt != b.validatorsAt || !maps.Equal(a.byHotkey, b.byHotkey) {
 		t.Fatalf("machines differ at height %d", a.Height())
 	}

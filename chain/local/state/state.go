@@ -78,6 +78,7 @@ type State struct {
 	seats      []seat                      // index = uid
 	byHotkey   map[chain.Hotkey]int
 	records    map[chain.Hotkey]chain.Published
+	commits    map[chain.Hotkey][]commit // weights that nobody can read yet, the oldest first
 	snapshots  map[chain.Block]*chain.Snapshot
 	selections map[chain.Window]chain.Selection
 	beacons    map[chain.Round][]byte
@@ -135,7 +136,7 @@ func empty(g *Genesis) (*State, error) {
 		return nil, err
 	}
 	return &State{gen: g, genHash: hash, run: run, sched: sched, meta: meta{Rules: g.Rules}, params: g.Params, accounts: map[chain.Coldkey]account{}, history: map[chain.Coldkey][]balance{}, byHotkey: map[chain.Hotkey]int{},
-		records: map[chain.Hotkey]chain.Published{}, snapshots: map[chain.Block]*chain.Snapshot{},
+		records: map[chain.Hotkey]chain.Published{}, commits: map[chain.Hotkey][]commit{}, snapshots: map[chain.Block]*chain.Snapshot{},
 		selections: map[chain.Window]chain.Selection{}, beacons: map[chain.Round][]byte{}, validators: map[[32]byte]validator{}, dirty: map[string]bool{}}, nil
 }
 
@@ -201,7 +202,7 @@ func (s *State) parse(raw []byte) (*local.Tx, chain.Hotkey, local.Code) {
 //  0. the rules' new version, if this is its block
 //  1. the beacons of the block before and of late rounds
 //  2. the transactions, in order
-//  3. at every tempo the epoch
+//  3. the commitments whose beacon is known are revealed, and at every tempo the epoch runs
 //  4. the selection of the window whose Select boundary this is
 //  5. a snapshot if this is a phase boundary; what is older than KeepWindows goes
 //  6. the hash of everything
@@ -214,7 +215,8 @@ func (s *State) Finalize(in Block) Result {
 	for i, raw := range in.Txs { // 2
 		res.Codes[i] = s.execute(raw)
 	}
-	if in.Height%s.run.Tempo == 0 { // 3
+	s.reveal() // 3
+	if in.Height%s.run.Tempo == 0 {
 		s.epoch()
 	}
 	if w, ok := s.sched.Selected(in.Height); ok && s.sched.At(w, chain.PhaseSelect) == in.Height { // 4

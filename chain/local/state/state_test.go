@@ -41,7 +41,7 @@ func genesis(t testing.TB) *Genesis {
 		t.Fatal(err)
 	}
 	g := &Genesis{Network: "test", Run: r.Encode(), BlockTimeMS: 500, Rules: NewestRules, Owner: chain.Coldkey(account0(0)), Params: DefaultParams(), BeaconKey: pub}
-	g.Params.MaxSeats = 6
+	g.Params.MaxSeats, g.Params.CommitReveal = 6, false
 	for i, stake := range []chain.Amount{300, 200, 0, 0} {
 		g.Seats = append(g.Seats, Seat{Hotkey: account0(i), Stake: stake * chain.RaoPerCoin, Permit: stake > 0})
 	}

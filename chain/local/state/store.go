@@ -34,6 +34,7 @@ func (s *State) touch(key string) { s.dirty[key] = true }
 
 func accountKey(k chain.Coldkey) string { return "a" + string(k[:]) }
 func historyKey(k chain.Coldkey) string { return "c" + string(k[:]) }
+func commitKey(h chain.Hotkey) string   { return "t" + string(h[:]) }
 func recordKey(h chain.Hotkey) string   { return "r" + string(h[:]) }
 func seatKey(uid int) string            { return "s" + number(uint64(uid)) }
 func snapshotKey(b chain.Block) string  { return "p" + number(uint64(b)) }
@@ -66,6 +67,10 @@ func (s *State) value(key string) []byte {
 		}
 	case 'r':
 		return appendPublished(nil, s.records[chain.Hotkey([]byte(key[1:]))])
+	case 't':
+		if c := s.commits[chain.Hotkey([]byte(key[1:]))]; len(c) > 0 {
+			return encodeCommits(c)
+		}
 	case 's':
 		return encodeSeat(s.seats[n])
 	case 'p':
@@ -170,6 +175,9 @@ func (s *State) load(key string, v []byte, seats map[int]seat) (err error) {
 		s.validatorsAt = chain.Block(binary.BigEndian.Uint64(v))
 	case named && key[0] == 'v':
 		s.validators[[32]byte([]byte(key[1:]))], err = decodeValidator(v)
+	case named && key[0] == 't':
+		id := chain.Hotkey([]byte(key[1:]))
+		s.commits[id], err = decodeCommits(v)
 	case numbered && key[0] == 's' && n < maxSeats:
 		seats[int(n)], err = decodeSeat(int(n), v)
 	case numbered && key[0] == 'p':
