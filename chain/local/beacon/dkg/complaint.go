@@ -47,7 +47,7 @@ func (s *Session) Inspect(d *Dealing, m *Member) (*Complaint, error) {
 		return nil, fmt.Errorf("inspect: %w", ErrNotMember)
 	}
 	dh := group.MulG1(&d.ephemeral, &m.x)
-	if _, good := d.share(j, &m.public, &dh); good {
+	if d.good(j, &m.public, &dh) {
 		return nil, nil
 	}
 	return s.complain(d, m, j, dh), nil
@@ -106,7 +106,7 @@ func (c *Complaint) Check(s *Session, d *Dealing) error {
 	if !proven(complaintDomain, c.body(), c.claims(key, &d.ephemeral, &g), 1, c.proof) {
 		return fail(ErrComplaint)
 	}
-	if _, good := d.share(c.Accuser, key, &c.dh); good {
+	if d.good(c.Accuser, key, &c.dh) {
 		return fail(ErrUnfounded)
 	}
 	return nil

@@ -154,13 +154,19 @@ func (d *Dealing) Check(s *Session) error {
 	return nil
 }
 
-// share decrypts the share of member j with the secret point and tells whether it belongs to the commitments.
-func (d *Dealing) share(j int, key, dh *group.G1) (share group.Scalar, good bool) {
+// open decrypts the share of member j with the secret point; false if that is no scalar.
+func (d *Dealing) open(j int, key, dh *group.G1) (share group.Scalar, ok bool) {
 	plain := d.crypt(d.shares[j], j, key, dh)
-	if share.SetBytesCanonical(plain[:]) != nil {
-		return share, false
+	return share, share.SetBytesCanonical(plain[:]) == nil
+}
+
+// good tells whether the share that the secret point opens belongs to the commitments.
+func (d *Dealing) good(j int, key, dh *group.G1) bool {
+	share, ok := d.open(j, key, dh)
+	if !ok {
+		return false
 	}
 	g2 := group.BaseG2()
 	have, want := group.MulG2(&g2, &share), group.EvalG2(d.commitments, uint64(j)+1)
-	return share, have.Equal(&want)
+	return have.Equal(&want)
 }

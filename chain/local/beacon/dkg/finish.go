@@ -138,11 +138,23 @@ func (r *Result) Share(m *Member) (beacon.Share, error) {
 	var sum group.Scalar
 	for _, d := range r.dealings {
 		dh := group.MulG1(&d.ephemeral, &m.x)
-		share, good := d.share(j, &m.public, &dh)
-		if !good {
-			return beacon.Share{}, fmt.Errorf("%w: dealer %d", ErrShare, d.Dealer)
-		}
+		share, _ := d.open(j, &m.public, &dh)
 		sum.Add(&sum, &share)
 	}
+	g2 := group.BaseG2()
+	if public := group.MulG2(&g2, &sum); public.Bytes() != r.Key.PublicShares[j] {
+		return beacon.Share{}, r.blame(m, j)
+	}
 	return beacon.Share{From: r.Key.From, Index: j, Secret: sum.Bytes()}, nil
+}
+
+// blame is an ErrShare that names the dealers whose shares for m are bad.
+func (r *Result) blame(m *Member, j int) error {
+	var bad []int
+	for _, d := range r.dealings {
+		if dh := group.MulG1(&d.ephemeral, &m.x); !d.good(j, &m.public, &dh) {
+			bad = append(bad, d.Dealer)
+		}
+	}
+	return fmt.Errorf("%w: dealt by members %v", ErrShare, bad)
 }

@@ -155,8 +155,9 @@ func TestSecrecy(t *testing.T) {
 		}
 		for k := range 4 {
 			dh := group.MulG1(&d.ephemeral, &r.who[k].x)
-			got, good := d.share(j, &r.points[j], &dh)
-			if good != (j == k) || good && !got.Equal(&share) {
+			got, _ := d.open(j, &r.points[j], &dh)
+			good := d.good(j, &r.points[j], &dh)
+			if good != (j == k) || good != got.Equal(&share) {
 				t.Errorf("member %d opens the share of %d: %v", k, j, good)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"crypto/sha512"
 	"encoding/binary"
 	"math/big"
+	"math/bits"
 
 	bls "github.com/consensys/gnark-crypto/ecc/bls12-381"
 	"github.com/consensys/gnark-crypto/ecc/bls12-381/fr"
@@ -80,17 +81,29 @@ func Eval(poly []Scalar, x uint64) Scalar {
 	return y
 }
 
-// EvalG2 is Σ x^k·c[k]: with commitments to the coefficients of a polynomial, the commitment to its value at x.
+// EvalG2 is Σ x^k·c[k]: with commitments to the coefficients of a polynomial, the commitment to its value at x. Its time
+// depends on x, which is the place of a member.
 func EvalG2(c []G2, x uint64) G2 {
-	at := new(big.Int).SetUint64(x)
 	var y bls.G2Jac // infinity
 	for i := len(c) - 1; i >= 0; i-- {
-		y.ScalarMultiplication(&y, at)
+		y = times(&y, x)
 		y.AddMixed(&c[i])
 	}
 	var out G2
 	out.FromJacobian(&y)
 	return out
+}
+
+// times is x·p by doubling and adding: for the small x here, a few steps instead of the hundred of a whole scalar.
+func times(p *bls.G2Jac, x uint64) bls.G2Jac {
+	var y bls.G2Jac
+	for i := bits.Len64(x) - 1; i >= 0; i-- {
+		y.DoubleAssign()
+		if x>>i&1 == 1 {
+			y.AddAssign(p)
+		}
+	}
+	return y
 }
 
 // Lagrange are the factors λ with f(0) = Σ λ[i]·f(xs[i]) for every polynomial of a degree below len(xs). The xs must be
