@@ -29,10 +29,11 @@ var (
 
 // AccountOf is the 32-byte account id of a secp256k1 key: blake2b-256("evm:" ‖ address), as Subtensor maps EVM accounts.
 func AccountOf(pub *ecdsa.PublicKey) chain.Hotkey {
-	return accountOfAddress(crypto.PubkeyToAddress(*pub))
+	return AccountOfAddress(crypto.PubkeyToAddress(*pub))
 }
 
-func accountOfAddress(a common.Address) chain.Hotkey {
+// AccountOfAddress is the account id of an EVM address.
+func AccountOfAddress(a common.Address) chain.Hotkey {
 	return blake2b.Sum256(append([]byte("evm:"), a[:]...))
 }
 
@@ -148,5 +149,5 @@ func AccountInFile(path string) (chain.Hotkey, error) {
 	if err := json.Unmarshal(raw, &f); err != nil || f.Version != 3 || !common.IsHexAddress(f.Address) {
 		return chain.Hotkey{}, fmt.Errorf("%s: %w", path, ErrKeystore)
 	}
-	return accountOfAddress(common.HexToAddress(f.Address)), nil
+	return AccountOfAddress(common.HexToAddress(f.Address)), nil
 }
