@@ -12,6 +12,7 @@ import (
 	"sn3/chain"
 	"sn3/chain/local"
 	"sn3/chain/local/localtest"
+	"sn3/chain/local/wallet"
 	"sn3/internal/preset"
 	"sn3/internal/proc"
 	"sn3/model/gpu/standin"
@@ -56,7 +57,7 @@ func serve(t *testing.T, name string, change func(*chain.Run)) (addr string) {
 func start(t *testing.T, addr string, flags ...string) (dir string, err error) {
 	t.Helper()
 	home := t.TempDir()
-	key, _, err := local.NewWallet(home, "me", "0123456789", true)
+	key, _, err := wallet.New(home, "me", "0123456789", true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,8 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"math/big"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"testing"
@@ -94,36 +92,12 @@ func FuzzParseTx(f *testing.F) {
 	})
 }
 
-func TestWallet(t *testing.T) {
-	dir := t.TempDir()
-	path, account, err := NewWallet(dir, "me", "secret", true)
+func TestSigner(t *testing.T) {
+	key, err := crypto.GenerateKey()
 	if err != nil {
 		t.Fatal(err)
 	}
-	st, err := os.Stat(path)
-	if err != nil || st.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v, %v", st.Mode(), err)
-	}
-	key, err := OpenKey(path, "secret")
-	if err != nil || AccountOf(&key.PublicKey) != account {
-		t.Fatalf("opened %v", err)
-	}
-	if got, err := AccountInFile(path); err != nil || got != account {
-		t.Errorf("account in file %s, %v", got, err)
-	}
-	if _, err := OpenKey(path, "wrong"); !errors.Is(err, ErrPassphrase) {
-		t.Errorf("wrong passphrase: %v", err)
-	}
-	if _, _, err := NewWallet(dir, "me", "other", true); err == nil {
-		t.Error("a wallet was overwritten")
-	}
-	bad := filepath.Join(dir, "bad.json")
-	if err := os.WriteFile(bad, []byte("{}"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := OpenKey(bad, "x"); !errors.Is(err, ErrKeystore) {
-		t.Errorf("not a keystore: %v", err)
-	}
+	account := AccountOf(&key.PublicKey)
 	sig, err := Signer{key}.Sign("domain", chain.Hash{1})
 	if err != nil {
 		t.Fatal(err)

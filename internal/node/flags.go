@@ -27,13 +27,12 @@ func str(group, name, value, usage string) cli.Flag {
 
 // Flags are the flags of both miner and validator.
 func Flags() []cli.Flag {
-	return []cli.Flag{
+	flags := []cli.Flag{
 		str(flagGroupNetwork, "chain", "", "chain node as `HOST:PORT`"),
 		&cli.BoolFlag{Name: "no-p2p", Usage: "do not announce or listen by peer-to-peer; chain and S3 are enough", Category: flagGroupNetwork},
 		str(flagGroupNetwork, "p2p-listen", "", "peer-to-peer `MULTIADDR` to listen on (default: a free loopback port)"),
 		&cli.StringSliceFlag{Name: "p2p-peer", Usage: "peer-to-peer `MULTIADDR` to connect to (default: what the chain node names)", Category: flagGroupNetwork},
 		str(flagGroupIdentity, "keystore", "", "key `FILE` (keystore v3; sn3 wallet new makes one)"),
-		str(flagGroupIdentity, "passphrase-file", "", "`FILE` with the keystore's passphrase (default: ask on the terminal)"),
 		str(flagGroupIdentity, "bucket", "", "own bucket as `LOCATOR`: local:NAME, s3:REGION/NAME, r2:ACCOUNT/NAME?public=ID, gcs:NAME, b2:REGION/NAME"),
 		str(flagGroupIdentity, "s3-access-key", "", "access `KEY` that may write the own bucket"),
 		str(flagGroupIdentity, "s3-secret-file", "", "`FILE` with the secret of that key (or SN3_S3_SECRET)"),
@@ -51,6 +50,7 @@ func Flags() []cli.Flag {
 		proc.LogFormat(flagGroupMachine),
 		&cli.BoolFlag{Name: "verbose", Usage: "log more", Category: flagGroupMachine},
 	}
+	return append(flags, PassphraseFlags(flagGroupIdentity)...)
 }
 
 // App is a binary with one main action.

@@ -74,7 +74,7 @@ func Open(ctx context.Context, c *cli.Context, validator bool, engine model.Engi
 	if err != nil {
 		return n, err
 	}
-	key, err := Key(c.String("keystore"), c.String("passphrase-file"))
+	key, err := Key(c.String("keystore"), Passphrase(c, c.String("keystore")))
 	if err != nil {
 		return n, err
 	}

@@ -17,6 +17,7 @@ import (
 
 	"sn3/chain"
 	"sn3/chain/local"
+	"sn3/chain/local/wallet"
 	"sn3/internal/proc"
 )
 
@@ -108,12 +109,12 @@ func write(t *testing.T, text string) string {
 // Which mistake with keys and passphrases has which exit code.
 func TestKey(t *testing.T) {
 	dir := t.TempDir()
-	path, account, err := local.NewWallet(dir, "me", "open sesame", true)
+	path, account, err := wallet.New(dir, "me", "open sesame", true)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, ending := range []string{"", "\n", "\r\n"} {
-		key, err := Key(path, write(t, "open sesame"+ending))
+		key, err := Key(path, FileSecret(write(t, "open sesame"+ending)))
 		if err != nil || local.AccountOf(&key.PublicKey) != account {
 			t.Errorf("ending %q: %v", ending, err)
 		}
@@ -127,11 +128,11 @@ func TestKey(t *testing.T) {
 		{"wrong passphrase", path, write(t, "open barley"), proc.ExitRefused},
 		{"not a keystore", write(t, "open sesame"), write(t, "open sesame"), proc.ExitRefused},
 	} {
-		if _, err := Key(c.path, c.pass); proc.ExitCode(err) != c.code {
+		if _, err := Key(c.path, FileSecret(c.pass)); proc.ExitCode(err) != c.code {
 			t.Errorf("%s: exit code %d (%v), want %d", c.name, proc.ExitCode(err), err, c.code)
 		}
 	}
-	if _, err := NewPassphrase(write(t, "\n")); proc.ExitCode(err) != proc.ExitUsage {
+	if _, err := FileSecret(write(t, "\n")).ReadNew(); proc.ExitCode(err) != proc.ExitUsage {
 		t.Errorf("an empty passphrase: %v", err)
 	}
 }

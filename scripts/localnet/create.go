@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"sn3/chain"
-	"sn3/chain/local"
 	"sn3/chain/local/state"
+	"sn3/chain/local/wallet"
 	"sn3/internal/gossip"
 	"sn3/internal/preset"
 	"sn3/internal/replica"
@@ -272,10 +272,10 @@ func populate(c config, set *netdir.Settings, g *state.Genesis) error {
 	return errors.Join(storage.WriteAccounts(c.dir.Path("accounts.json"), accounts), os.WriteFile(c.dir.Path("s3-root.secret"), []byte(randomHex(20)+"\n"), 0o600))
 }
 
-// newKey makes key.json and passphrase in a folder. Light scrypt: the standard one takes half a GiB per process.
+// newKey makes key.json and passphrase in a folder. Light scrypt: the standard one takes 0.3 GiB per process.
 func newKey(dir, name, role string) (netdir.Node, error) {
 	pass := randomHex(16)
-	path, hotkey, err := local.NewWallet(dir, "key", pass, true)
+	path, hotkey, err := wallet.New(dir, "key", pass, true)
 	if err != nil {
 		return netdir.Node{}, err
 	}
@@ -286,7 +286,7 @@ func newKey(dir, name, role string) (netdir.Node, error) {
 	if role != "validator" && role != "miner" {
 		return n, nil
 	}
-	key, err := local.OpenKey(path, pass)
+	key, err := wallet.Open(path, pass)
 	if err != nil {
 		return n, err
 	}

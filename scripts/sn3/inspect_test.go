@@ -13,6 +13,7 @@ import (
 	"sn3/chain"
 	"sn3/chain/local"
 	"sn3/chain/local/localtest"
+	"sn3/chain/local/wallet"
 	"sn3/gradients"
 	"sn3/internal/events"
 	"sn3/internal/preset"
@@ -179,7 +180,7 @@ func (w *workshop) private() {
 	w.add(events.File, nil, "diary of a node, 2 events", `"reason": "the chain"`)
 	w.add("torn.jsonl", append(read(w.t, filepath.Join(w.dir, events.File)), `{"time":"20`...), "diary of a node, 2 events", "the chain")
 
-	path, account, err := local.NewWallet(w.dir, "key", "secret", true)
+	path, account, err := wallet.New(w.dir, "key", "secret", true)
 	w.ok(err)
 	var k struct {
 		Crypto struct {
@@ -190,6 +191,7 @@ func (w *workshop) private() {
 	w.ok(json.Unmarshal(read(w.t, path), &k))
 	o := w.add("key.json", nil, "keystore", account.String(), `"kdf": "scrypt"`)
 	o.hides = []string{k.Crypto.Ciphertext, k.Crypto.MAC, k.Crypto.KDFParams.Salt}
+	w.add("key.pub", nil, "public file of a wallet", account.String())
 
 	d := netdir.Dir(w.dir)
 	w.ok(d.SaveSettings(netdir.Settings{Format: netdir.Format, Network: "local-1", Miners: 4}))

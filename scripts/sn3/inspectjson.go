@@ -10,6 +10,7 @@ import (
 
 	"sn3/chain"
 	"sn3/chain/local"
+	"sn3/chain/local/wallet"
 	"sn3/internal/events"
 	"sn3/internal/replica"
 )
@@ -20,6 +21,7 @@ var documents = []struct {
 	what string
 	keys []string
 }{
+	{"public file of a wallet", []string{"account", "address"}},
 	{"evidence of a validator", []string{"verdicts", "validator", "base"}},
 	{"ratings of a validator", []string{"entries", "seen"}},
 	{"genesis of a chain", []string{"block_time_ms", "seats", "beacon_key"}},
@@ -131,7 +133,7 @@ func signed(b []byte) (what string, v any, err error) {
 
 // keystore shows whose key it is and how it is encrypted, nothing of the key.
 func keystore(path string, doc fields) (what string, v any, err error) {
-	account, err := local.AccountInFile(path)
+	account, err := wallet.AccountInFile(path)
 	if err != nil {
 		return "keystore", nil, err
 	}

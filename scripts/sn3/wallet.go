@@ -5,16 +5,14 @@ import (
 	"crypto/ecdsa"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"sort"
 	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"sn3/chain"
-	"sn3/chain/local"
+	"sn3/chain/local/wallet"
 	"sn3/internal/node"
 	"sn3/internal/proc"
 	"sn3/scripts/localnet/netdir"
@@ -24,90 +22,54 @@ import (
 type keySource func() (*ecdsa.PrivateKey, error)
 
 func keyFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "keystore", Usage: "key `FILE`", Required: true},
-		&cli.StringFlag{Name: "passphrase-file", Usage: "`FILE` with its passphrase (default: ask)"},
-	}
+	return append([]cli.Flag{&cli.StringFlag{Name: "keystore", Usage: "key `FILE`", Required: true}}, node.PassphraseFlags("")...)
 }
 
 func keyFrom(c *cli.Context) keySource {
-	return func() (*ecdsa.PrivateKey, error) { return node.Key(c.String("keystore"), c.String("passphrase-file")) }
-}
-
-func walletCommand() *cli.Command {
-	dir := &cli.StringFlag{Name: "dir", Value: "wallets", Usage: "`FOLDER` of wallets", EnvVars: []string{"SN3_WALLETS"}}
-	return &cli.Command{Name: "wallet", Usage: "make and show keys", Subcommands: []*cli.Command{
-		command("new", "make a key in an encrypted keystore file", "NAME", 1, []cli.Flag{dir,
-			&cli.StringFlag{Name: "passphrase-file", Usage: "`FILE` with the passphrase (default: ask)"},
-			&cli.BoolFlag{Name: "light", Usage: "light scrypt: quick and small, for local networks (the standard one takes 0.5 GiB of memory to open)"}}, walletNew),
-		command("list", "list the wallets of a folder", "", 0, []cli.Flag{dir}, walletList),
-		command("show", "print a keystore's account without opening it", "FILE", 1, nil, walletShow),
-	}}
-}
-
-func walletNew(c *cli.Context) error {
-	name := c.Args().First()
-	if name == "" || strings.ContainsAny(name, "/\\") || strings.HasPrefix(name, ".") {
-		return proc.Usage(fmt.Errorf("wallet name %q: use letters, digits and dashes", name))
-	}
-	if _, err := os.Stat(filepath.Join(c.String("dir"), name+".json")); err == nil {
-		return proc.Refused(fmt.Errorf("wallet %s is already there; nothing was changed", name))
-	}
-	pass, err := node.NewPassphrase(c.String("passphrase-file"))
-	if err != nil {
-		return err
-	}
-	path, account, err := local.NewWallet(c.String("dir"), name, pass, c.Bool("light"))
-	if err != nil {
-		return err
-	}
-	fmt.Printf("wallet   %s\naccount  %s\nKeep the file and its passphrase: nobody can restore them.\n", path, account)
-	return nil
-}
-
-func walletList(c *cli.Context) error {
-	files, err := filepath.Glob(filepath.Join(c.String("dir"), "*.json"))
-	if err != nil {
-		return err
-	}
-	if len(files) == 0 {
-		fmt.Printf("no wallets in %s; sn3 wallet new NAME makes one\n", c.String("dir"))
-	}
-	sort.Strings(files)
-	for _, f := range files {
-		account, err := local.AccountInFile(f)
-		if err != nil {
-			fmt.Printf("%-24s not a wallet: %v\n", filepath.Base(f), err)
-			continue
-		}
-		fmt.Printf("%-24s %s\n", filepath.Base(f), account)
-	}
-	return nil
-}
-
-func walletShow(c *cli.Context) error {
-	account, err := local.AccountInFile(c.Args().First())
-	if errors.Is(err, os.ErrNotExist) {
-		return proc.Usage(err)
-	}
-	if err != nil {
-		return proc.Refused(err)
-	}
-	fmt.Println(account)
-	return nil
+	path := c.String("keystore")
+	return func() (*ecdsa.PrivateKey, error) { return node.Key(path, node.Passphrase(c, path)) }
 }
 
 func registerCommand() *cli.Command {
-	return command("register", "burn the registration cost and take a seat", "", 0, keyFlags(), func(c *cli.Context) error {
-		return with(c, keyFrom(c), func(ctx context.Context, n *network) error {
-			uid, err := n.client.Register(ctx)
+	flags := append(keyFlags(), &cli.StringFlag{Name: "coldkey", Usage: "`ACCOUNT` that owns the seat and gets what it earns: in hex, an address 0x…, or a wallet's .pub file (default: the key itself)"})
+	return command("register", "burn the registration cost and take a seat", "", 0, flags, func(c *cli.Context) error {
+		var owner chain.Coldkey
+		if arg := c.String("coldkey"); arg != "" {
+			of, err := wallet.ReadAccount(arg)
 			if err != nil {
+				return proc.Usage(fmt.Errorf("--coldkey: %w", err))
+			}
+			owner = chain.Coldkey(of)
+		}
+		return with(c, keyFrom(c), func(ctx context.Context, n *network) error {
+			uid, err := n.client.RegisterFor(ctx, owner)
+			if err != nil {
+				return err
+			}
+			if err := owned(ctx, n, uid, owner); err != nil {
 				return err
 			}
 			fmt.Printf("registered with uid %d\n", uid)
 			return nil
 		})
 	})
+}
+
+// owned checks that a seat belongs to who was asked for: a hotkey that had one keeps its owner.
+func owned(ctx context.Context, n *network, uid chain.UID, owner chain.Coldkey) error {
+	if owner == (chain.Coldkey{}) {
+		return nil
+	}
+	s, err := n.head(ctx)
+	if err != nil {
+		return err
+	}
+	for _, x := range s.Neurons {
+		if x.UID == uid && x.Coldkey != owner {
+			return proc.Refused(fmt.Errorf("this key has a seat already, uid %d, and its owner is %s for good; register another key for another owner", uid, x.Coldkey))
+		}
+	}
+	return nil
 }
 
 func transferCommand() *cli.Command {
@@ -135,7 +97,7 @@ func faucetCommand() *cli.Command {
 			return proc.Refused(err)
 		}
 		key := func() (*ecdsa.PrivateKey, error) {
-			return node.Key(filepath.Join(dir, "faucet", "key.json"), filepath.Join(dir, "faucet", "passphrase"))
+			return node.Key(filepath.Join(dir, "faucet", "key.json"), node.FileSecret(filepath.Join(dir, "faucet", "passphrase")))
 		}
 		return with(c, key, func(ctx context.Context, n *network) error { return pay(ctx, n, to, sum) })
 	})
@@ -149,11 +111,13 @@ func pay(ctx context.Context, n *network, to chain.Coldkey, amount chain.Amount)
 	return nil
 }
 
-// payment reads an account in hex and a number of coins with up to nine decimals.
+// payment reads an account and a number of coins with up to nine decimals.
 func payment(account, coins string) (to chain.Coldkey, a chain.Amount, err error) {
-	if err := to.UnmarshalText([]byte(account)); err != nil {
+	of, err := wallet.ReadAccount(account)
+	if err != nil {
 		return to, 0, proc.Usage(fmt.Errorf("account %q: %w", account, err))
 	}
+	to = chain.Coldkey(of)
 	whole, frac, _ := strings.Cut(coins, ".")
 	if len(frac) > 9 {
 		return to, 0, proc.Usage(fmt.Errorf("%q coins: at most nine decimals", coins))
