@@ -1,201 +1,163 @@
 package yuma
 
-import "math/bits"
-
-// dividends makes bonds of this epoch and what they earn.
-func (e *epoch) dividends() {
-	forBonds := e.bondWeights()                  // 8
-	stored := e.mature(e.storedBonds())          // 9
-	delta := scaleRows(forBonds, e.a)            // 10
-	normaliseColumns(stored, e.n)                // 10
-	normaliseColumns(delta, e.n)                 // 10
-	e.bonds = ema(delta, stored, e.alpha(), e.n) // 10
-	normaliseColumns(e.bonds, e.n)
-	e.div = make([]fixed, e.n)
-	for i, row := range e.bonds {
-		for _, c := range row {
-			e.div[i] = e.div[i].add(c.v.mul(e.inc[c.at]))
-		}
+// 8. weightsForBonds are the weights at penalty 0, the clipped ones at full penalty, else in between.
+func (e *epoch) weightsForBonds() {
+	switch e.in.BondsPenalty {
+	case 0:
+		e.forBonds = e.w
+		return
+	case u16Full:
+		e.forBonds = e.clip
+		return
 	}
-	normalise(e.div)
-	e.out.Dividends = proportions(e.div)
-	upscaleColumns(e.bonds, e.n)
+	p := proportionOf(e.in.BondsPenalty)
+	e.forBonds = newMatrix(e.n, len(e.w.cells))
+	for i := range e.n {
+		row := ascending(e.w.row(i))
+		for k, c := range row {
+			if k+1 < len(row) && row[k+1].at == c.at {
+				continue // the later of two counts
+			}
+			if v := c.v.add(p.mul(min(c.v, e.cons[c.at]).sub(c.v))); v > 0 {
+				e.forBonds.put(c.at, v)
+			}
+		}
+		e.forBonds.endRow()
+	}
 }
 
-// alpha is 1 − BondsMovingAverage, a quotient of 32 fraction bits.
+// 9. matured are the stored bonds, as whole numbers, without those on neurons that registered since.
+func (e *epoch) matured() {
+	e.old = newMatrix(e.n, sumLens(e.in.Bonds))
+	for _, row := range e.in.Bonds {
+		for _, x := range row {
+			if int(x.UID) < e.n && e.mature(e.in.RegisteredAt[x.UID]) {
+				e.old.put(int32(x.UID), whole(uint64(x.Value)))
+			}
+		}
+		e.old.endRow()
+	}
+}
+
+func sumLens(rows [][]Entry) (n int) {
+	for _, row := range rows {
+		n += len(row)
+	}
+	return n
+}
+
+// mature says whether bonds on a neuron of that registration count.
+func (e *epoch) mature(registered uint64) bool {
+	if e.in.Rules == Spec425 && e.in.LastEpoch != 0 {
+		return e.in.LastEpoch >= registered // registered < LastEpoch + 1
+	}
+	return e.in.Block-min(e.in.Tempo, e.in.Block) > registered
+}
+
+// alpha is 1 − BondsMovingAverage; an average above one counts as one.
 func (e *epoch) alpha() fixed {
 	return max(0, one.sub(whole(e.in.BondsMovingAverage).div(whole(1_000_000))))
 }
 
-// bondWeights are the weights at penalty 0, the clipped ones at full penalty, else in between.
-func (e *epoch) bondWeights() matrix {
-	switch e.in.BondsPenalty {
-	case 0:
-		return copied(e.w)
-	case u16Full:
-		return copied(e.clip)
-	}
-	p := whole(uint64(e.in.BondsPenalty)).div(whole(u16Full))
-	out := make(matrix, e.n)
-	for i := range out {
-		a, b := dense(e.w[i], e.n), dense(e.clip[i], e.n)
-		for j := range a {
-			if v := a[j].add(p.mul(b[j].sub(a[j]))); v > 0 {
-				out[i] = append(out[i], cell{j, v})
-			}
-		}
-	}
-	return out
+// 10. yuma2: bonds are a moving average of stake that backs a neuron; dividends are bonds times incentive.
+func (e *epoch) yuma2() {
+	e.old.normaliseColumns()
+	delta := e.forBonds.clone()
+	delta.scaleRows(e.a)
+	delta.normaliseColumns()
+	e.bonds = blend(e.alpha(), delta, e.old)
+	e.bonds.normaliseColumns()
+	e.dividends(e.bonds)
+	e.bonds.upscaleColumns()
 }
 
-func copied(m matrix) matrix {
-	out := make(matrix, len(m))
-	for i, row := range m {
-		out[i] = append([]cell(nil), row...)
+// 11. yuma3: bonds are a moving average of weights, each at its own pace with liquid alpha; stake comes in afterwards.
+func (e *epoch) yuma3() {
+	full := whole(u16Full)
+	for k, c := range e.old.cells {
+		e.old.cells[k].v = c.v.div(full)
 	}
-	return out
-}
-
-func dense(row []cell, n int) []fixed {
-	out := make([]fixed, n)
-	for _, c := range row {
-		out[c.at] = c.v
-	}
-	return out
-}
-
-func (e *epoch) storedBonds() matrix {
-	out := make(matrix, e.n)
-	for i, row := range e.in.Bonds {
-		for _, x := range row {
-			if int(x.UID) < e.n {
-				out[i] = append(out[i], cell{int(x.UID), whole(uint64(x.Value))})
-			}
-		}
-	}
-	return out
-}
-
-// mature drops the stored columns of neurons that registered within the last tempo.
-func (e *epoch) mature(m matrix) matrix {
-	since := e.in.Block - min(e.in.Tempo, e.in.Block)
-	for i, row := range m {
-		keep := row[:0]
-		for _, c := range row {
-			if since > e.in.RegisteredAt[c.at] {
-				keep = append(keep, c)
-			}
-		}
-		m[i] = keep
-	}
-	return m
-}
-
-func scaleRows(m matrix, by []fixed) matrix {
-	for i, row := range m {
-		for k := range row {
-			row[k].v = row[k].v.mul(by[i])
-		}
-	}
-	return m
-}
-
-func normaliseColumns(m matrix, n int) {
-	total := make([]fixed, n)
-	for _, row := range m {
-		for _, c := range row {
-			total[c.at] = total[c.at].add(c.v)
-		}
-	}
-	for _, row := range m {
-		for k, c := range row {
-			if total[c.at] != 0 {
-				row[k].v = c.v.div(total[c.at])
-			}
-		}
-	}
-}
-
-func upscaleColumns(m matrix, n int) {
-	top := make([]fixed, n)
-	for _, row := range m {
-		for _, c := range row {
-			top[c.at] = max(top[c.at], c.v)
-		}
-	}
-	for _, row := range m {
-		for k, c := range row {
-			if top[c.at] != 0 {
-				row[k].v = c.v.div(top[c.at])
-			}
-		}
-	}
-}
-
-// ema is a·delta + (1−a)·old; entries above 0, ascending.
-func ema(delta, old matrix, a fixed, n int) matrix {
-	rest := one.sub(a)
-	out := make(matrix, len(delta))
-	for i := range out {
-		row := make([]fixed, n)
-		for _, c := range delta[i] {
-			row[c.at] = row[c.at].add(a.mul(c.v))
-		}
-		for _, c := range old[i] {
-			row[c.at] = row[c.at].add(rest.mul(c.v))
-		}
-		for j, v := range row {
-			if v > 0 {
-				out[i] = append(out[i], cell{j, v})
-			}
-		}
-	}
-	return out
-}
-
-// emission hands out the amount by incentive + dividend; without either by active stake, then by stake, as dividends.
-func (e *epoch) emission() {
-	share, server, validator := make([]fixed, e.n), append([]fixed(nil), e.inc...), append([]fixed(nil), e.div...)
-	for i := range share {
-		share[i] = e.inc[i].add(e.div[i])
-	}
-	if total := sum(share); total == 0 {
-		copy(share, e.a)
-		if sum(share) == 0 {
-			copy(share, e.s)
-		}
-		validator = share
+	if e.in.LiquidAlpha && sum(e.cons) != 0 {
+		e.bonds = e.liquid()
 	} else {
-		for _, part := range [][]fixed{share, server, validator} {
-			for i := range part {
-				part[i] = part[i].div(total)
-			}
-		}
+		e.bonds = blend(e.alpha(), e.forBonds, e.old)
 	}
-	e.out.Emission, e.out.Server, e.out.Validator = e.amounts(share), e.amounts(server), e.amounts(validator)
+	shares := e.bonds.clone()
+	shares.normaliseColumns()
+	e.dividends(shares)
 }
 
-// amounts are shares of what is handed out, rounded down.
-func (e *epoch) amounts(share []fixed) []uint64 {
-	out := make([]uint64, len(share))
-	for i, s := range share {
-		hi, lo := bits.Mul64(uint64(max(s, 0)), e.in.Emission)
-		out[i] = hi<<32 | lo>>32
+// dividends are each row times incentive; with Yuma3 also times the active stake.
+func (e *epoch) dividends(bonds matrix) {
+	e.div = make([]fixed, e.n)
+	for i := range e.div {
+		for _, c := range bonds.row(i) {
+			e.div[i] = e.div[i].add(c.v.mul(e.inc[c.at]))
+		}
+		if e.in.Yuma3 {
+			e.div[i] = e.div[i].mul(e.a[i])
+		}
+	}
+	normalise(e.div)
+	e.out.Dividends = proportions(e.div)
+}
+
+// liquid is the moving average in which every pair has its own alpha. Bonds survive only where the weights' row has an
+// entry, be it zero.
+func (e *epoch) liquid() matrix {
+	s := e.sigmoid()
+	out := newMatrix(e.n, len(e.forBonds.cells))
+	weight, bond, stored := make([]fixed, e.n), make([]fixed, e.n), make([]fixed, e.n)
+	for i := range e.n {
+		row, old := e.forBonds.row(i), e.old.row(i)
+		scan(row, weight)
+		scan(old, bond)
+		for _, c := range old {
+			stored[c.at] = c.v
+		}
+		for _, c := range row {
+			a := s.alpha(weight[c.at], bond[c.at], e.cons[c.at])
+			if v := min(one, one.sub(a).mul(stored[c.at]).add(a.mul(c.v))); v > 0 {
+				out.put(c.at, v)
+			}
+		}
+		out.endRow()
+		for _, c := range row {
+			weight[c.at] = 0
+		}
+		for _, c := range old {
+			bond[c.at], stored[c.at] = 0, 0
+		}
 	}
 	return out
 }
 
-// storeBonds replaces the rows with a new permit, clears the rows that lost theirs, and leaves the others.
-func (e *epoch) storeBonds() {
-	e.out.Bonds = make([][]Entry, e.n)
-	for i := range e.out.Bonds {
-		switch {
-		case e.out.Permit[i]:
-			for _, c := range e.bonds[i] {
-				e.out.Bonds[i] = append(e.out.Bonds[i], Entry{uint16(c.at), c.v.proportion()})
-			}
-		case !e.in.Permit[i]:
-			e.out.Bonds[i] = append([]Entry(nil), e.in.Bonds[i]...)
+// scan fills in what one pass forward through a row finds when it looks for ascending uids: an entry that stands behind a
+// larger uid is never seen, and of equal ones the first is.
+func scan(row []cell, found []fixed) {
+	next := int32(0)
+	for _, c := range row {
+		if c.at >= next {
+			found[c.at], next = c.v, c.at+1
 		}
 	}
+}
+
+// sigmoid makes the liquid alpha of one pair.
+type sigmoid struct{ low, high, span, slope fixed }
+
+func (e *epoch) sigmoid() sigmoid {
+	low, high := proportionOf(e.in.AlphaLow), proportionOf(e.in.AlphaHigh)
+	return sigmoid{low, high, high.sub(low), fixed(int64(e.in.SigmoidSteepness) << 32).div(-100 * one)}
+}
+
+// alpha grows with how far a weight is above consensus, or below its bond.
+func (s sigmoid) alpha(weight, bond, consensus fixed) fixed {
+	d := bond.sub(weight)
+	if weight >= bond {
+		d = weight.sub(consensus)
+	}
+	d = max(0, min(one, d))
+	y := one.div(one.add(exp(s.slope.mul(d.sub(one / 2)))))
+	return max(s.low, min(s.high, s.low.add(y.mul(s.span))))
 }

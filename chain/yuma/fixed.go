@@ -88,6 +88,18 @@ func saturated(neg bool) fixed {
 	return math.MaxInt64
 }
 
+// proportionOf is p/65535.
+func proportionOf(p uint16) fixed { return whole(uint64(p)).div(whole(u16Full)) }
+
+// round is the nearest whole number of one that is not negative, halves up.
+func (a fixed) round() int64 { return int64(a.add(one/2) >> 32) }
+
+// of is the part of an amount, rounded down; a share below zero is none.
+func (a fixed) of(amount uint64) uint64 {
+	hi, lo := bits.Mul64(uint64(max(a, 0)), amount)
+	return hi<<32 | lo>>32
+}
+
 // proportion is a as a u16 of 65535 parts, rounded down.
 func (a fixed) proportion() uint16 {
 	switch {
@@ -97,6 +109,14 @@ func (a fixed) proportion() uint16 {
 		return u16Full
 	}
 	return uint16(uint64(a) * u16Full >> 32)
+}
+
+func proportions(v []fixed) []uint16 {
+	out := make([]uint16, len(v))
+	for i, x := range v {
+		out[i] = x.proportion()
+	}
+	return out
 }
 
 func sum(v []fixed) fixed {
@@ -115,4 +135,36 @@ func normalise(v []fixed) {
 			v[i] = v[i].div(s)
 		}
 	}
+}
+
+// euler is e as the reference has it.
+const euler = 22802600 << 9
+
+// exp is e^x by its series of 31 terms; below zero 1/e^-x; 0 where the series leaves the range.
+func exp(x fixed) fixed {
+	switch x {
+	case 0:
+		return one
+	case one:
+		return euler
+	}
+	m := magnitude(x)
+	sum, term := uint64(one)+m, m
+	for i := uint64(2); i < 32 && term > 0; i++ {
+		hi, lo := bits.Mul64(term, m)
+		if hi >= 1<<31 {
+			return 0
+		}
+		term = (hi<<32 | lo>>32) / i
+		if sum += term; sum > math.MaxInt64 {
+			return 0
+		}
+	}
+	if sum > math.MaxInt64 {
+		return 0
+	}
+	if x < 0 {
+		return one.div(fixed(sum))
+	}
+	return fixed(sum)
 }

@@ -1,9 +1,9 @@
 package yuma
 
 import (
+	"cmp"
 	"errors"
 	"math"
-	"math/big"
 	"reflect"
 	"slices"
 	"testing"
@@ -11,44 +11,16 @@ import (
 	"pgregory.net/rapid"
 )
 
-// numbers are drawn near zero, near one and at the ends of the range.
-func drawFixed(t *rapid.T, name string) fixed {
-	return fixed(rapid.OneOf(rapid.Int64(), rapid.Int64Range(-1<<34, 1<<34), rapid.Int64Range(-3, 3),
-		rapid.SampledFrom([]int64{math.MinInt64, math.MinInt64 + 1, math.MaxInt64, 1 << 32, -1 << 32})).Draw(t, name))
-}
-
-func clamp(x *big.Int) fixed {
-	if x.IsInt64() {
-		return fixed(x.Int64())
-	}
-	return saturated(x.Sign() < 0)
-}
-
-// The arithmetic against unbounded integers: sums exact, products rounded down, quotients towards zero, all saturating.
-func TestFixedAgainstBig(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		a, b := drawFixed(t, "a"), drawFixed(t, "b")
-		x, y := big.NewInt(int64(a)), big.NewInt(int64(b))
-		product := new(big.Int).Mul(x, y)
-		want := map[string][2]fixed{
-			"add": {a.add(b), clamp(new(big.Int).Add(x, y))},
-			"sub": {a.sub(b), clamp(new(big.Int).Sub(x, y))},
-			"mul": {a.mul(b), clamp(product.Rsh(product, 32))}, // Rsh rounds down
-			"div": {a.div(b), 0},
-		}
-		if b != 0 {
-			want["div"] = [2]fixed{a.div(b), clamp(new(big.Int).Quo(new(big.Int).Lsh(x, 32), y))}
-		}
-		for op, w := range want {
-			if w[0] != w[1] {
-				t.Fatalf("%d %s %d is %d, want %d", a, op, b, w[0], w[1])
-			}
-		}
-		part := new(big.Int).Rsh(new(big.Int).Mul(x, big.NewInt(u16Full)), 32)
-		if got := big.NewInt(int64(a.proportion())); got.Cmp(part) != 0 && a >= 0 && a <= one {
-			t.Fatalf("%d is the proportion %s, want %s", a, got, part)
-		}
-	})
+// drawParams are any parameters of a subnet of n.
+func drawParams(t *rapid.T, n int) Params {
+	u16 := rapid.Uint16()
+	return Params{Rules: rapid.SampledFrom([]Rules{Spec425, Spec293}).Draw(t, "rules"), Yuma3: rapid.Bool().Draw(t, "yuma3"),
+		LiquidAlpha: rapid.Bool().Draw(t, "liquid"), Tempo: uint64(rapid.IntRange(1, 100).Draw(t, "tempo")), Kappa: u16.Draw(t, "kappa"),
+		BondsMovingAverage: rapid.Uint64Range(0, 1_000_000).Draw(t, "average"),
+		BondsPenalty:       rapid.SampledFrom([]uint16{0, 1, 30000, 65535}).Draw(t, "penalty"),
+		AlphaLow:           u16.Draw(t, "low"), AlphaHigh: u16.Draw(t, "high"), SigmoidSteepness: rapid.Int16().Draw(t, "steepness"),
+		ActivityCutoff: uint64(rapid.IntRange(0, 500).Draw(t, "cutoff")), MaxValidators: rapid.IntRange(0, n).Draw(t, "permits"),
+		TaoWeight: rapid.Uint64().Draw(t, "tao weight"), Owner: rapid.IntRange(-1, n-1).Draw(t, "owner"), Emission: rapid.Uint64().Draw(t, "emission")}
 }
 
 // drawInput is a subnet of v validators (uids below v) and the rest miners; no two stakes are equal.
@@ -56,14 +28,18 @@ func drawInput(t *rapid.T) (in Input, v int) {
 	v = rapid.IntRange(1, 5).Draw(t, "validators")
 	n := v + rapid.IntRange(1, 6).Draw(t, "miners")
 	u16 := rapid.Uint16()
-	in = Input{Block: 500, Params: Params{Tempo: uint64(rapid.IntRange(1, 100).Draw(t, "tempo")), Kappa: u16.Draw(t, "kappa"),
-		BondsMovingAverage: rapid.Uint64Range(0, 1_000_000).Draw(t, "average"), BondsPenalty: rapid.SampledFrom([]uint16{0, 1, 30000, 65535}).Draw(t, "penalty"),
-		ActivityCutoff: uint64(rapid.IntRange(0, 500).Draw(t, "cutoff")), MaxValidators: rapid.IntRange(0, n).Draw(t, "permits"), Owner: rapid.IntRange(-1, n-1).Draw(t, "owner"),
-		Emission: rapid.Uint64().Draw(t, "emission")}, TaoStake: make([]uint64, n), RegisteredAt: make([]uint64, n), LastUpdate: make([]uint64, n),
-		AlphaStake: make([]uint64, n), Permit: make([]bool, n), Weights: make([][]Entry, n), Bonds: make([][]Entry, n)}
+	in = Input{Params: drawParams(t, n), Block: 500, LastEpoch: rapid.Uint64Range(0, 499).Draw(t, "last epoch"), TaoStake: make([]uint64, n),
+		RegisteredAt: make([]uint64, n), LastUpdate: make([]uint64, n), AlphaStake: make([]uint64, n), Permit: make([]bool, n),
+		Weights: make([][]Entry, n), Bonds: make([][]Entry, n)}
+	if rapid.Bool().Draw(t, "commits") {
+		in.EarliestCommit = make([]uint64, n)
+	}
 	for i := range n {
 		in.RegisteredAt[i] = rapid.Uint64Range(0, 499).Draw(t, "registered")
 		in.LastUpdate[i] = rapid.Uint64Range(0, 500).Draw(t, "updated")
+		if in.EarliestCommit != nil {
+			in.EarliestCommit[i] = rapid.SampledFrom([]uint64{NoCommit, 300, 100}).Draw(t, "commit")
+		}
 		if i < v {
 			in.AlphaStake[i] = rapid.Uint64Range(0, 1<<40).Draw(t, "stake")*16 + uint64(i) + 1
 			in.Permit[i] = rapid.IntRange(0, 5).Draw(t, "permit") > 0
@@ -78,6 +54,32 @@ func drawInput(t *rapid.T) (in Input, v int) {
 		}
 	}
 	return in, v
+}
+
+// The epoch against its twin, also with rows in any order, zero weights, children, and stakes at the ends of the range.
+func TestTwin(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in, _ := drawInput(t)
+		n := len(in.Permit)
+		stake := rapid.OneOf(rapid.Uint64(), rapid.Uint64Range(0, 1<<50), rapid.SampledFrom([]uint64{0, 1, math.MaxUint64, math.MaxInt64}))
+		for i := range n {
+			in.AlphaStake[i], in.TaoStake[i] = stake.Draw(t, "alpha"), stake.Draw(t, "tao")
+			in.Weights[i] = rapid.Permutation(in.Weights[i]).Draw(t, "weights")
+			in.Bonds[i] = rapid.Permutation(in.Bonds[i]).Draw(t, "bonds")
+			if len(in.Weights[i]) > 0 && rapid.Bool().Draw(t, "zero") {
+				in.Weights[i][0].Value = 0
+			}
+		}
+		id := rapid.IntRange(0, n-1)
+		for range rapid.IntRange(0, 3).Draw(t, "children") {
+			in.Children = append(in.Children, Child{id.Draw(t, "parent"), id.Draw(t, "child"), rapid.Uint64().Draw(t, "part")})
+		}
+		in.StakeThreshold = stake.Draw(t, "threshold")
+		got, want := mustEpoch(t, in), twin(in, slowKit())
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("%+v\nthe twin has\n%+v", got, want)
+		}
+	})
 }
 
 func mustEpoch(t *rapid.T, in Input) Output {
@@ -98,7 +100,11 @@ func TestEmissionWithinAmount(t *testing.T) {
 		for i, row := range in.Weights {
 			in.Weights[i] = slices.DeleteFunc(row, func(e Entry) bool { return int(e.UID) == idle })
 		}
+		before := clone(in)
 		out := mustEpoch(t, in)
+		if !reflect.DeepEqual(in, before) {
+			t.Fatal("the epoch changed its input")
+		}
 		if out.Emission[idle] != 0 || out.Incentive[idle] != 0 || out.Dividends[idle] != 0 {
 			t.Fatalf("the idle seat earns %d of %d", out.Emission[idle], in.Emission)
 		}
@@ -118,6 +124,18 @@ func TestEmissionWithinAmount(t *testing.T) {
 	})
 }
 
+// clone copies all that an epoch could write to.
+func clone(in Input) Input {
+	for _, v := range []*[]uint64{&in.RegisteredAt, &in.LastUpdate, &in.AlphaStake, &in.TaoStake, &in.EarliestCommit} {
+		*v = slices.Clone(*v)
+	}
+	in.Permit, in.Weights, in.Bonds = slices.Clone(in.Permit), slices.Clone(in.Weights), slices.Clone(in.Bonds)
+	for i := range in.Weights {
+		in.Weights[i], in.Bonds[i] = slices.Clone(in.Weights[i]), slices.Clone(in.Bonds[i])
+	}
+	return in
+}
+
 // The numbering of seats does not matter (where no tie of stakes decides a permit).
 func TestPermutation(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -131,6 +149,14 @@ func TestPermutation(t *testing.T) {
 		}
 		moved.Permit = permuted(in.Permit, at)
 		moved.Weights, moved.Bonds = permuted(renumbered(in.Weights, at), at), permuted(renumbered(in.Bonds, at), at)
+		if in.Yuma3 && in.LiquidAlpha { // the one place where the order of a row matters: liquid alpha looks for ascending uids
+			for _, row := range slices.Concat(moved.Weights, moved.Bonds) {
+				slices.SortFunc(row, func(a, b Entry) int { return cmp.Compare(a.UID, b.UID) })
+			}
+		}
+		if in.EarliestCommit != nil {
+			moved.EarliestCommit = permuted(in.EarliestCommit, at)
+		}
 		if in.Owner >= 0 {
 			moved.Owner = at[in.Owner]
 		}
@@ -163,7 +189,7 @@ func permuted[T any](v []T, at []int) []T {
 	return out
 }
 
-// renumbered changes the uids inside rows. The order of a row's entries must not matter either: it is kept.
+// renumbered changes the uids inside rows and keeps the order of the entries, which must not matter either.
 func renumbered(rows [][]Entry, at []int) [][]Entry {
 	out := make([][]Entry, len(rows))
 	for i, row := range rows {
@@ -175,7 +201,7 @@ func renumbered(rows [][]Entry, at []int) [][]Entry {
 }
 
 // A minority of the stake that weighs its own miners moves nothing: its miners earn nothing, and its validators earn no
-// larger part of the dividends than their part of the stake.
+// larger part of the dividends than their part of the stake (with Yuma3, where bonds do not grow with stake, that is not so).
 func TestMajorityDecides(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cabal := rapid.Uint64Range(1, 1<<40).Draw(t, "cabal")
@@ -184,7 +210,7 @@ func TestMajorityDecides(t *testing.T) {
 		good := []Entry{{3, rapid.Uint16Range(1, 65535).Draw(t, "good 3")}, {4, rapid.Uint16Range(1, 65535).Draw(t, "good 4")}}
 		bad := []Entry{{3, rapid.Uint16().Draw(t, "bad 3")}, {5, rapid.Uint16Range(1, 65535).Draw(t, "bad 5")}}
 		in := Input{Params: Params{Tempo: 10, Kappa: 32767, BondsMovingAverage: 900000, BondsPenalty: 65535, ActivityCutoff: 1000, MaxValidators: 64, Owner: -1,
-			Emission: 1e12}, Block: 100, RegisteredAt: make([]uint64, 6), LastUpdate: []uint64{90, 90, 90, 0, 0, 0},
+			Emission: 1e12, AlphaLow: 6554, AlphaHigh: 58982, SigmoidSteepness: 1000, Yuma3: rapid.Bool().Draw(t, "yuma3"), LiquidAlpha: true}, Block: 100, RegisteredAt: make([]uint64, 6), LastUpdate: []uint64{90, 90, 90, 0, 0, 0},
 			AlphaStake: []uint64{first, honest - first, cabal, 0, 0, 0}, TaoStake: make([]uint64, 6), Permit: []bool{true, true, true, false, false, false},
 			Weights: [][]Entry{good, good, bad, nil, nil, nil}, Bonds: make([][]Entry, 6)}
 		for range 3 { // bonds build up
@@ -192,7 +218,7 @@ func TestMajorityDecides(t *testing.T) {
 			if out.Incentive[5] != 0 || out.Emission[5] != 0 {
 				t.Fatalf("the minority's miner has incentive %d and earns %d", out.Incentive[5], out.Emission[5])
 			}
-			if out.Dividends[2] > out.StakeWeight[2]+2 {
+			if !in.Yuma3 && out.Dividends[2] > out.StakeWeight[2]+2 {
 				t.Fatalf("the minority's dividends are %d, its stake %d", out.Dividends[2], out.StakeWeight[2])
 			}
 			in.Bonds = out.Bonds
@@ -201,11 +227,13 @@ func TestMajorityDecides(t *testing.T) {
 	})
 }
 
+// idle is a subnet in which nothing ever happened.
+func idle(n int) Input {
+	return Input{Params: Params{Owner: -1}, RegisteredAt: make([]uint64, n), LastUpdate: make([]uint64, n), AlphaStake: make([]uint64, n),
+		TaoStake: make([]uint64, n), Permit: make([]bool, n), Weights: make([][]Entry, n), Bonds: make([][]Entry, n)}
+}
+
 func TestRefuses(t *testing.T) {
-	good := func() Input {
-		return Input{Params: Params{Owner: -1}, RegisteredAt: make([]uint64, 2), LastUpdate: make([]uint64, 2), AlphaStake: make([]uint64, 2), TaoStake: make([]uint64, 2),
-			Permit: make([]bool, 2), Weights: make([][]Entry, 2), Bonds: make([][]Entry, 2)}
-	}
 	for name, c := range map[string]struct {
 		change func(*Input)
 		want   error
@@ -213,14 +241,16 @@ func TestRefuses(t *testing.T) {
 		"nothing":                              {func(*Input) {}, nil},
 		"nobody":                               {func(in *Input) { *in = Input{} }, nil},
 		"liquid alpha, which is part of Yuma3": {func(in *Input) { in.LiquidAlpha = true }, nil},
-		"Yuma3":                                {func(in *Input) { in.Yuma3 = true }, ErrUnsupported},
 		"short stakes":                         {func(in *Input) { in.AlphaStake = in.AlphaStake[:1] }, ErrInput},
 		"short permits":                        {func(in *Input) { in.Permit = nil }, ErrInput},
 		"long weights":                         {func(in *Input) { in.Weights = make([][]Entry, 3) }, ErrInput},
+		"short commits":                        {func(in *Input) { in.EarliestCommit = make([]uint64, 1) }, ErrInput},
+		"rules of tomorrow":                    {func(in *Input) { in.Rules = 2 }, ErrInput},
+		"more neurons than uids":               {func(in *Input) { *in = idle(maxNeurons + 1) }, ErrInput},
 		"child out of range":                   {func(in *Input) { in.Children = []Child{{0, 2, 1}} }, ErrInput},
 		"negative parent":                      {func(in *Input) { in.Children = []Child{{-1, 0, 1}} }, ErrInput},
 	} {
-		in := good()
+		in := idle(2)
 		c.change(&in)
 		if _, err := Epoch(in); !errors.Is(err, c.want) || err != nil && c.want == nil {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
@@ -228,20 +258,31 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
-func BenchmarkEpoch256(b *testing.B) {
-	n := 256
-	in := Input{Params: Params{Tempo: 10, Kappa: 32767, BondsMovingAverage: 900000, BondsPenalty: 65535, ActivityCutoff: 1000, MaxValidators: 64, Owner: -1, Emission: 1e12},
-		Block: 100, RegisteredAt: make([]uint64, n), LastUpdate: make([]uint64, n), AlphaStake: make([]uint64, n), TaoStake: make([]uint64, n),
-		Permit: make([]bool, n), Weights: make([][]Entry, n), Bonds: make([][]Entry, n)}
-	for i := range 16 {
-		in.LastUpdate[i], in.AlphaStake[i], in.Permit[i] = 90, uint64(1000+i), true
-		for j := range n {
-			in.Weights[i] = append(in.Weights[i], Entry{uint16(j), uint16(j * (i + 1))})
-		}
+// Two validators (3:2) agree on two miners; worked by hand: consensus is the larger validator's view wherever it has the
+// majority, incentive follows the clipped, stake-weighted ranks.
+func TestWorkedByHand(t *testing.T) {
+	in := Input{Params: Params{Tempo: 10, Kappa: 32767, BondsMovingAverage: 900000, BondsPenalty: 65535, ActivityCutoff: 1000,
+		MaxValidators: 64, Owner: -1, Emission: 1000}, Block: 100,
+		RegisteredAt: []uint64{0, 0, 0, 0}, LastUpdate: []uint64{90, 90, 0, 0}, AlphaStake: []uint64{300, 200, 0, 0}, TaoStake: make([]uint64, 4),
+		Permit:  []bool{true, true, false, false},
+		Weights: [][]Entry{{{2, 65535}, {3, 65535}}, {{2, 65535}}, nil, nil}, Bonds: make([][]Entry, 4)}
+	out, err := Epoch(in)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for b.Loop() {
-		if _, err := Epoch(in); err != nil {
-			b.Fatal(err)
-		}
+	// consensus: uid 2: both say >= 1/2, 3/5 of the stake says exactly 1/2 -> 1/2; uid 3: 3/5 say 1/2 -> 1/2
+	if out.Consensus[2] != 32767 || out.Consensus[3] != 32767 {
+		t.Errorf("consensus %v", out.Consensus)
+	}
+	// ranks: uid 2: (3/5 + 2/5)/2 = 1/2, uid 3: 3/5/2 = 3/10 -> incentive 5/8, 3/8
+	if out.Incentive[2] != 40959 || out.Incentive[3] != 24575 {
+		t.Errorf("incentive %v, want 5/8 and 3/8", out.Incentive)
+	}
+	var paid uint64
+	for _, e := range out.Emission {
+		paid += e
+	}
+	if paid > 1000 || paid < 990 || out.Emission[2] <= out.Emission[3] {
+		t.Errorf("emission %v of 1000", out.Emission)
 	}
 }
