@@ -102,13 +102,13 @@ func (s *Source) get(ctx context.Context, r *relay, what string) (answer, error)
 
 // asked is what became of a question to several relays.
 type asked struct {
-	ok     bool // take accepted an answer
-	failed []RelayError
+	ok     bool         // take accepted an answer
+	failed []RelayError // who had failed by then, in the order of asking
 }
 
 // ask asks relays for what, the next one as soon as one before it failed or has not answered for hedge (0: all at once),
 // until take accepts an answer or all have failed. Its error is ctx's.
-func (s *Source) ask(ctx context.Context, relays []*relay, what string, hedge time.Duration, take func(answer) error) (all asked, err error) {
+func (s *Source) ask(ctx context.Context, relays []*relay, what string, hedge time.Duration, take func(answer) error) (asked, error) {
 	type result struct {
 		i   int
 		a   answer
@@ -134,6 +134,7 @@ func (s *Source) ask(ctx context.Context, relays []*relay, what string, hedge ti
 	}
 	timer := time.NewTimer(hedge)
 	defer timer.Stop()
+	failed := make([]error, len(relays))
 	for len(running) > 0 {
 		select {
 		case <-ctx.Done():
@@ -150,12 +151,12 @@ func (s *Source) ask(ctx context.Context, relays []*relay, what string, hedge ti
 						s.setBack(relays[i], errSlow)
 					}
 				}
-				return asked{true, all.failed}, nil
+				return asked{true, inOrder(relays, failed)}, nil
 			}
 			if ctx.Err() != nil {
 				return asked{}, ctx.Err()
 			}
-			all.failed = append(all.failed, RelayError{relays[r.i].name, r.err})
+			failed[r.i] = r.err
 			s.setBack(relays[r.i], r.err)
 		}
 		if next < len(relays) {
@@ -163,7 +164,16 @@ func (s *Source) ask(ctx context.Context, relays []*relay, what string, hedge ti
 			timer.Reset(hedge)
 		}
 	}
-	return all, nil
+	return asked{false, inOrder(relays, failed)}, nil
+}
+
+func inOrder(relays []*relay, failed []error) (list []RelayError) {
+	for i, err := range failed {
+		if err != nil {
+			list = append(list, RelayError{relays[i].name, err})
+		}
+	}
+	return list
 }
 
 // setBack lets a relay come after the others for a while. To have a round not yet is nothing to hold against it.

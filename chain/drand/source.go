@@ -38,6 +38,7 @@ type RelayError struct {
 	Err   error // ErrWrong, chain.ErrNotFound (it has no such round, or no such network) or what hindered the exchange
 }
 
+// Error names the round, the kind, every relay that was asked with what it did, and what to do.
 func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "drand round %d, due %s: %v", e.Round, e.Due.UTC().Format(time.RFC3339), e.Kind)
@@ -233,12 +234,12 @@ func (s *Source) Latest(ctx context.Context) (chain.Round, []byte, error) {
 // Standing is what a Source holds against a relay.
 type Standing struct {
 	Relay string
-	Until time.Time // it is asked after the others until then
+	Until time.Time // until then it is asked after the others
 	Why   error
 }
 
-// SetBack lists the relays that are asked after the others, in the order of the configuration: for a status page.
-func (s *Source) SetBack() (list []Standing) {
+// Standings lists the relays that are asked after the others, in the order of the configuration: for a status page.
+func (s *Source) Standings() (list []Standing) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,7 +58,7 @@ func (w *world) want(s *Source, r chain.Round, kind error) *Error {
 func (w *world) setBack(s *Source, hosts ...string) {
 	w.t.Helper()
 	var got []string
-	for _, x := range s.SetBack() {
+	for _, x := range s.Standings() {
 		if !x.Until.After(time.Now()) || x.Why == nil {
 			w.t.Errorf("%+v", x)
 		}
@@ -192,11 +193,35 @@ func longHeader(w *world, host string) {
 	}))
 }
 
+// Who lied comes last as long as it takes, whatever else it does meanwhile.
+func TestLiarHangs(t *testing.T) {
+	bubble(t, 10, func(w *world) {
+		lies := true
+		w.serve("bob", http.HandlerFunc(func(out http.ResponseWriter, in *http.Request) {
+			if lies {
+				say(out, 10, w.sign(9))
+				return
+			}
+			hang(out, in)
+		}))
+		s := w.source("bob")
+		w.want(s, 10, chain.ErrUnavailable)
+		lies = false
+		w.want(s, 10, chain.ErrUnavailable)
+		if list := s.Standings(); len(list) != 1 || !errors.Is(list[0].Why, ErrWrong) {
+			t.Errorf("%+v", list)
+		}
+		w.wait(2 * behind)
+		w.setBack(s, "bob")
+	})
+}
+
 // Most relays hang, one answers: still less than a round.
 func TestManyHang(t *testing.T) {
 	bubble(t, 10, func(w *world) {
+		var ended atomic.Int32
 		for _, h := range []string{"bob", "carol", "dan"} {
-			w.serve(h, hang)
+			w.serve(h, http.HandlerFunc(func(out http.ResponseWriter, in *http.Request) { hang(out, in); ended.Add(1) }))
 		}
 		w.serve("alice", &honest{w: w})
 		s := w.source("bob", "carol", "dan", "alice")
@@ -204,6 +229,9 @@ func TestManyHang(t *testing.T) {
 		w.want(s, 11, nil)
 		if d := time.Since(begun); d != 3*hedgeAfter {
 			t.Errorf("it cost %v", d)
+		}
+		if synctest.Wait(); ended.Load() != 3 {
+			t.Errorf("%d of 3 requests ended when there was an answer", ended.Load())
 		}
 		w.setBack(s, "bob", "carol", "dan")
 		if w.want(w.source("bob", "carol", "dan"), 11, chain.ErrUnavailable); time.Since(begun) > 9*time.Second {
@@ -245,10 +273,15 @@ func TestLate(t *testing.T) {
 	}
 }
 
-// To miss a round is held against nobody.
+// To miss a round is held against nobody; while it is fresh the one question is enough.
 func TestMissing(t *testing.T) {
 	bubble(t, 20, func(w *world) {
-		w.serve("alice", &honest{w: w, newest: 8})
+		alice := &honest{w: w, newest: 8}
+		w.serve("alice", alice)
+		w.want(w.source("alice"), 21, chain.ErrNotYet)
+		if n := alice.asked.Load(); n != 1 {
+			t.Errorf("asked %d times", n)
+		}
 		w.serve("bob", &honest{w: w, newest: 9})
 		s := w.source("alice", "bob")
 		w.want(s, 10, ErrLate)
@@ -267,7 +300,11 @@ func TestLateTakesMost(t *testing.T) {
 		w.want(w.source("bob", "carol"), 9, chain.ErrUnavailable)
 		w.want(w.source("bob", "dan"), 9, chain.ErrUnavailable)
 		w.want(w.source("dan"), 9, chain.ErrUnavailable)
-		w.want(w.source("bob", "eve"), 9, chain.ErrUnavailable)
+		lossy := w.source("bob", "eve")
+		w.want(lossy, 9, chain.ErrUnavailable)
+		w.setBack(lossy, "eve")
+		w.wait(behind)
+		w.setBack(lossy) // she lost a round, which is no lie
 		w.want(w.source("bob"), 9, ErrLate)
 		w.serve("alice", &honest{w: w})
 		s := w.source("bob", "carol", "dan", "eve", "alice")
@@ -293,8 +330,27 @@ func TestComesMeanwhile(t *testing.T) {
 	})
 }
 
+// All relays say at once what they are at: to be the slower one there is held against nobody.
+func TestSlowLatest(t *testing.T) {
+	bubble(t, 20, func(w *world) {
+		alice, bob := &honest{w: w, newest: 8}, &honest{w: w, newest: 9}
+		w.serve("alice", http.HandlerFunc(func(out http.ResponseWriter, in *http.Request) {
+			if strings.HasSuffix(in.URL.Path, "latest") {
+				w.wait(time.Second)
+			}
+			alice.ServeHTTP(out, in)
+		}))
+		bob.lost = 9
+		w.serve("bob", bob)
+		s := w.source("alice", "bob")
+		w.want(s, 9, nil)
+		w.setBack(s)
+	})
+}
+
 func TestLatest(t *testing.T) {
 	bubble(t, 20, func(w *world) {
+		w.serve("eve", &honest{w: w, newest: 7})
 		w.serve("alice", &honest{w: w})
 		w.serve("bob", &honest{w: w, newest: 20})
 		w.serve("carol", &honest{w: w, newest: 8})
@@ -304,6 +360,7 @@ func TestLatest(t *testing.T) {
 			hosts []string
 		}{
 			{21, []string{"alice"}}, {20, []string{"bob", "alice"}}, {21, []string{"carol", "alice"}}, {21, []string{"dan", "carol", "alice"}}, {8, []string{"dan", "carol"}},
+			{8, []string{"carol", "eve"}}, {8, []string{"eve", "carol"}},
 		} {
 			s := w.source(c.hosts...)
 			if r, sig, err := s.Latest(w.t.Context()); r != c.want || err != nil || !bytes.Equal(sig, w.sign(r)) {
@@ -346,7 +403,7 @@ func TestConcurrent(t *testing.T) {
 		for i := range chain.Round(10) {
 			all.Go(func() {
 				w.want(s, i+1, nil)
-				s.SetBack()
+				s.Standings()
 				if _, _, err := s.Latest(w.t.Context()); err != nil {
 					t.Error(err)
 				}
@@ -401,6 +458,7 @@ func TestConfig(t *testing.T) {
 // No bytes panic; what is taken is a round and 48 bytes.
 func FuzzAnswer(f *testing.F) {
 	f.Add([]byte(`{"round":1000,"signature":"` + quicknet1000 + `"}`))
+	f.Add([]byte(`{"round":0,"signature":"` + quicknet1000 + `"}`))
 	f.Add([]byte(`{"round":-1,"signature":null}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		a, err := parseAnswer(b)

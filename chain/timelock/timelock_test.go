@@ -88,11 +88,15 @@ func TestOneForm(t *testing.T) {
 	if _, err := Open(sig, s); err != nil {
 		t.Fatal(err)
 	}
-	for i := range 8 * len(s) {
+	for i := range len(s) + 8 {
+		at, bit := i, i%8
+		if i >= len(s) {
+			at = 0 // whose bits are the flags of U's form
+		}
 		m := bytes.Clone(s)
-		m[i/8] ^= 1 << (i % 8)
+		m[at] ^= 1 << bit
 		if plain, err := Open(sig, m); !errors.Is(err, ErrSealed) || plain != nil {
-			t.Errorf("bit %d of byte %d changed: %q, %v", i%8, i/8, plain, err)
+			t.Errorf("bit %d of byte %d changed: %q, %v", bit, at, plain, err)
 		}
 	}
 	for n := range s {
