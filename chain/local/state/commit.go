@@ -8,6 +8,7 @@ import (
 	"sn3/chain"
 	"sn3/chain/local"
 	"sn3/chain/timelock"
+	"sn3/chain/yuma"
 )
 
 // maxCommits is how many commitments of a hotkey may wait (Subtensor: TooManyUnrevealedCommits).
@@ -137,6 +138,14 @@ func (s *State) open(uid int, c commit, signature []byte) {
 		return
 	}
 	s.storeRow(uid, row)
+}
+
+// earliestCommit is the block of a hotkey's oldest commitment that waits, for the epoch's mask.
+func (s *State) earliestCommit(h chain.Hotkey) uint64 {
+	if c := s.commits[h]; len(c) > 0 {
+		return uint64(c[0].at)
+	}
+	return yuma.NoCommit
 }
 
 func encodeCommits(all []commit) []byte {

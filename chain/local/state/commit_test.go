@@ -84,7 +84,7 @@ func TestCommitIsRevealed(t *testing.T) {
 	}
 	r := lit(t, s)
 	x := s.seats[0]
-	if len(x.Weights) != 2 || x.Weights[0] != (yuma.Entry{UID: 2, Value: 10}) || x.Weights[1] != (yuma.Entry{UID: 3, Value: 20}) {
+	if len(x.Weights) != 2 || x.Weights[0] != (yuma.Entry{UID: 2, Value: 32768}) || x.Weights[1] != (yuma.Entry{UID: 3, Value: 65535}) {
 		t.Errorf("after: weights %v (events %v)", x.Weights, kindsOf(r))
 	}
 	if x.LastUpdate != at || len(s.commits) != 0 || s.seats[3].Incentive <= s.seats[2].Incentive || s.seats[2].Incentive == 0 {
@@ -214,6 +214,21 @@ func TestCommitChecks(t *testing.T) {
 }
 
 func tempoOf(t testing.TB) chain.Block { return machine(t).run.Tempo }
+
+// With commitments waiting, weights on what registered after the oldest of them do not count (the rules of spec 425).
+func TestWaitingCommitMasksNewcomers(t *testing.T) {
+	s := sealing(t, func(p *Params) { p.RevealPeriod = 3 })
+	row := []yuma.Entry{{UID: 2, Value: 65535}, {UID: 3, Value: 65535}}
+	s.seats[0].Weights, s.seats[1].Weights = row, row
+	send(t, s, 0, sealed(t, s, 0, 0, rowOf(2)...))
+	send(t, s, 1, sealed(t, s, 1, 0, rowOf(2)...))
+	s.seats[3].RegisteredAt = 2 // after the first validator's commitment, not after the second one's
+	s.seats[0].LastUpdate, s.seats[1].LastUpdate = 5, 5
+	until(s, s.run.Tempo)
+	if a, b := s.seats[2].Incentive, s.seats[3].Incentive; a != 65535 || b != 0 {
+		t.Errorf("incentives %d and %d: the newcomer has the weight of the larger validator", a, b)
+	}
+}
 
 func TestCommitsAreStored(t *testing.T) {
 	s, stored := sealing(t, nil), disk{}

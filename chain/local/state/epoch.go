@@ -10,20 +10,7 @@ import (
 // epoch runs Yuma over the stored weights and credits every neuron's emission to its coldkey. What rounding leaves of the
 // amount is not issued. The permits that it gives count from the next epoch on.
 func (s *State) epoch() {
-	n := len(s.seats)
-	p := s.params
-	in := yuma.Input{Params: yuma.Params{Tempo: uint64(s.run.Tempo), Kappa: p.Kappa, BondsMovingAverage: p.BondsMovingAverage,
-		BondsPenalty: p.BondsPenalty, ActivityCutoff: uint64(p.ActivityCutoff), MaxValidators: p.MaxValidators, StakeThreshold: uint64(p.StakeThreshold), Owner: s.ownerUID(), Emission: uint64(p.EpochEmission)},
-		Block: uint64(s.meta.Height), TaoStake: make([]uint64, n)}
-	for _, x := range s.seats {
-		in.RegisteredAt = append(in.RegisteredAt, uint64(x.RegisteredAt))
-		in.LastUpdate = append(in.LastUpdate, uint64(x.LastUpdate))
-		in.AlphaStake = append(in.AlphaStake, uint64(x.Stake))
-		in.Permit = append(in.Permit, x.Permit)
-		in.Weights = append(in.Weights, x.Weights)
-		in.Bonds = append(in.Bonds, x.Bonds)
-	}
-	out, err := yuma.Epoch(in)
+	out, err := yuma.Epoch(s.yumaInput(s.params.EpochEmission))
 	if err != nil {
 		return // lengths are equal by construction; an epoch that cannot run pays nobody
 	}

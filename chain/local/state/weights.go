@@ -71,12 +71,16 @@ func (s *State) checkRow(uid int, row []chain.Weight) local.Code {
 
 const u16 = 65535 // is 1 as a proportion
 
-// storeRow keeps a row.
+// storeRow keeps a row, its largest value made 65535.
 func (s *State) storeRow(uid int, row []chain.Weight) {
+	values := make([]uint16, len(row))
+	for i, w := range row {
+		values[i] = w.Value
+	}
 	x := &s.seats[uid]
 	x.Weights = nil
-	for _, w := range row {
-		x.Weights = append(x.Weights, yuma.Entry{UID: uint16(w.UID), Value: w.Value})
+	for i, v := range yuma.MaxUpscale(values) {
+		x.Weights = append(x.Weights, yuma.Entry{UID: uint16(row[i].UID), Value: v})
 	}
 	s.touch(seatKey(uid))
 	s.emit(local.Event{Kind: local.EventWeights, Hotkey: x.Hotkey, UID: chain.UID(uid)})
