@@ -43,13 +43,16 @@ const (
 	QueryValidators = "validators" // [] -> []ValidatorInfo
 	QueryHead       = "head"       // [block] -> HeadInfo, of the newest thousands
 	QueryKey        = "key"        // [round] -> the beacon's public key for that round
+	QuerySupply     = "supply"     // [block, or nothing for the newest] -> Supply, of the newest thousands
+	QueryPrice      = "price"      // [] -> chain.Amount, what a registration costs now
+	QueryStakes     = "stakes"     // [account in hex] -> Stakes
 )
 
 // Params are the chain's constants as far as a client cares; local/state has them all.
 type Params struct {
 	MaxSeats        int          `json:"max_seats"`
-	Burn            chain.Amount `json:"burn"`               // cost of a registration, in rao
-	EpochEmission   chain.Amount `json:"epoch_emission"`     // paid at every tempo, in rao
+	BlockEmission   chain.Amount `json:"block_emission"`     // until it is halved, in rao
+	Fee             chain.Amount `json:"fee"`                // of a transaction, in rao
 	WeightsInterval chain.Block  `json:"weights_rate_limit"` // blocks between two weight rows of a hotkey
 	CommitReveal    bool         `json:"commit_reveal_weights_enabled"`
 	RevealPeriod    uint64       `json:"commit_reveal_period"` // epochs from a commitment to its reveal

@@ -49,7 +49,7 @@ func (b *backend) Heads(ctx context.Context, after chain.Block) ([]chain.Head, e
 
 func dev(t *testing.T) (*localtest.DevChain, *backend, *local.Client) {
 	t.Helper()
-	g, secret, err := localtest.Genesis(500, localtest.Actor{Name: "me", Seat: true, Balance: 100}, localtest.Actor{Name: "poor"})
+	g, secret, err := localtest.Genesis(500, localtest.Actor{Name: "me", Seat: true, Balance: 100_000}, localtest.Actor{Name: "poor"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,11 +101,11 @@ func TestSendOutlivesAnAbsentNode(t *testing.T) {
 		return next.Query(ctx, name, arg)
 	}
 	ctx := within(t)
-	if err := c.Transfer(ctx, chain.Coldkey{9}, 7); err != nil {
+	if err := c.Transfer(ctx, chain.Coldkey{9}, 700); err != nil {
 		t.Fatal(err)
 	}
 	b.query = nil
-	if got, err := c.Balance(ctx, chain.Coldkey{9}); err != nil || got != 7 {
+	if got, err := c.Balance(ctx, chain.Coldkey{9}); err != nil || got != 700 {
 		t.Errorf("balance %d, %v: the transfer happened not exactly once", got, err)
 	}
 }
@@ -114,11 +114,11 @@ func TestSendGivesUp(t *testing.T) {
 	_, b, c := dev(t)
 	c.SetPatience(time.Millisecond)
 	b.submit = func(context.Context, []byte) (local.Code, error) { return 0, gone() }
-	if err := c.Transfer(within(t), chain.Coldkey{9}, 7); !errors.Is(err, chain.ErrUnavailable) {
+	if err := c.Transfer(within(t), chain.Coldkey{9}, 700); !errors.Is(err, chain.ErrUnavailable) {
 		t.Errorf("node gone: %v", err)
 	}
 	b.submit = func(context.Context, []byte) (local.Code, error) { return local.CodeUnavailable, nil }
-	if err := c.Transfer(within(t), chain.Coldkey{9}, 7); !errors.Is(err, chain.ErrUnavailable) {
+	if err := c.Transfer(within(t), chain.Coldkey{9}, 700); !errors.Is(err, chain.ErrUnavailable) {
 		t.Errorf("mempool full: %v", err)
 	}
 }
@@ -134,7 +134,7 @@ func TestSendAgain(t *testing.T) {
 		}
 		return next.Submit(ctx, tx)
 	}
-	if err := c.Transfer(within(t), chain.Coldkey{9}, 7); err != nil || n != 4 {
+	if err := c.Transfer(within(t), chain.Coldkey{9}, 700); err != nil || n != 4 {
 		t.Errorf("%v after %d submissions", err, n)
 	}
 }
@@ -154,7 +154,7 @@ func TestNonceTaken(t *testing.T) {
 	next, others := b.Backend, uint64(0)
 	b.submit = func(ctx context.Context, tx []byte) (local.Code, error) {
 		if others < 2 {
-			other, err := local.SignTx(st.Network, others, local.Transfer{To: chain.Coldkey{8}, Amount: 1}, local.Signer{Key: key})
+			other, err := local.SignTx(st.Network, others, local.Transfer{To: chain.Coldkey{8}, Amount: 500}, local.Signer{Key: key})
 			if err != nil {
 				return 0, err
 			}
@@ -168,10 +168,10 @@ func TestNonceTaken(t *testing.T) {
 		}
 		return next.Submit(ctx, tx)
 	}
-	if err := c.Transfer(ctx, chain.Coldkey{9}, 7); err != nil || others != 2 {
+	if err := c.Transfer(ctx, chain.Coldkey{9}, 700); err != nil || others != 2 {
 		t.Fatalf("%v after %d other transactions", err, others)
 	}
-	if a, err := c.Account(ctx, chain.Coldkey(local.AccountOf(&key.PublicKey))); err != nil || a.Nonce != 3 || a.Balance != 100-2-7 {
+	if a, err := c.Account(ctx, chain.Coldkey(local.AccountOf(&key.PublicKey))); err != nil || a.Nonce != 3 || a.Balance != 100_000-2*500-700-3*1000 {
 		t.Errorf("account %+v, %v", a, err)
 	}
 }
@@ -185,7 +185,7 @@ func TestSendEndsWithContext(t *testing.T) {
 		return nil, ctx.Err()
 	}
 	b.submit = func(context.Context, []byte) (local.Code, error) { return local.CodeOK, nil } // and never in a block
-	if err := c.Transfer(ctx, chain.Coldkey{9}, 7); !errors.Is(err, context.Canceled) {
+	if err := c.Transfer(ctx, chain.Coldkey{9}, 700); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
 	busy, stop := context.WithCancel(within(t))
@@ -197,11 +197,11 @@ func TestSendEndsWithContext(t *testing.T) {
 		return local.CodeFunds, nil
 	}
 	first := make(chan error, 1)
-	go func() { first <- c.Transfer(busy, chain.Coldkey{9}, 7) }()
+	go func() { first <- c.Transfer(busy, chain.Coldkey{9}, 700) }()
 	<-entered
 	ended, cancel2 := context.WithCancel(context.Background())
 	cancel2()
-	if err := c.Transfer(ended, chain.Coldkey{9}, 7); !errors.Is(err, context.Canceled) {
+	if err := c.Transfer(ended, chain.Coldkey{9}, 700); !errors.Is(err, context.Canceled) {
 		t.Errorf("second in the queue: %v", err)
 	}
 	close(held)

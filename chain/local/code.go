@@ -85,7 +85,7 @@ var codeTexts = map[Code]codeText{
 	CodeCommit:         {"the commitment has no possible length", "use the release that the network runs", "", nil},
 	CodeFewWeights:     {"the weight row has too few entries", "weigh more neurons", "WeightVecLengthIsLow", nil},
 	CodeMinStake:       {"the stake is too low to set weights", "stake more on the hotkey", "NotEnoughStakeToSetWeights", nil},
-	CodeAmount:         {"the amount is too low", "stake or unstake more", "AmountTooLow", nil},
+	CodeAmount:         {"the amount is too low", "a new account begins with the existential deposit, a stake with the least stake: see sn3 chain params", "AmountTooLow", nil},
 	CodeStake:          {"the stake is lower than that", "see sn3 chain hotkey for what there is", "NotEnoughStakeToWithdraw", chain.ErrFunds},
 	CodeUnbonding:      {"too many withdrawals of this account are on their way", "wait for one to end", "", chain.ErrRateLimited},
 	CodeTake:           {"the take is beyond the network's limits", "give a lower one", "DelegateTakeTooHigh", nil},

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strconv"
@@ -30,8 +31,9 @@ var ErrQuery = errors.New("ledger: malformed query")
 
 // Past is what a restarted node knows of earlier blocks beside the state. Heads ascend without a gap.
 type Past struct {
-	Heads []local.HeadInfo
-	Txs   map[chain.Hash]local.TxInfo
+	Heads    []local.HeadInfo
+	Txs      map[chain.Hash]local.TxInfo
+	Supplies map[chain.Block]local.Supply
 }
 
 // Hints are what a node's status says that is not part of the chain.
@@ -46,25 +48,29 @@ type Ledger struct {
 	gen    *state.Genesis
 	status local.Status // under mu, of the newest committed block
 
-	mu      sync.Mutex
-	st      *state.State
-	txs     map[chain.Hash]local.TxInfo
-	byBlock map[chain.Block][]chain.Hash
-	heads   []local.HeadInfo // ascending, contiguous
-	moved   chan struct{}    // closed with every Commit
-	running *Executed        // a block between Execute and Commit
+	mu       sync.Mutex
+	st       *state.State
+	txs      map[chain.Hash]local.TxInfo
+	byBlock  map[chain.Block][]chain.Hash
+	heads    []local.HeadInfo             // ascending, contiguous
+	supplies map[chain.Block]local.Supply // of heads
+	moved    chan struct{}                // closed with every Commit
+	running  *Executed                    // a block between Execute and Commit
 }
 
 // New serves st, which nobody else may use from now on.
 func New(st *state.State, past Past, h Hints) *Ledger {
 	l := &Ledger{run: st.Run(), gen: st.Genesis(), st: st, txs: map[chain.Hash]local.TxInfo{}, byBlock: map[chain.Block][]chain.Hash{},
-		heads: slices.Clone(past.Heads), moved: make(chan struct{})}
+		heads: slices.Clone(past.Heads), supplies: map[chain.Block]local.Supply{}, moved: make(chan struct{})}
 	l.status = local.Status{Network: l.gen.Network, BlockTimeMS: l.gen.BlockTimeMS, RunHash: l.run.Hash(), GenesisHash: st.GenesisHash(), Info: h.Info, Version: h.Version}
 	l.status.Height, l.status.AppHash = st.Height(), st.AppHash()
 	if n := len(l.heads); n > 0 {
 		l.status.Time = l.heads[n-1].Time
 	}
 	l.remember(past.Txs)
+	if maps.Copy(l.supplies, past.Supplies); l.supplies[st.Height()] == (local.Supply{}) {
+		l.supplies[st.Height()] = l.supply()
+	}
 	return l
 }
 
@@ -97,13 +103,6 @@ func (l *Ledger) CheckBeacons(height chain.Block, list []state.Beacon) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.st.CheckBeacons(height, list)
-}
-
-// Issuance is state.Issuance.
-func (l *Ledger) Issuance() (exists, issued, burned chain.Amount) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.st.Issuance()
 }
 
 // CheckTx says whether a transaction may enter the mempool, or stay there.
@@ -155,9 +154,10 @@ func (l *Ledger) known(h chain.Hash) (local.TxInfo, bool) {
 
 // Executed is a block that ran but is not announced yet: whoever makes it durable does so before Commit.
 type Executed struct {
-	Head  chain.Head
-	State state.Result
-	Txs   map[chain.Hash]local.TxInfo
+	Head   chain.Head
+	State  state.Result
+	Txs    map[chain.Hash]local.TxInfo
+	Supply local.Supply
 }
 
 // Info is the block as the head query answers it.
@@ -171,9 +171,10 @@ func (l *Ledger) Execute(head chain.Head, beacons []state.Beacon, txs [][]byte) 
 	defer l.mu.Unlock()
 	e := &Executed{Head: head, Txs: map[chain.Hash]local.TxInfo{}}
 	e.State = l.st.Finalize(state.Block{Height: head.Block, Beacons: beacons, Txs: txs})
+	e.Supply = l.supply()
 	for i, code := range e.State.Codes {
 		tx, err := local.ParseTx(txs[i])
-		if err != nil {
+		if err != nil || !l.lasting(tx, code) {
 			continue
 		}
 		h := tx.Hash()
@@ -196,6 +197,7 @@ func (l *Ledger) Commit(e *Executed) {
 	l.remember(e.Txs)
 	l.status.Height, l.status.Time, l.status.AppHash = e.Head.Block, e.Head.Time, e.State.AppHash
 	l.heads = append(l.heads, e.Info())
+	l.supplies[e.Head.Block] = e.Supply
 	for len(l.heads) > Keep {
 		old := l.heads[0].Block
 		for _, h := range l.byBlock[old] {
@@ -204,6 +206,8 @@ func (l *Ledger) Commit(e *Executed) {
 			}
 		}
 		delete(l.byBlock, old)
+		delete(l.supplies, old)
+		delete(l.supplies, old-1) // of a genesis
 		l.heads = l.heads[1:]
 	}
 	close(l.moved)
@@ -289,6 +293,12 @@ func (l *Ledger) answer(name, arg string) (any, error) {
 		}
 		balance, nonce := l.st.Account(k)
 		return local.AccountInfo{Balance: balance, Nonce: nonce}, nil
+	case local.QueryPrice:
+		return l.st.Price(), nil
+	case local.QuerySupply:
+		return l.supplyAt(arg)
+	case local.QueryStakes:
+		return l.stakes(arg)
 	case local.QueryBalance:
 		return l.balance(arg)
 	case local.QueryTx:

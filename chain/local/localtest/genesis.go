@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 
 	"github.com/ethereum/go-ethereum/crypto"
 
@@ -28,10 +29,13 @@ type Actor struct {
 	Stake   chain.Amount // more than 0 gives a permit
 }
 
-// Network is the name of the test network, Owner that of the actor who owns it.
+// Network is the name of the test network, Owner that of the actor who owns it, with a coin for fees if it is not among the
+// actors that are given.
 const (
 	Network = "sn3-test"
 	Owner   = "owner"
+
+	ownerBalance = chain.RaoPerCoin
 )
 
 // Genesis is a small network with the shortest schedule of the local preset, and the beacon's secret key. Seats are given in
@@ -53,6 +57,9 @@ func Genesis(blockTimeMS int64, actors ...Actor) (*state.Genesis, []byte, error)
 		return nil, nil, err
 	}
 	g := &state.Genesis{Owner: chain.Coldkey(local.AccountOf(&owner.PublicKey)), Network: Network, Run: run.Encode(), BlockTimeMS: blockTimeMS, Rules: state.NewestRules, Params: state.DefaultParams(), BeaconKey: pub}
+	if !slices.ContainsFunc(actors, func(a Actor) bool { return a.Name == Owner }) {
+		g.Accounts = append(g.Accounts, state.Account{Coldkey: g.Owner, Balance: ownerBalance})
+	}
 	for _, a := range actors {
 		key, err := Key(a.Name)
 		if err != nil {

@@ -27,7 +27,7 @@ var ctx = context.Background()
 // bare is an app on a store that does not sync, without consensus.
 func bare(t testing.TB, path string) *app {
 	t.Helper()
-	g, secret, err := localtest.Genesis(100, localtest.Actor{Name: "me", Seat: true, Balance: 1000})
+	g, secret, err := localtest.Genesis(100, localtest.Actor{Name: "me", Seat: true, Balance: 100_000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func transfer(t testing.TB, nonce uint64) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tx, err := local.SignTx(localtest.Network, nonce, local.Transfer{To: chain.Coldkey{1}, Amount: 1}, local.Signer{Key: key})
+	tx, err := local.SignTx(localtest.Network, nonce, local.Transfer{To: chain.Coldkey{1}, Amount: 500}, local.Signer{Key: key})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,12 +34,12 @@ func TestCrashBetweenSteps(t *testing.T) {
 		}
 		n, stop := start(t, dir)
 		ctx, c := within(t), dial(t, n.Addr(), chaintest.Rich)
-		if err := c.Transfer(ctx, to, 1); err != nil {
+		if err := c.Transfer(ctx, to, 500); err != nil {
 			t.Fatalf("point %d: %v", i, err)
 		}
 		sent++
-		if got, err := c.Balance(ctx, to); err != nil || got != sent {
-			t.Fatalf("point %d: %d transfers arrived of %d, %v", i, got, sent, err)
+		if got, err := c.Balance(ctx, to); err != nil || got != 500*sent {
+			t.Fatalf("point %d: %d rao arrived of %d transfers, %v", i, got, sent, err)
 		}
 		stop()
 	}
@@ -87,10 +87,10 @@ func TestDamagedData(t *testing.T) {
 			}
 			defer n.Close()
 			c := dial(t, n.Addr(), chaintest.Rich)
-			if err := c.Transfer(within(t), chain.Coldkey{42}, 1); err != nil {
+			if err := c.Transfer(within(t), chain.Coldkey{42}, 500); err != nil {
 				t.Fatal(err)
 			}
-			if got, err := c.Balance(within(t), chain.Coldkey{42}); err != nil || got != 3 {
+			if got, err := c.Balance(within(t), chain.Coldkey{42}); err != nil || got != 3*500 {
 				t.Errorf("balance %d, %v", got, err)
 			}
 		})
@@ -107,7 +107,7 @@ func grown(t *testing.T) (older, base string) {
 		}
 		n, stop := start(t, base)
 		c := dial(t, n.Addr(), chaintest.Rich)
-		r, err := c.Send(within(t), local.Transfer{To: chain.Coldkey{42}, Amount: 1})
+		r, err := c.Send(within(t), local.Transfer{To: chain.Coldkey{42}, Amount: 500})
 		if err != nil {
 			t.Fatal(err)
 		}

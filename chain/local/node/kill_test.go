@@ -74,7 +74,7 @@ func TestKilled(t *testing.T) {
 				if n == round+1 {
 					close(enough)
 				}
-				got, err := c.Send(ctx, local.Transfer{To: to, Amount: 1})
+				got, err := c.Send(ctx, local.Transfer{To: to, Amount: 500})
 				if err != nil {
 					return
 				}
@@ -108,6 +108,7 @@ func TestKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := c.Balance(ctx, to)
+	got /= 500
 	if err != nil || uint64(got) < acked || uint64(got) > acked+rounds || a.Nonce != uint64(got) {
 		t.Errorf("%d transfers acknowledged, %d arrived, nonce %d, %v", acked, got, a.Nonce, err)
 	}

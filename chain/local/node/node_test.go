@@ -152,7 +152,7 @@ func TestRestart(t *testing.T) {
 	dir, ctx := home(t), within(t)
 	n, stop := start(t, dir)
 	c := dial(t, n.Addr(), chaintest.Rich)
-	got, err := c.Send(ctx, local.Transfer{To: chain.Coldkey{1}, Amount: 5})
+	got, err := c.Send(ctx, local.Transfer{To: chain.Coldkey{1}, Amount: 500})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestRestart(t *testing.T) {
 	if err := reach(ctx, c, height+3); err != nil {
 		t.Fatal(err)
 	}
-	if b, err := c.Balance(ctx, chain.Coldkey{1}); err != nil || b != 5 {
+	if b, err := c.Balance(ctx, chain.Coldkey{1}); err != nil || b != 500 {
 		t.Errorf("balance %s, %v", b, err)
 	}
 	heads, err := again.Heads(ctx, 0)
@@ -208,10 +208,10 @@ func TestSubmitIsIdempotent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Transfer(ctx, chain.Coldkey{1}, 5); err != nil {
+	if err := c.Transfer(ctx, chain.Coldkey{1}, 500); err != nil {
 		t.Fatal(err)
 	}
-	for amount, want := range map[chain.Amount]local.Code{5: local.CodeOK, 6: local.CodeNonce} {
+	for amount, want := range map[chain.Amount]local.Code{500: local.CodeOK, 501: local.CodeNonce} {
 		tx, err := local.SignTx(localtest.Network, 0, local.Transfer{To: chain.Coldkey{1}, Amount: amount}, local.Signer{Key: key})
 		if err != nil {
 			t.Fatal(err)
@@ -223,7 +223,7 @@ func TestSubmitIsIdempotent(t *testing.T) {
 	if err := reach(ctx, c, 5); err != nil {
 		t.Fatal(err)
 	}
-	if b, err := c.Balance(ctx, chain.Coldkey{1}); err != nil || b != 5 {
+	if b, err := c.Balance(ctx, chain.Coldkey{1}); err != nil || b != 500 {
 		t.Errorf("balance %d, %v", b, err)
 	}
 }

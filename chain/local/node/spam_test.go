@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	spammers = 64 // accounts with a coin but no seat
-	perKey   = 16 // transactions of one account that may wait at once
+	spammers = 64   // accounts with some coins but no seat
+	perKey   = 16   // transactions of one account that may wait at once
+	fee      = 1000 // of each
 )
 
 // crowded makes a node's folder with many accounts without a seat.
@@ -23,8 +24,9 @@ func crowded(t *testing.T, blockTimeMS int64) string {
 	t.Helper()
 	all := actors()
 	for i := range spammers {
-		all = append(all, localtest.Actor{Name: fmt.Sprint("spam", i), Balance: 1000})
+		all = append(all, localtest.Actor{Name: fmt.Sprint("spam", i), Balance: perKey * (fee + 500)})
 	}
+	all = append(all, localtest.Actor{Name: "two fees", Balance: 2*fee + 500}, localtest.Actor{Name: "no fee", Balance: fee - 1})
 	g, _, err := localtest.Genesis(blockTimeMS, all...)
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +60,7 @@ func TestSpam(t *testing.T) {
 	if err := reach(ctx, alice, 1); err != nil {
 		t.Fatal(err)
 	}
-	pay := local.Transfer{To: chain.Coldkey{9}, Amount: 1}
+	pay := local.Transfer{To: chain.Coldkey{9}, Amount: 500}
 	for name, x := range map[string]struct {
 		raw  []byte
 		want local.Code
@@ -75,6 +77,10 @@ func TestSpam(t *testing.T) {
 		"an account without a coin": {signed(t, localtest.Network, "nobody", 0, pay), local.CodeFunds},
 		"a seat without a coin":     {signed(t, localtest.Network, "nobody", 0, local.Register{}), local.CodeFunds},
 		"a record without a seat":   {signed(t, localtest.Network, "nobody", 0, local.Publish{}), local.CodeNotRegistered},
+		"all but the fee":           {signed(t, localtest.Network, "no fee", 0, local.RemoveStake{}), local.CodeFunds},
+		"more than fee and amount":  {signed(t, localtest.Network, "two fees", 0, local.Transfer{To: chain.Coldkey{9}, Amount: fee + 501}), local.CodeFunds},
+		"a third with two fees":     {signed(t, localtest.Network, "two fees", 2, pay), local.CodeFunds},
+		"dust for a new account":    {signed(t, localtest.Network, "two fees", 0, local.Transfer{To: chain.Coldkey{9}, Amount: 499}), local.CodeAmount},
 		"far ahead":                 {signed(t, localtest.Network, "spam0", perKey, pay), local.CodeNonce},
 	} {
 		if code, err := n.Submit(ctx, x.raw); err != nil || code != x.want {

@@ -19,8 +19,9 @@ import (
 // Buckets of the database.
 var (
 	bucketState = []byte("state")
-	bucketTx    = []byte("tx")   // height u64 ‖ hash -> code u32
-	bucketHead  = []byte("head") // height u64 -> unix nanoseconds u64 ‖ app hash
+	bucketTx    = []byte("tx")     // height u64 ‖ hash -> code u32
+	bucketMoney = []byte("supply") // height u64 -> issued, genesis, emitted, balances, staked, unbonding, burned, pending u64 ‖ audited u8
+	bucketHead  = []byte("head")   // height u64 -> unix nanoseconds u64 ‖ app hash
 )
 
 // store keeps the machine's entries, transaction outcomes and heads in one file; one transaction per block.
@@ -35,7 +36,7 @@ func openStore(path string) (*store, error) {
 		return nil, fmt.Errorf("open chain state %s: %w; %s", path, err, advice(err))
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, b := range [][]byte{bucketState, bucketTx, bucketHead} {
+		for _, b := range [][]byte{bucketState, bucketTx, bucketHead, bucketMoney} {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 				return err
 			}
@@ -50,7 +51,7 @@ func openStore(path string) (*store, error) {
 
 // restore rebuilds the machine, and the transactions and heads of the newest blocks.
 func (s *store) restore(g *state.Genesis) (st *state.State, past ledger.Past, err error) {
-	past.Txs = map[chain.Hash]local.TxInfo{}
+	past.Txs, past.Supplies = map[chain.Hash]local.TxInfo{}, map[chain.Block]local.Supply{}
 	err = s.db.View(func(tx *bolt.Tx) error {
 		st, err = state.Restore(g, func(yield func(k, v []byte) bool) {
 			c := tx.Bucket(bucketState).Cursor()
@@ -68,6 +69,13 @@ func (s *store) restore(g *state.Genesis) (st *state.State, past ledger.Past, er
 				past.Txs[chain.Hash(k[8:])] = local.TxInfo{Block: chain.Block(binary.BigEndian.Uint64(k)), Code: local.Code(binary.BigEndian.Uint32(v))}
 			}
 			return nil
+		}); err != nil {
+			return err
+		}
+		if err := tx.Bucket(bucketMoney).ForEach(func(k, v []byte) error {
+			x, err := decodeSupply(k, v)
+			past.Supplies[x.Block] = x
+			return err
 		}); err != nil {
 			return err
 		}
@@ -109,11 +117,14 @@ func (s *store) commit(e *ledger.Executed) error {
 		if err := tx.Bucket(bucketHead).Put(at, head); err != nil {
 			return err
 		}
+		if err := tx.Bucket(bucketMoney).Put(at, encodeSupply(e.Supply)); err != nil {
+			return err
+		}
 		if e.Head.Block <= ledger.Keep {
 			return nil
 		}
 		old := uint64(e.Head.Block - ledger.Keep)
-		return errors.Join(drop(tx.Bucket(bucketTx), old), drop(tx.Bucket(bucketHead), old))
+		return errors.Join(drop(tx.Bucket(bucketTx), old), drop(tx.Bucket(bucketHead), old), drop(tx.Bucket(bucketMoney), old))
 	})
 }
 
@@ -129,3 +140,32 @@ func drop(b *bolt.Bucket, height uint64) error {
 }
 
 func (s *store) close() error { return s.db.Close() }
+
+func encodeSupply(s local.Supply) []byte {
+	b := make([]byte, 0, supplyLen)
+	for _, x := range supplyFields(&s) {
+		b = binary.BigEndian.AppendUint64(b, uint64(*x))
+	}
+	if s.Audited {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
+
+const supplyLen = 8*8 + 1
+
+func supplyFields(s *local.Supply) []*chain.Amount {
+	return []*chain.Amount{&s.Issued, &s.Genesis, &s.Emitted, &s.Balances, &s.Staked, &s.Unbonding, &s.Burned, &s.Pending}
+}
+
+func decodeSupply(k, v []byte) (s local.Supply, err error) {
+	if len(k) != 8 || len(v) != supplyLen {
+		return s, fmt.Errorf("%w: a supply of %d bytes; start a new network in another folder, or use the release that made it", state.ErrVersion, len(v))
+	}
+	s.Block = chain.Block(binary.BigEndian.Uint64(k))
+	for i, x := range supplyFields(&s) {
+		*x = chain.Amount(binary.BigEndian.Uint64(v[8*i:]))
+	}
+	s.Audited = v[8*8] == 1
+	return s, nil
+}

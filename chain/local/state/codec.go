@@ -28,8 +28,12 @@ const (
 // repeated in its value.
 
 func encodeMeta(m meta) []byte {
-	b := append(make([]byte, 0, 49), stateVersion)
-	for _, x := range [...]uint64{uint64(m.Height), uint64(m.Issued), uint64(m.Burned), m.Rules, m.Next.Rules, uint64(m.Next.At)} {
+	b := append(make([]byte, 0, 121), stateVersion)
+	b = binary.BigEndian.AppendUint64(b, uint64(m.Height))
+	for _, x := range m.Money.fields() {
+		b = binary.BigEndian.AppendUint64(b, uint64(*x))
+	}
+	for _, x := range [...]uint64{uint64(m.Cost.Last), uint64(m.Cost.At), m.Rules, m.Next.Rules, uint64(m.Next.At)} {
 		b = binary.BigEndian.AppendUint64(b, x)
 	}
 	return b
@@ -42,7 +46,11 @@ func decodeMeta(v []byte) (meta, error) {
 	}
 	d := decoder{b: v}
 	d.u8()
-	m := meta{Height: chain.Block(d.u64()), Issued: chain.Amount(d.u64()), Burned: chain.Amount(d.u64()), Rules: d.u64(), Next: upgrade{d.u64(), chain.Block(d.u64())}}
+	m := meta{Height: chain.Block(d.u64())}
+	for _, x := range m.Money.fields() {
+		*x = chain.Amount(d.u64())
+	}
+	m.Cost, m.Rules, m.Next = cost{chain.Amount(d.u64()), chain.Block(d.u64())}, d.u64(), upgrade{d.u64(), chain.Block(d.u64())}
 	if err := d.end(); err != nil {
 		return meta{}, err
 	}
@@ -61,6 +69,55 @@ func decodeAccount(v []byte) (account, error) {
 	d := decoder{b: v}
 	a := account{chain.Amount(d.u64()), d.u64()}
 	return a, d.end()
+}
+
+func encodeHotkey(x hotkey) []byte {
+	b := append([]byte(nil), x.Owner[:]...)
+	for _, n := range [...]uint64{uint64(x.First), x.Times, uint64(x.Earned), uint64(x.Stake), x.Shares} {
+		b = binary.BigEndian.AppendUint64(b, n)
+	}
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint16(b, x.Take), uint64(x.TakeAt))
+}
+
+func decodeHotkey(v []byte) (hotkey, error) {
+	d := decoder{b: v}
+	x := hotkey{Owner: d.h32(), First: chain.Block(d.u64()), Times: d.u64(), Earned: chain.Amount(d.u64()), Stake: chain.Amount(d.u64()), Shares: d.u64(),
+		Take: d.u16(), TakeAt: chain.Block(d.u64())}
+	return x, d.end()
+}
+
+func encodeShares(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+// decodeShares: none are not kept.
+func decodeShares(v []byte) (uint64, error) {
+	d := decoder{b: v}
+	n := d.u64()
+	d.bad = d.bad || n == 0
+	return n, d.end()
+}
+
+func encodeUnbonding(list []due) []byte {
+	var b []byte
+	for _, x := range list {
+		b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, uint64(x.At)), uint64(x.Amount))
+	}
+	return b
+}
+
+// decodeUnbonding reads at least one withdrawal, ascending.
+func decodeUnbonding(v []byte) ([]due, error) {
+	if len(v) == 0 || len(v)%16 != 0 || len(v) > 16*maxUnbonding {
+		return nil, errForm
+	}
+	d := decoder{b: v}
+	list := make([]due, len(v)/16)
+	for i := range list {
+		list[i] = due{chain.Block(d.u64()), chain.Amount(d.u64())}
+		if i > 0 && list[i].At <= list[i-1].At {
+			return nil, errForm
+		}
+	}
+	return list, d.end()
 }
 
 func appendBytes(b, s []byte) []byte {

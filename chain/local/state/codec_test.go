@@ -54,13 +54,28 @@ func TestStoredFormsRoundTrip(t *testing.T) {
 			}
 		}
 		u64 := rapid.Uint64()
-		m := meta{Height: chain.Block(u64.Draw(t, "height")), Issued: chain.Amount(u64.Draw(t, "issued")), Burned: chain.Amount(u64.Draw(t, "burned")),
-			Rules: rapid.Uint64Range(0, NewestRules).Draw(t, "rules"), Next: upgrade{u64.Draw(t, "next"), chain.Block(u64.Draw(t, "at"))}}
+		m := meta{Height: chain.Block(u64.Draw(t, "height")), Cost: cost{chain.Amount(u64.Draw(t, "cost")), chain.Block(u64.Draw(t, "cost at"))}, Rules: rapid.Uint64Range(0, NewestRules).Draw(t, "rules"), Next: upgrade{u64.Draw(t, "next"), chain.Block(u64.Draw(t, "at"))}}
+		for _, x := range m.Money.fields() {
+			*x = chain.Amount(u64.Draw(t, "money"))
+		}
 		gotMeta, err := decodeMeta(encodeMeta(m))
 		same("meta", m, gotMeta, err)
 		a := account{chain.Amount(u64.Draw(t, "balance")), u64.Draw(t, "nonce")}
 		gotAccount, err := decodeAccount(encodeAccount(a))
 		same("account", a, gotAccount, err)
+		key := hotkey{chain.Coldkey(drawID(t)), chain.Block(u64.Draw(t, "first")), u64.Draw(t, "times"), chain.Amount(u64.Draw(t, "earned")), chain.Amount(u64.Draw(t, "stake")),
+			u64.Draw(t, "shares"), rapid.Uint16().Draw(t, "take"), chain.Block(u64.Draw(t, "take at"))}
+		gotKey, err := decodeHotkey(encodeHotkey(key))
+		same("hotkey", key, gotKey, err)
+		n := rapid.Uint64Min(1).Draw(t, "shares")
+		gotShares, err := decodeShares(encodeShares(n))
+		same("shares", n, gotShares, err)
+		var dues []due
+		for i := range rapid.IntRange(1, maxUnbonding).Draw(t, "withdrawals") {
+			dues = append(dues, due{chain.Block(100*i + rapid.IntRange(0, 99).Draw(t, "at")), chain.Amount(u64.Draw(t, "amount"))})
+		}
+		gotDues, err := decodeUnbonding(encodeUnbonding(dues))
+		same("unbonding", dues, gotDues, err)
 		var hist []balance
 		for i := range rapid.IntRange(2, 5).Draw(t, "balances") {
 			hist = append(hist, balance{chain.Block(100*i + rapid.IntRange(0, 99).Draw(t, "from")), chain.Amount(u64.Draw(t, "amount"))})
@@ -112,6 +127,15 @@ func recode(kind byte, v []byte) (again []byte, err error) {
 	case 'a':
 		x, err := decodeAccount(v)
 		return encodeAccount(x), err
+	case 'o':
+		x, err := decodeHotkey(v)
+		return encodeHotkey(x), err
+	case 'n':
+		x, err := decodeShares(v)
+		return encodeShares(x), err
+	case 'u':
+		x, err := decodeUnbonding(v)
+		return encodeUnbonding(x), err
 	case 'c':
 		x, err := decodeHistory(v)
 		return encodeHistory(x), err
@@ -142,6 +166,9 @@ func FuzzDecodeStored(f *testing.F) {
 	f.Add(byte('q'), encodeParams(DefaultParams(), NewestRules))
 	f.Add(byte('t'), encodeCommits([]commit{{1, 2, []byte{3}}, {4, 5, []byte{6}}}))
 	f.Add(byte('a'), encodeAccount(account{1, 2}))
+	f.Add(byte('o'), encodeHotkey(hotkey{Owner: chain.Coldkey{1}, Stake: 2, Shares: 3}))
+	f.Add(byte('n'), encodeShares(4))
+	f.Add(byte('u'), encodeUnbonding([]due{{5, 6}, {7, 8}}))
 	f.Add(byte('c'), encodeHistory([]balance{{1, 2}, {3, 4}}))
 	f.Add(byte('r'), appendPublished(nil, rec))
 	f.Add(byte('s'), encodeSeat(seat{Neuron: neuron, Weights: []yuma.Entry{{UID: 1, Value: 2}}}))
@@ -164,6 +191,8 @@ func TestDecodeRefuses(t *testing.T) {
 		want error
 	}{
 		"nothing": {'m', nil, errForm}, "another version": {'m', []byte(`{"height":3}`), ErrVersion}, "short account": {'a', make([]byte, 15), errForm}, "long account": {'a', make([]byte, 17), errForm},
+		"no shares": {'n', make([]byte, 8), errForm}, "no withdrawal": {'u', nil, errForm}, "too many withdrawals": {'u', make([]byte, 16*(maxUnbonding+1)), errForm},
+		"withdrawals of one block": {'u', make([]byte, 32), errForm}, "half a withdrawal": {'u', make([]byte, 24), errForm},
 		"records out of order": {'p', two, errForm}, "a flag of 2": {'s', flag, errForm}, "a count beyond the end": {'w', append(make([]byte, 32), 0xff, 0xff), errForm},
 		"a locator beyond the end": {'r', append(make([]byte, 8), 0xff, 0xff, 1), errForm}, "trailing byte": {'s', append(encodeSeat(seat{}), 0), errForm},
 	} {
@@ -180,12 +209,13 @@ func TestStoredFormsArePinned(t *testing.T) {
 	p := chain.Published{Hotkey: chain.Hotkey{13}, At: 14, Record: chain.Record{Locator: []byte{15}, Digest: chain.Hash{16}, Body: []byte{17}}}
 	w := chain.Winner{Candidate: chain.Candidate{UID: 18, Hotkey: chain.Hotkey{19}, Shard: 20, Locator: []byte{21}, Digest: chain.Hash{22}}, Score: 23}
 	h := sha256.New()
-	for _, b := range [][]byte{encodeMeta(meta{Height: 24, Issued: 25, Burned: 26, Rules: 1, Next: upgrade{38, 39}}), encodeParams(DefaultParams(), NewestRules), encodeCommits([]commit{{40, 41, []byte{42}}}), encodeAccount(account{27, 28}), encodeHistory([]balance{{34, 35}, {36, 37}}), appendPublished(nil, p),
+	for _, b := range [][]byte{encodeMeta(meta{24, money{41, 42, 43, 44, 45, 46, 47, 48}, cost{25, 26}, 1, upgrade{38, 39}, chain.Hash{40}}), encodeParams(DefaultParams(), NewestRules), encodeCommits([]commit{{62, 63, []byte{64}}}), encodeAccount(account{27, 28}),
+		encodeHotkey(hotkey{chain.Coldkey{49}, 50, 51, 52, 53, 54, 55, 56}), encodeShares(57), encodeUnbonding([]due{{58, 59}, {60, 61}}), encodeHistory([]balance{{34, 35}, {36, 37}}), appendPublished(nil, p),
 		encodeSeat(seat{n, []yuma.Entry{{UID: 29, Value: 30}}, []yuma.Entry{{UID: 31, Value: 32}}}),
 		encodeSnapshot(&chain.Snapshot{Neurons: []chain.Neuron{n}, Records: []chain.Published{p}}), encodeSelection(chain.Selection{Root: chain.Hash{33}, Winners: []chain.Winner{w}})} {
 		h.Write(b)
 	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != "59a55fcacfa0481638b9ca2f43752f19d61c3c77eeaba5aa171f8bb1fd8c675f" || stateVersion != 3 {
+	if got := hex.EncodeToString(h.Sum(nil)); got != "bff8b59e32e79c24c55c79eb5fe6174fa689e6aded2fa67ef32996711855e94d" || stateVersion != 3 {
 		t.Errorf("stored forms of version %d hash to %s", stateVersion, got)
 	}
 }

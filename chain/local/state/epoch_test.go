@@ -1,7 +1,6 @@
 package state
 
 import (
-	"math"
 	"testing"
 
 	"sn3/chain"
@@ -17,26 +16,43 @@ func TestEpochPays(t *testing.T) {
 	row := []chain.Weight{{UID: 2, Value: 65535}}
 	next(s, tx(t, 0, 0, local.SetWeights{Weights: row}), tx(t, 1, 0, local.SetWeights{Weights: row}))
 	until(s, s.run.Tempo-1)
-	if _, issued, _ := s.Issuance(); issued != 0 {
-		t.Errorf("%s issued before the epoch", issued)
+	blocks := chain.Amount(s.Height())
+	if m := s.Supply(); m.Emitted != blocks*chain.RaoPerCoin || m.Pending != m.Emitted {
+		t.Errorf("before the epoch: %+v", m)
 	}
+	owner, _ := s.Account(chain.Coldkey(account0(0)))
+	miner, _ := s.Account(chain.Coldkey(account0(2)))
 	next(s)
 	snap, err := s.Snapshot(s.Height())
 	if err != nil {
 		t.Fatal(err)
 	}
-	const E = 2 * chain.RaoPerCoin // 1 to the one miner, 1 to the validators by stake, 3:2, less rounding
+	all := (blocks + 1) * chain.RaoPerCoin
+	cut := (blocks + 1) * share(chain.RaoPerCoin, s.params.OwnerCut)
+	E := all - cut // half to the one miner, half to the validators by stake, 3:2, less rounding
 	want := []chain.Amount{E * 3 / 10, E * 2 / 10, E / 2, 0, 0}
 	var sum chain.Amount
 	for i, n := range snap.Neurons {
-		if n.Emission > want[i] || n.Emission+10 < want[i] || n.Earned != n.Emission {
+		if n.Emission > want[i]+20 || n.Emission+20 < want[i] || n.Earned != n.Emission {
 			t.Errorf("uid %d got %s, earned %s, want %s", i, n.Emission, n.Earned, want[i])
 		}
 		sum += n.Emission
 	}
-	if _, issued, _ := s.Issuance(); issued != sum || issued > E {
-		t.Errorf("issued %s of %s, credited %s: rounding is not issued", issued, E, sum)
+	if m := s.Supply(); m.Pending != E-sum || m.Emitted != all {
+		t.Errorf("%s of %s handed out: %+v", sum, E, m)
 	}
+	if now, _ := s.Account(chain.Coldkey(account0(0))); now != owner+cut {
+		t.Errorf("the owner had %s and has %s, its cut is %s", owner, now, cut)
+	}
+	if now, _ := s.Account(chain.Coldkey(account0(2))); now != miner+snap.Neurons[2].Emission {
+		t.Errorf("the miner had %s and has %s", miner, now)
+	}
+	for i, stake := range []chain.Amount{300, 200} { // dividends are stake
+		if n := snap.Neurons[i]; n.Stake != stake*chain.RaoPerCoin+n.Emission {
+			t.Errorf("validator %d has a stake of %s and got %s", i, n.Stake, n.Emission)
+		}
+	}
+	audit(t, s)
 	if n := snap.Neurons; n[2].Incentive != 65535 || n[0].Dividends < 39320 || n[0].Dividends > 39322 || n[2].Consensus != 65535 || n[0].Trust != 65535 {
 		t.Errorf("stored %+v", n)
 	}
@@ -56,13 +72,17 @@ func TestBondsAreKept(t *testing.T) {
 	}
 }
 
-// Emission is credited to the coldkey that Register named; the hotkey's own account pays the burn.
+// Emission is credited to the coldkey that Register named; the hotkey's own account pays the price and the fee.
 func TestColdkeyEarns(t *testing.T) {
 	s := machine(t)
 	cold := chain.Coldkey{77}
-	next(s, tx(t, 5, 0, local.Register{Coldkey: cold}))
-	if b, _ := s.Account(chain.Coldkey(account0(5))); b != 4*chain.RaoPerCoin {
-		t.Errorf("the hotkey's account holds %s after the burn", b)
+	r := next(s, tx(t, 5, 0, local.Register{Coldkey: cold}))
+	price := decayed(s.gen.Params.Burn, 1, 360)
+	if b, _ := s.Account(chain.Coldkey(account0(5))); b != 5*chain.RaoPerCoin-price-s.params.Fee || r.Events[0].Amount != price {
+		t.Errorf("the hotkey's account holds %s, the price was %s: %+v", b, price, r.Events)
+	}
+	if m := s.Supply(); m.Burned != price+s.params.Fee {
+		t.Errorf("burned %s", m.Burned)
 	}
 	row := local.SetWeights{Weights: []chain.Weight{{UID: 4, Value: 9}}}
 	next(s, tx(t, 0, 0, row), tx(t, 1, 0, row))
@@ -72,47 +92,88 @@ func TestColdkeyEarns(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, _ := s.Account(cold)
-	if n := snap.Neurons[4]; got == 0 || n.Coldkey != cold || n.Balance != got || n.Earned != got || n.Emission > got/2+1 {
+	if n := snap.Neurons[4]; got == 0 || n.Coldkey != cold || n.Balance != got || n.Earned != got || s.hotkeys[n.Hotkey].Earned != got || n.Stake != 0 || n.Permit {
 		t.Errorf("the coldkey holds %s, its seat says %+v", got, n)
-	}
-	if b, _ := s.Account(chain.Coldkey(account0(5))); b != 4*chain.RaoPerCoin {
-		t.Errorf("the hotkey's account holds %s after the epoch", b)
-	}
-	if _, _, burned := s.Issuance(); burned != s.params.Burn {
-		t.Errorf("burned %s", burned)
 	}
 }
 
-// Amounts at the edge of an Amount neither wrap nor panic: what does not fit is not issued.
-func TestIssuanceIsBounded(t *testing.T) {
+// Without anybody's weights the validators get all, by stake; the subnet's owner gets its cut once.
+func TestNobodyWeighs(t *testing.T) {
+	s := machine(t)
+	until(s, 2*s.run.Tempo)
+	m, blocks := s.Supply(), chain.Amount(s.Height())
+	if m.Emitted != blocks*chain.RaoPerCoin || m.Pending > 100 || m.Staked < 500*chain.RaoPerCoin+m.Emitted-blocks*share(chain.RaoPerCoin, 11796)-100 {
+		t.Errorf("%+v", m)
+	}
+	if got, _ := s.Account(chain.Coldkey(account0(0))); got != 5*chain.RaoPerCoin+blocks*share(chain.RaoPerCoin, 11796) {
+		t.Errorf("the owner has %s", got)
+	}
+}
+
+// While nobody can be paid everything waits, but for the owner's cut; it is not cut again.
+func TestNobodyStakes(t *testing.T) {
 	g := genesis(t)
-	g.Params.EpochEmission = math.MaxUint64
-	total := chain.Amount(0)
-	for _, x := range g.Seats {
-		total += x.Stake
+	for i := range g.Seats {
+		g.Seats[i].Stake, g.Seats[i].Permit = 0, false
 	}
-	for _, x := range g.Accounts {
-		total += x.Balance
-	}
-	g.Accounts = append(g.Accounts, Account{chain.Coldkey{9}, maxIssued - total})
 	s, err := New(g)
 	if err != nil {
 		t.Fatal(err)
 	}
-	start, _, _ := s.Issuance()
-	if start != maxIssued {
-		t.Fatalf("genesis holds %s", start)
+	until(s, 3*s.run.Tempo)
+	m, blocks := s.Supply(), chain.Amount(s.Height())
+	if m.Pending != blocks*(chain.RaoPerCoin-share(chain.RaoPerCoin, 11796)) || m.Balances != 30*chain.RaoPerCoin+m.Emitted-m.Pending {
+		t.Errorf("%+v", m)
+	}
+	audit(t, s)
+}
+
+// What the owner's own hotkey earns as a miner is burned.
+func TestOwnersIncentiveIsBurned(t *testing.T) {
+	g := genesis(t)
+	g.Owner = chain.Coldkey(account0(2))
+	s, err := New(g)
+	if err != nil {
+		t.Fatal(err)
 	}
 	row := local.SetWeights{Weights: []chain.Weight{{UID: 2, Value: 9}}}
+	next(s)
 	next(s, tx(t, 0, 0, row), tx(t, 1, 0, row))
-	for range 6 {
-		until(s, s.Height()+s.run.Tempo)
-		exists, issued, burned := s.Issuance()
-		if exists < start || exists != start+issued-burned || issued > maxIssued {
-			t.Fatalf("%s exist, %s issued, %s burned", exists, issued, burned)
-		}
+	until(s, s.run.Tempo)
+	m, x := s.Supply(), s.seats[2]
+	if x.Emission == 0 || x.Earned != 0 || m.Burned != x.Emission {
+		t.Errorf("%s burned; the seat %+v", m.Burned, x.Neuron)
 	}
-	if _, issued, _ := s.Issuance(); issued == 0 {
-		t.Error("nothing was issued")
+	audit(t, s)
+}
+
+// Amounts at the edge of an Amount neither wrap nor panic: what does not fit is not emitted, by either rules.
+func TestIssuanceIsBounded(t *testing.T) {
+	for rules := uint64(1); rules <= NewestRules; rules++ {
+		g := genesis(t)
+		g.Rules, g.Params.BlockEmission, g.Params.MaxSupply = rules, 1<<63-1, maxIssued
+		total := chain.Amount(0)
+		for _, x := range g.Seats {
+			total += x.Stake
+		}
+		for _, x := range g.Accounts {
+			total += x.Balance
+		}
+		const room = 1 << 40
+		g.Accounts = append(g.Accounts, Account{chain.Coldkey{9}, maxIssued - total - room})
+		s, err := New(g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		row := local.SetWeights{Weights: []chain.Weight{{UID: 2, Value: 9}}}
+		next(s)
+		next(s, tx(t, 0, 0, row), tx(t, 1, 0, row))
+		for range 6 {
+			until(s, s.Height()+s.run.Tempo)
+			audit(t, s)
+		}
+		if m := s.Supply(); m.Issued > maxIssued || m.Emitted > room || rules == 1 && m.Emitted != room {
+			t.Errorf("rules %d: %+v", rules, m)
+		}
 	}
 }

@@ -7,7 +7,8 @@ import (
 	"sn3/chain/local"
 )
 
-// execute runs one transaction. A refused one changes nothing but the nonce when everything up to the nonce was right.
+// execute runs one transaction. A refused one changes nothing, or if its nonce was right and the fee could be paid, the nonce
+// and the fee only.
 func (s *State) execute(raw []byte) local.Code {
 	tx, from, code := s.parse(raw)
 	if code != local.CodeOK {
@@ -18,22 +19,33 @@ func (s *State) execute(raw []byte) local.Code {
 	if tx.Nonce != acc.Nonce {
 		return local.CodeNonce
 	}
+	fee, code := s.fee(tx.Op, from)
+	if code != local.CodeOK {
+		return code
+	}
 	acc.Nonce++
 	s.setAccount(key, acc)
-	if code := s.allowed(tx.Op, from); code != local.CodeOK {
+	s.burn(key, fee)
+	if code := s.allowed(tx.Op, from, acc.Balance-fee); code != local.CodeOK {
 		return code
 	}
 	s.apply(tx.Op, from)
 	return local.CodeOK
 }
 
-// allowed checks an operation against the state as it is.
-func (s *State) allowed(op local.Op, from chain.Hotkey) local.Code {
+// allowed checks an operation against the state as it is; funds is what the account has to spend.
+func (s *State) allowed(op local.Op, from chain.Hotkey, funds chain.Amount) local.Code {
 	switch op := op.(type) {
 	case local.Transfer:
-		return s.checkTransfer(op, from)
+		return s.checkTransfer(op, from, funds)
 	case local.Register:
-		return s.checkRegister(op, from)
+		return s.checkRegister(op, from, funds)
+	case local.AddStake:
+		return s.checkAddStake(op, from, funds)
+	case local.RemoveStake:
+		return s.checkRemoveStake(op, chain.Coldkey(from))
+	case local.SetTake:
+		return s.checkSetTake(op, chain.Coldkey(from))
 	case local.Publish:
 		return s.checkPublish(op, from)
 	case local.SetWeights:
@@ -57,6 +69,12 @@ func (s *State) apply(op local.Op, from chain.Hotkey) {
 		s.pay(chain.Coldkey(from), op.To, op.Amount)
 	case local.Register:
 		s.register(from, op.Coldkey)
+	case local.AddStake:
+		s.addStake(op, chain.Coldkey(from))
+	case local.RemoveStake:
+		s.removeStake(op, chain.Coldkey(from))
+	case local.SetTake:
+		s.setTake(op)
 	case local.Publish:
 		s.publish(op, from)
 	case local.SetWeights:
@@ -72,27 +90,16 @@ func (s *State) apply(op local.Op, from chain.Hotkey) {
 	}
 }
 
-func (s *State) checkTransfer(o local.Transfer, from chain.Hotkey) local.Code {
+// checkTransfer: an account that does not exist yet begins with the existential deposit at least.
+func (s *State) checkTransfer(o local.Transfer, from chain.Hotkey, funds chain.Amount) local.Code {
+	_, exists := s.accounts[o.To]
 	switch { // the receiver's balance cannot overflow: see maxIssued
 	case o.To == chain.Coldkey(from) || o.Amount == 0:
 		return local.CodeSelfTransfer
-	case o.Amount > s.accounts[chain.Coldkey(from)].Balance:
+	case o.Amount > funds:
 		return local.CodeFunds
-	}
-	return local.CodeOK
-}
-
-func (s *State) checkRegister(o local.Register, from chain.Hotkey) local.Code {
-	_, seated := s.byHotkey[from]
-	switch {
-	case seated:
-		return local.CodeOK // the seat it has
-	case len(s.seats) >= s.params.MaxSeats:
-		return local.CodeNoSeat
-	case o.Limit != 0 && s.params.Burn > o.Limit:
-		return local.CodePrice
-	case s.accounts[chain.Coldkey(from)].Balance < s.params.Burn:
-		return local.CodeFunds
+	case !exists && o.Amount < s.params.Deposit:
+		return local.CodeAmount
 	}
 	return local.CodeOK
 }
@@ -118,30 +125,6 @@ func (s *State) publish(o local.Publish, from chain.Hotkey) {
 }
 
 func (s *State) pay(from, to chain.Coldkey, amount chain.Amount) {
-	a, b := s.accounts[from], s.accounts[to]
-	a.Balance -= amount
-	b.Balance += amount
-	s.setAccount(from, a)
-	s.setAccount(to, b)
-}
-
-func (s *State) register(h chain.Hotkey, c chain.Coldkey) {
-	if _, seated := s.byHotkey[h]; seated {
-		return
-	}
-	key := chain.Coldkey(h)
-	acc := s.accounts[key]
-	acc.Balance -= s.params.Burn
-	s.meta.Burned += s.params.Burn
-	s.setAccount(key, acc)
-	s.sit(len(s.seats), h, c, s.meta.Height)
-	uid := len(s.seats) - 1
-	s.touch(seatKey(uid))
-	s.emit(local.Event{Kind: local.EventRegistered, Hotkey: h, UID: chain.UID(uid), Coldkey: s.seats[uid].Coldkey, Amount: s.params.Burn})
-}
-
-func (s *State) setAccount(k chain.Coldkey, a account) {
-	s.changed(k, s.accounts[k].Balance, a.Balance)
-	s.accounts[k] = a
-	s.touch(accountKey(k))
+	s.debit(from, amount)
+	s.credit(to, amount)
 }

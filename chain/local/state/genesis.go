@@ -70,9 +70,15 @@ func ParseGenesis(raw []byte) (*Genesis, error) {
 	return g, nil
 }
 
-// Hash identifies the network: it is the same on every node that was given this genesis.
+// Hash identifies the network: it is the same on every node that was given this genesis. Parameters of later rules than its own
+// are no part of it: a later program has more of them.
 func (g *Genesis) Hash() (chain.Hash, error) {
-	raw, err := json.Marshal(g)
+	bare := *g
+	bare.Params = Params{}
+	raw, err := json.Marshal(struct {
+		Genesis
+		Params []byte `json:"params"`
+	}{bare, encodeParams(g.Params, g.Rules)})
 	if err != nil {
 		return chain.Hash{}, fmt.Errorf("hash genesis: %w", err)
 	}
@@ -96,7 +102,7 @@ func (g *Genesis) Validate() (*chain.Run, error) {
 	case len(g.Seats) > p.MaxSeats:
 		return nil, fmt.Errorf("genesis: %d seats, at most %d", len(g.Seats), p.MaxSeats)
 	}
-	if x := p.check(); x != nil {
+	if x := p.of(g.Rules).check(); x != nil {
 		return nil, fmt.Errorf("genesis: %s is %d; give %d to %d", x.name, x.get(&p), x.least, x.top)
 	}
 	if err := beacon.CheckPublic(g.BeaconKey); err != nil {
@@ -111,24 +117,26 @@ func (g *Genesis) Validate() (*chain.Run, error) {
 	return run, nil
 }
 
-// validateMoney refuses two seats of one hotkey and more than half of what an Amount can hold; the other half is for
-// emission.
+// validateMoney refuses two seats of one hotkey and more coins than can ever be.
 func (g *Genesis) validateMoney() error {
 	seen := map[chain.Hotkey]bool{}
-	total := chain.Amount(0)
+	total, limit := chain.Amount(0), maxIssued
+	if g.Rules >= 2 {
+		limit = g.Params.MaxSupply
+	}
 	for _, s := range g.Seats {
 		if seen[s.Hotkey] {
 			return fmt.Errorf("genesis: hotkey %s has two seats", s.Hotkey.Short())
 		}
 		seen[s.Hotkey] = true
-		if s.Stake > maxIssued-total {
-			return fmt.Errorf("genesis: stakes of more than %s", maxIssued)
+		if s.Stake > limit-total {
+			return fmt.Errorf("genesis: stakes of more than %s coins", limit)
 		}
 		total += s.Stake
 	}
 	for _, a := range g.Accounts {
-		if a.Balance > maxIssued-total {
-			return fmt.Errorf("genesis: stakes and balances of more than %s", maxIssued)
+		if a.Balance > limit-total {
+			return fmt.Errorf("genesis: stakes and balances of more than %s coins", limit)
 		}
 		total += a.Balance
 	}

@@ -7,7 +7,7 @@ import (
 
 // NewestRules is the newest version of the rules that this program knows. A chain begins with the version in its genesis and
 // changes to a later one at a block that its owner announced.
-const NewestRules uint64 = 1
+const NewestRules uint64 = 2
 
 // upgradeNotice is how many blocks ahead an upgrade must be announced: operators have to install a release.
 const upgradeNotice = 10

@@ -1,9 +1,12 @@
 package state
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 
 	"sn3/chain"
+	"sn3/chain/local"
 	"sn3/chain/local/beacon"
 )
 
@@ -76,13 +79,19 @@ func (s *State) Seated(h chain.Hotkey) bool {
 	return ok
 }
 
-// Issuance is everything that exists: balances and stakes. It equals genesis + issued − burned at every height.
-func (s *State) Issuance() (exists, issued, burned chain.Amount) {
-	for _, a := range s.accounts {
-		exists += a.Balance
+// Price is what a registration costs in the newest block.
+func (s *State) Price() chain.Amount { return s.price() }
+
+// Stakes are what a coldkey has staked, by hotkey ascending, and its withdrawals on their way.
+func (s *State) Stakes(k chain.Coldkey) local.Stakes {
+	out := local.Stakes{Staked: []local.Stake{}, Unbonding: []local.Withdrawal{}}
+	for h, n := range s.shares[k] { // any order: sorted below
+		x := s.hotkeys[h]
+		out.Staked = append(out.Staked, local.Stake{Hotkey: h, Amount: worth(n, x.Shares, x.Stake)})
 	}
-	for _, x := range s.seats {
-		exists += x.Stake
+	slices.SortFunc(out.Staked, func(a, b local.Stake) int { return bytes.Compare(a.Hotkey[:], b.Hotkey[:]) })
+	for _, d := range s.unbonding[k] {
+		out.Unbonding = append(out.Unbonding, local.Withdrawal{At: d.At, Amount: d.Amount})
 	}
-	return exists, s.meta.Issued, s.meta.Burned
+	return out
 }

@@ -31,8 +31,8 @@ type seat struct {
 // meta is everything small.
 type meta struct {
 	Height  chain.Block
-	Issued  chain.Amount // by epochs
-	Burned  chain.Amount
+	Money   money
+	Cost    cost       // of a registration
 	Rules   uint64     // version of the rules that this block was executed by
 	Next    upgrade    // announced; zero: none
 	AppHash chain.Hash // the tree's root, stored on its own
@@ -75,7 +75,11 @@ type State struct {
 	tree       tree
 	accounts   map[chain.Coldkey]account
 	history    map[chain.Coldkey][]balance // of accounts whose balance changed lately
-	seats      []seat                      // index = uid
+	hotkeys    map[chain.Hotkey]hotkey     // that ever registered
+	shares     map[chain.Coldkey]map[chain.Hotkey]uint64
+	unbonding  map[chain.Coldkey][]due         // ascending
+	paydays    map[chain.Block][]chain.Coldkey // who has something in unbonding for that block, ascending
+	seats      []seat                          // index = uid
 	byHotkey   map[chain.Hotkey]int
 	records    map[chain.Hotkey]chain.Published
 	commits    map[chain.Hotkey][]commit // weights that nobody can read yet, the oldest first
@@ -100,23 +104,27 @@ func New(g *Genesis) (*State, error) {
 		return nil, err
 	}
 	for _, a := range g.Accounts {
-		acc := s.accounts[a.Coldkey]
-		acc.Balance += a.Balance
-		s.accounts[a.Coldkey] = acc
+		s.credit(a.Coldkey, a.Balance)
 	}
 	for i, x := range g.Seats {
-		s.sit(i, x.Hotkey, x.Coldkey, 0)
-		s.seats[i].Stake, s.seats[i].Permit = x.Stake, x.Permit
+		rec := s.introduce(x.Hotkey, x.Coldkey, 0)
+		s.sit(i, x.Hotkey, 0)
+		s.seats[i].Permit = x.Permit
+		if x.Stake > 0 {
+			s.mint(x.Hotkey, rec.Owner, x.Stake, uint64(x.Stake))
+		}
+	}
+	s.meta.Money.Genesis = s.meta.Money.Balances + s.meta.Money.Staked
+	s.meta.Cost.Last = s.params.Burn
+	clear(s.history)         // there is nothing before genesis
+	for k := range s.dirty { // any order: what is deleted is a set
+		if k[0] == 'c' {
+			delete(s.dirty, k)
+		}
 	}
 	s.found(g.Validators)
 	for _, k := range []string{genesisKey, metaKey, paramsKey} {
 		s.touch(k)
-	}
-	for k := range s.accounts { // any order: a set of keys
-		s.touch(accountKey(k))
-	}
-	for i := range s.seats {
-		s.touch(seatKey(i))
 	}
 	s.hash() // the keys stay dirty: the first block's entries are the whole state
 	return s, nil
@@ -135,18 +143,10 @@ func empty(g *Genesis) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &State{gen: g, genHash: hash, run: run, sched: sched, meta: meta{Rules: g.Rules}, params: g.Params, accounts: map[chain.Coldkey]account{}, history: map[chain.Coldkey][]balance{}, byHotkey: map[chain.Hotkey]int{},
+	return &State{gen: g, genHash: hash, run: run, sched: sched, meta: meta{Rules: g.Rules}, params: g.Params.of(g.Rules), accounts: map[chain.Coldkey]account{}, history: map[chain.Coldkey][]balance{}, byHotkey: map[chain.Hotkey]int{},
+		hotkeys: map[chain.Hotkey]hotkey{}, shares: map[chain.Coldkey]map[chain.Hotkey]uint64{}, unbonding: map[chain.Coldkey][]due{}, paydays: map[chain.Block][]chain.Coldkey{},
 		records: map[chain.Hotkey]chain.Published{}, commits: map[chain.Hotkey][]commit{}, snapshots: map[chain.Block]*chain.Snapshot{},
 		selections: map[chain.Window]chain.Selection{}, beacons: map[chain.Round][]byte{}, validators: map[[32]byte]validator{}, dirty: map[string]bool{}}, nil
-}
-
-// sit gives a hotkey the next seat.
-func (s *State) sit(uid int, h chain.Hotkey, c chain.Coldkey, at chain.Block) {
-	if c == (chain.Coldkey{}) {
-		c = chain.Coldkey(h)
-	}
-	s.seats = append(s.seats, seat{Neuron: chain.Neuron{UID: chain.UID(uid), Hotkey: h, Coldkey: c, RegisteredAt: at}})
-	s.byHotkey[h] = uid
 }
 
 // Height is the last finalized block.
@@ -173,10 +173,18 @@ func (s *State) CheckTx(raw []byte) local.Code {
 	if code != local.CodeOK {
 		return code
 	}
-	if next := s.accounts[chain.Coldkey(from)].Nonce; tx.Nonce < next || tx.Nonce-next >= nonceWindow {
+	acc := s.accounts[chain.Coldkey(from)]
+	if tx.Nonce < acc.Nonce || tx.Nonce-acc.Nonce >= nonceWindow {
 		return local.CodeNonce
 	}
-	if code := s.allowed(tx.Op, from); code != local.CodeRateLimited { // a limit may have passed by the time of inclusion
+	fee, code := s.fee(tx.Op, from)
+	if code != local.CodeOK {
+		return code
+	}
+	if before := chain.Amount(tx.Nonce - acc.Nonce); fee > 0 && acc.Balance/fee <= before { // those that wait before it cost as much
+		return local.CodeFunds
+	}
+	if code := s.allowed(tx.Op, from, acc.Balance-fee); code != local.CodeRateLimited { // a limit may have passed by the time of inclusion
 		return code
 	}
 	return local.CodeOK
@@ -201,8 +209,8 @@ func (s *State) parse(raw []byte) (*local.Tx, chain.Hotkey, local.Code) {
 //
 //  0. the rules' new version, if this is its block
 //  1. the beacons of the block before and of late rounds
-//  2. the transactions, in order
-//  3. the commitments whose beacon is known are revealed, and at every tempo the epoch runs
+//  2. the withdrawals that are due, then the transactions, in order
+//  3. the block's emission; the commitments whose beacon is known are revealed, and at every tempo the epoch runs
 //  4. the selection of the window whose Select boundary this is
 //  5. a snapshot if this is a phase boundary; what is older than KeepWindows goes
 //  6. the hash of everything
@@ -212,10 +220,12 @@ func (s *State) Finalize(in Block) Result {
 	s.upgrade()         // 0
 	s.enter(in.Beacons) // 1
 	res := Result{Codes: make([]local.Code, len(in.Txs))}
-	for i, raw := range in.Txs { // 2
+	s.payWithdrawals() // 2
+	for i, raw := range in.Txs {
 		res.Codes[i] = s.execute(raw)
 	}
-	s.reveal() // 3
+	s.accrue() // 3
+	s.reveal()
 	if in.Height%s.run.Tempo == 0 {
 		s.epoch()
 	}

@@ -91,12 +91,14 @@ func TestCodes(t *testing.T) {
 		want local.Code
 	}{
 		{"garbage", []byte("garbage"), local.CodeMalformed},
-		{"wrong nonce", tx(t, 5, 3, local.Transfer{To: chain.Coldkey{1}, Amount: 1}), local.CodeNonce},
-		{"transfer", tx(t, 5, 0, local.Transfer{To: chain.Coldkey{1}, Amount: 1}), local.CodeOK},
-		{"replay", tx(t, 5, 0, local.Transfer{To: chain.Coldkey{1}, Amount: 1}), local.CodeNonce},
+		{"wrong nonce", tx(t, 5, 3, local.Transfer{To: chain.Coldkey{1}, Amount: 500}), local.CodeNonce},
+		{"transfer", tx(t, 5, 0, local.Transfer{To: chain.Coldkey{1}, Amount: 500}), local.CodeOK},
+		{"replay", tx(t, 5, 0, local.Transfer{To: chain.Coldkey{1}, Amount: 500}), local.CodeNonce},
 		{"to oneself", tx(t, 5, 1, local.Transfer{To: chain.Coldkey(account0(5)), Amount: 1}), local.CodeSelfTransfer},
 		{"too much", tx(t, 5, 2, local.Transfer{To: chain.Coldkey{1}, Amount: 1 << 62}), local.CodeFunds},
-		{"record without seat", tx(t, 5, 3, local.Publish{Record: rec(1)}), local.CodeNotRegistered},
+		{"too little for a new account", tx(t, 5, 3, local.Transfer{To: chain.Coldkey{2}, Amount: 499}), local.CodeAmount},
+		{"little for an old account", tx(t, 5, 4, local.Transfer{To: chain.Coldkey{1}, Amount: 1}), local.CodeOK},
+		{"record without seat", tx(t, 5, 5, local.Publish{Record: rec(1)}), local.CodeNotRegistered},
 		{"record", tx(t, 2, 0, local.Publish{Record: rec(1)}), local.CodeOK},
 		{"second record in a block", tx(t, 2, 1, local.Publish{Record: rec(1)}), local.CodeRateLimited},
 		{"long record", tx(t, 3, 0, local.Publish{Record: rec(chain.MaxBody + 1)}), local.CodeRecord},
@@ -104,17 +106,14 @@ func TestCodes(t *testing.T) {
 		{"weights for nobody", tx(t, 0, 0, local.SetWeights{Weights: []chain.Weight{{UID: 60000, Value: 1}}}), local.CodeWeights},
 		{"weights not ascending", tx(t, 0, 1, local.SetWeights{Weights: []chain.Weight{{UID: 3, Value: 1}, {UID: 2, Value: 1}}}), local.CodeWeights},
 		{"weights", tx(t, 0, 2, local.SetWeights{Weights: []chain.Weight{{UID: 2, Value: 1}, {UID: 3, Value: 9}}}), local.CodeOK},
-		{"register", tx(t, 5, 4, local.Register{}), local.CodeOK},
-		{"register again", tx(t, 5, 5, local.Register{}), local.CodeOK},
+		{"register", tx(t, 5, 5, local.Register{}), local.CodeOK}, // what was refused without a fee left the nonce
+		{"register again", tx(t, 5, 6, local.Register{}), local.CodeOK},
 		{"register poor", tx(t, 9, 0, local.Register{}), local.CodeFunds},
 		{"last seat", tx(t, 4, 0, local.Register{}), local.CodeOK},
 	} {
 		if got := s.execute(c.raw); got != c.want {
 			t.Errorf("%s: code %d, want %d (%v)", c.name, got, c.want, c.want.Err())
 		}
-	}
-	if got := s.execute(tx(t, 9, 1, local.Register{})); got != local.CodeNoSeat {
-		t.Errorf("no seat: code %d", got)
 	}
 	other, err := local.SignTx("elsewhere", 0, local.Register{}, local.Signer{Key: key(9)})
 	if err != nil {
@@ -186,7 +185,7 @@ func TestWeightsInterval(t *testing.T) {
 
 func TestMempool(t *testing.T) {
 	s := machine(t)
-	pay := local.Transfer{To: chain.Coldkey{1}, Amount: 1}
+	pay := local.Transfer{To: chain.Coldkey{1}, Amount: 500}
 	for nonce, want := range map[uint64]local.Code{0: local.CodeOK, nonceWindow - 1: local.CodeOK, nonceWindow: local.CodeNonce, 1<<64 - 1: local.CodeNonce} {
 		if code := s.CheckTx(tx(t, 5, nonce, pay)); code != want {
 			t.Errorf("nonce %d: code %d, want %d", nonce, code, want)
@@ -206,8 +205,8 @@ func TestAppHashCovers(t *testing.T) {
 		t.Fatal("two beginnings differ")
 	}
 	to := chain.Coldkey{1}
-	ra := next(a, tx(t, 5, 0, local.Transfer{To: to, Amount: 1}))
-	rb := next(b, tx(t, 5, 0, local.Transfer{To: to, Amount: 2}))
+	ra := next(a, tx(t, 5, 0, local.Transfer{To: to, Amount: 501}))
+	rb := next(b, tx(t, 5, 0, local.Transfer{To: to, Amount: 502}))
 	if ra.AppHash == rb.AppHash {
 		t.Error("two balances, one hash")
 	}
@@ -215,7 +214,7 @@ func TestAppHashCovers(t *testing.T) {
 		t.Error("two pasts, one hash")
 	}
 	g := genesis(t)
-	g.Params.Burn++
+	g.Params.MinBurn++
 	other, err := New(g)
 	if err != nil {
 		t.Fatal(err)

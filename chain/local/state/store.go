@@ -32,16 +32,19 @@ var (
 
 func (s *State) touch(key string) { s.dirty[key] = true }
 
-func accountKey(k chain.Coldkey) string { return "a" + string(k[:]) }
-func historyKey(k chain.Coldkey) string { return "c" + string(k[:]) }
-func commitKey(h chain.Hotkey) string   { return "t" + string(h[:]) }
-func recordKey(h chain.Hotkey) string   { return "r" + string(h[:]) }
-func seatKey(uid int) string            { return "s" + number(uint64(uid)) }
-func snapshotKey(b chain.Block) string  { return "p" + number(uint64(b)) }
-func windowKey(w chain.Window) string   { return "w" + number(uint64(w)) }
-func validatorKey(k [32]byte) string    { return "v" + string(k[:]) }
-func roundKey(r chain.Round) string     { return "b" + number(uint64(r)) }
-func number(n uint64) string            { return string(binary.BigEndian.AppendUint64(nil, n)) }
+func accountKey(k chain.Coldkey) string               { return "a" + string(k[:]) }
+func historyKey(k chain.Coldkey) string               { return "c" + string(k[:]) }
+func hotkeyKey(h chain.Hotkey) string                 { return "o" + string(h[:]) }
+func unbondingKey(k chain.Coldkey) string             { return "u" + string(k[:]) }
+func shareKey(k chain.Coldkey, h chain.Hotkey) string { return "n" + string(k[:]) + string(h[:]) }
+func commitKey(h chain.Hotkey) string                 { return "t" + string(h[:]) }
+func recordKey(h chain.Hotkey) string                 { return "r" + string(h[:]) }
+func seatKey(uid int) string                          { return "s" + number(uint64(uid)) }
+func snapshotKey(b chain.Block) string                { return "p" + number(uint64(b)) }
+func windowKey(w chain.Window) string                 { return "w" + number(uint64(w)) }
+func validatorKey(k [32]byte) string                  { return "v" + string(k[:]) }
+func roundKey(r chain.Round) string                   { return "b" + number(uint64(r)) }
+func number(n uint64) string                          { return string(binary.BigEndian.AppendUint64(nil, n)) }
 func numberIn(key string) (uint64, bool) {
 	if len(key) != 9 {
 		return 0, false
@@ -60,13 +63,27 @@ func (s *State) value(key string) []byte {
 	case 'g':
 		return slices.Clone(s.genHash[:])
 	case 'a':
-		return encodeAccount(s.accounts[chain.Coldkey([]byte(key[1:]))])
+		if x, ok := s.accounts[chain.Coldkey([]byte(key[1:]))]; ok {
+			return encodeAccount(x)
+		}
+	case 'o':
+		return encodeHotkey(s.hotkeys[chain.Hotkey([]byte(key[1:]))])
+	case 'n':
+		if n := s.shares[chain.Coldkey([]byte(key[1:33]))][chain.Hotkey([]byte(key[33:]))]; n > 0 {
+			return encodeShares(n)
+		}
+	case 'u':
+		if list := s.unbonding[chain.Coldkey([]byte(key[1:]))]; len(list) > 0 {
+			return encodeUnbonding(list)
+		}
 	case 'c':
 		if h := s.history[chain.Coldkey([]byte(key[1:]))]; len(h) > 0 {
 			return encodeHistory(h)
 		}
 	case 'r':
-		return appendPublished(nil, s.records[chain.Hotkey([]byte(key[1:]))])
+		if x, ok := s.records[chain.Hotkey([]byte(key[1:]))]; ok {
+			return appendPublished(nil, x)
+		}
 	case 't':
 		if c := s.commits[chain.Hotkey([]byte(key[1:]))]; len(c) > 0 {
 			return encodeCommits(c)
@@ -131,6 +148,10 @@ func Restore(g *Genesis, entries func(yield func(k, v []byte) bool)) (*State, er
 	if s.meta.AppHash = s.tree.sum(); s.meta.AppHash != root {
 		return nil, fmt.Errorf("%w: they have the hash %s, not %s", ErrDamaged, s.meta.AppHash.Short(), root.Short())
 	}
+	if err := s.Audit(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	clear(s.dirty)
 	return s, nil
 }
 
@@ -168,6 +189,16 @@ func (s *State) load(key string, v []byte, seats map[int]seat) (err error) {
 	case named && key[0] == 'c':
 		id := chain.Coldkey([]byte(key[1:]))
 		s.history[id], err = decodeHistory(v)
+	case named && key[0] == 'o':
+		id := chain.Hotkey([]byte(key[1:]))
+		s.hotkeys[id], err = decodeHotkey(v)
+	case len(key) == 65 && key[0] == 'n':
+		var n uint64
+		if n, err = decodeShares(v); err == nil {
+			s.setShares(chain.Coldkey([]byte(key[1:33])), chain.Hotkey([]byte(key[33:])), n)
+		}
+	case named && key[0] == 'u':
+		err = s.loadUnbonding(chain.Coldkey([]byte(key[1:])), v)
 	case named && key[0] == 'r':
 		id := chain.Hotkey([]byte(key[1:]))
 		s.records[id], err = decodePublished(id, v)
@@ -193,4 +224,15 @@ func (s *State) load(key string, v []byte, seats map[int]seat) (err error) {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return err
+}
+
+func (s *State) loadUnbonding(k chain.Coldkey, v []byte) error {
+	list, err := decodeUnbonding(v)
+	if err != nil {
+		return err
+	}
+	for _, d := range list {
+		s.enqueue(k, d)
+	}
+	return nil
 }

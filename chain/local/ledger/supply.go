@@ -1,0 +1,79 @@
+package ledger
+
+import (
+	"fmt"
+	"strconv"
+
+	"sn3/chain"
+	"sn3/chain/local"
+)
+
+// auditSize is how many entries of the state are recomputed in every block at most; a larger state is audited in some of its
+// blocks only.
+const auditSize = 20_000
+
+// supply is where the coins are after the newest executed block, audited if it is that block's turn.
+func (l *Ledger) supply() local.Supply {
+	x := l.st.Supply()
+	if x.Block%chain.Block(1+l.st.Size()/auditSize) == 0 {
+		x.Audited = l.st.Audit() == nil
+	}
+	return x
+}
+
+// supplyAt answers the supply of a block; of the newest one if arg is empty. The newest one is audited.
+func (l *Ledger) supplyAt(arg string) (local.Supply, error) {
+	now := l.status.Height
+	at := uint64(now)
+	if arg != "" {
+		var err error
+		if at, err = strconv.ParseUint(arg, 10, 64); err != nil {
+			return local.Supply{}, fmt.Errorf("%w: supply of %q", ErrQuery, arg)
+		}
+	}
+	b := chain.Block(at)
+	x, kept := l.supplies[b]
+	switch {
+	case b > now:
+		return x, fmt.Errorf("supply of block %d at height %d: %w", b, now, chain.ErrNotYet)
+	case !kept:
+		return x, fmt.Errorf("supply of block %d at height %d: %w", b, now, chain.ErrPruned)
+	case b == l.st.Height() && !x.Audited:
+		if err := l.st.Audit(); err != nil {
+			return x, fmt.Errorf("supply of block %d: %w", b, err)
+		}
+		x.Audited = true
+		l.supplies[b] = x
+	}
+	return x, nil
+}
+
+// stakes answers what an account has staked.
+func (l *Ledger) stakes(arg string) (any, error) {
+	var k chain.Coldkey
+	if err := k.UnmarshalText([]byte(arg)); err != nil {
+		return nil, fmt.Errorf("%w: account: %v", ErrQuery, err)
+	}
+	return l.st.Stakes(k), nil
+}
+
+// lasting says whether the outcome of a transaction is final. One that was refused before its account paid for it, because
+// the account had too little or no seat, may still be executed later.
+func (l *Ledger) lasting(tx *local.Tx, code local.Code) bool {
+	if code != local.CodeFunds && code != local.CodeNotRegistered {
+		return true
+	}
+	from, err := tx.Sender()
+	if err != nil {
+		return true
+	}
+	_, next := l.st.Account(chain.Coldkey(from))
+	return tx.Nonce < next
+}
+
+// Audit recomputes the sums of money from every entry of the state.
+func (l *Ledger) Audit() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.st.Audit()
+}
