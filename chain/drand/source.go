@@ -105,7 +105,7 @@ func New(c Config) (*Source, error) {
 		return nil, err
 	}
 	s := &Source{network: c.Network, now: c.Now, client: &http.Client{
-		Transport: &http.Transport{ // no proxy
+		Transport: &http.Transport{ // no proxy; HTTP/1.1, where a request that times out takes its dead connection along
 			DialContext:            (&net.Dialer{Timeout: answerWait}).DialContext,
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: c.Roots},
 			TLSHandshakeTimeout:    answerWait,
@@ -113,7 +113,6 @@ func New(c Config) (*Source, error) {
 			MaxIdleConnsPerHost:    2,
 			IdleConnTimeout:        time.Minute,
 			DisableCompression:     true,
-			ForceAttemptHTTP2:      true,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}

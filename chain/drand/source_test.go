@@ -431,7 +431,7 @@ func TestConfig(t *testing.T) {
 		t.Fatalf("%+v, %v", s, err)
 	}
 	tr := s.client.Transport.(*http.Transport)
-	if tr.Proxy != nil || !tr.DisableCompression || tr.TLSClientConfig.MinVersion != 0x0303 {
+	if tr.Proxy != nil || tr.ForceAttemptHTTP2 || !tr.DisableCompression || tr.TLSClientConfig.MinVersion != 0x0303 {
 		t.Errorf("transport %+v", tr)
 	}
 	private := Quicknet()
