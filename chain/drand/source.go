@@ -47,7 +47,7 @@ func (e *Error) Error() string {
 	}
 	switch e.Kind {
 	case ErrLate:
-		b.WriteString(" (the network stands still or catches up: wait)")
+		b.WriteString(" (the network stands still or catches up, or this machine's clock is ahead: wait)")
 	case chain.ErrUnavailable:
 		b.WriteString(" (check this machine's network and clock, or configure other relays)")
 	}
@@ -116,13 +116,13 @@ func New(c Config) (*Source, error) {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
-	for _, name := range c.Relays {
+	for i, name := range c.Relays {
 		u, err := relayURL(name)
 		if err != nil {
-			return nil, fmt.Errorf("drand relay %q: %w", name, err)
+			return nil, fmt.Errorf("relay %d of drand network %q: %w", i+1, c.Network.Beacon, err) // not its text, which may hold a password
 		}
 		if slices.ContainsFunc(s.relays, func(r *relay) bool { return strings.EqualFold(r.url.Host, u.Host) }) {
-			return nil, fmt.Errorf("drand relay %q: %s is there twice", name, u.Host) // most of the relays must not be one
+			return nil, fmt.Errorf("relay %d of drand network %q: %s is there twice", i+1, c.Network.Beacon, u.Host) // most of the relays must not be one
 		}
 		s.relays = append(s.relays, &relay{name: name, url: u.JoinPath(fmt.Sprintf("%x", c.Network.Hash()))})
 	}
@@ -131,11 +131,8 @@ func New(c Config) (*Source, error) {
 
 func relayURL(name string) (*url.URL, error) {
 	u, err := url.Parse(name)
-	if err != nil {
-		return nil, errors.New("not an address, which looks like https://api.drand.sh") // the parser's text repeats what may be a secret
-	}
-	if u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, errors.New("want http(s)://HOST[:PORT][/PATH]")
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, errors.New("want an address like https://api.drand.sh: http or https, a host, and no user, query or fragment")
 	}
 	return u, nil
 }
@@ -158,33 +155,38 @@ func (s *Source) Signature(ctx context.Context, r chain.Round) ([]byte, error) {
 	if r == 0 {
 		return nil, fmt.Errorf("drand round 0: %w: the first is 1", chain.ErrNotFound)
 	}
-	due := s.network.Time(r)
-	if s.now().Before(due) {
+	if due := s.network.Time(r); s.now().Before(due) {
 		return nil, &Error{Round: r, Due: due, Kind: chain.ErrNotYet}
 	}
 	var sig []byte
-	take := func(a answer) error {
+	relays := s.order()
+	all, err := s.ask(ctx, relays, strconv.FormatUint(uint64(r), 10), hedgeAfter, func(a answer) error {
 		if a.round != r {
 			return fmt.Errorf("%w: round %d", ErrWrong, a.round)
 		}
 		sig = a.signature
 		return nil
-	}
-	relays := s.order()
-	all, err := s.ask(ctx, relays, strconv.FormatUint(uint64(r), 10), hedgeAfter, take)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("ask for drand round %d: %w", r, err)
 	}
 	if all.ok {
 		return sig, nil
 	}
+	return s.missed(ctx, r, relays, all.failed)
+}
+
+// missed finds out why r, which is due, could not be had: relays fail for many reasons, and only what they are at tells whether
+// they miss it. The round may have come meanwhile.
+func (s *Source) missed(ctx context.Context, r chain.Round, relays []*relay, failed []RelayError) ([]byte, error) {
+	due := s.network.Time(r)
 	fresh := s.now().Before(due.Add(time.Duration(s.network.Period) * time.Second))
-	if fresh && slices.ContainsFunc(all.failed, func(e RelayError) bool { return errors.Is(e.Err, chain.ErrNotFound) }) {
-		return nil, &Error{r, due, chain.ErrNotYet, all.failed}
+	if fresh && slices.ContainsFunc(failed, func(e RelayError) bool { return errors.Is(e.Err, chain.ErrNotFound) }) {
+		return nil, &Error{r, due, chain.ErrNotYet, failed}
 	}
-	// They may have failed because they miss it: what are they at?
+	var sig []byte
 	older := 0
-	newest, err := s.ask(ctx, relays, "latest", 0, func(a answer) error {
+	all, err := s.ask(ctx, relays, "latest", 0, func(a answer) error {
 		switch {
 		case a.round < r:
 			older++
@@ -192,19 +194,20 @@ func (s *Source) Signature(ctx context.Context, r chain.Round) ([]byte, error) {
 		case a.round > r:
 			return fmt.Errorf("has round %d and not this one", a.round)
 		}
-		return take(a)
+		sig = a.signature
+		return nil
 	})
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("ask for drand's latest round: %w", err)
-	case newest.ok:
+	case all.ok:
 		return sig, nil
 	case 2*older <= len(relays):
-		return nil, &Error{r, due, chain.ErrUnavailable, all.failed}
+		return nil, &Error{r, due, chain.ErrUnavailable, failed}
 	case fresh:
-		return nil, &Error{r, due, chain.ErrNotYet, all.failed}
+		return nil, &Error{r, due, chain.ErrNotYet, failed}
 	}
-	return nil, &Error{r, due, ErrLate, newest.failed}
+	return nil, &Error{r, due, ErrLate, all.failed}
 }
 
 // Latest is the newest round that a relay has, with its verified signature. A relay that is up to date by this machine's clock

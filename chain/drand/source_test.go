@@ -443,6 +443,7 @@ func TestConfig(t *testing.T) {
 		"no address":     {Network: private, Relays: []string{"api.drand.sh"}},
 		"another scheme": {Network: private, Relays: []string{"ftp://api.drand.sh"}},
 		"no host":        {Network: private, Relays: []string{"https:///x"}},
+		"only a port":    {Network: private, Relays: []string{"https://:443"}},
 		"a query":        {Network: private, Relays: []string{"https://a?b=c"}},
 		"one host twice": {Network: private, Relays: []string{"https://a/x", "https://A/y"}},
 	} {
@@ -450,8 +451,10 @@ func TestConfig(t *testing.T) {
 			t.Errorf("%s: %+v", name, s)
 		}
 	}
-	if _, err := New(Config{Network: private, Relays: []string{"https://user:secret@a"}}); err == nil || !strings.Contains(err.Error(), "want http") {
-		t.Errorf("with a password: %v", err)
+	for _, relay := range []string{"https://user:secret@a", "https://user:secret@a:b", "//secret\x7f"} {
+		if _, err := New(Config{Network: private, Relays: []string{relay}}); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: %v", relay, err)
+		}
 	}
 }
 
