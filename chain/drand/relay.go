@@ -41,8 +41,8 @@ func parseAnswer(b []byte) (a answer, err error) {
 		Round     chain.Round `json:"round"`
 		Signature hexed       `json:"signature"`
 	}
-	if err := json.Unmarshal(b, &v); err != nil {
-		return a, err
+	if json.Unmarshal(b, &v) != nil { // whose error repeats what the relay said
+		return a, errors.New("not the JSON of a round")
 	}
 	if v.Round == 0 || len(v.Signature) != bls.SignatureLen {
 		return a, fmt.Errorf("round %d with a signature of %d bytes", v.Round, len(v.Signature))
@@ -79,9 +79,9 @@ func (s *Source) get(ctx context.Context, r *relay, what string) (answer, error)
 	switch resp.StatusCode {
 	case http.StatusOK:
 	case http.StatusNotFound, http.StatusTooEarly:
-		return answer{}, fmt.Errorf("%w: HTTP %s", chain.ErrNotFound, resp.Status)
+		return answer{}, fmt.Errorf("%w: HTTP %d", chain.ErrNotFound, resp.StatusCode)
 	default: // a redirect too: whoever is pointed to has not been configured
-		return answer{}, fmt.Errorf("HTTP %s", resp.Status)
+		return answer{}, fmt.Errorf("HTTP %d %s", resp.StatusCode, http.StatusText(resp.StatusCode)) // its own text may be anything
 	}
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
