@@ -75,8 +75,10 @@ type Miner struct {
 	last     *gradients.Payload
 	lastOf   chain.Window
 	pace     pace
+	slow     bool          // the operator was told that this machine is too slow
 	sent     uint64        // submissions begun
 	settle   *replica.Gate // level: submissions settled
+	took     tail          // of the newest of them, once it is settled
 	scratchS *model.Flat   // the proxy
 	idx      []uint16
 	val      []float32
@@ -195,7 +197,7 @@ func (m *Miner) work(ctx context.Context, w chain.Window) error {
 		m.cold = model.ColdSteps
 	}
 	began := time.Now()
-	m.pace.begin(began, m.clock.Now().Block)
+	m.pace.begin()
 	base, rep, err := m.train(ctx, w, m.cfg.Batches(a), m.cfg.MaxSteps) // 2. inner steps, also through the gap
 	if err != nil {
 		return err
@@ -206,6 +208,9 @@ func (m *Miner) work(ctx context.Context, w chain.Window) error {
 	if rep.Steps == 0 && rep.bad > 0 {
 		return fmt.Errorf("%w: none of its %d batches gave a finite loss and gradient", model.ErrDiverged, rep.bad)
 	}
+	if rep.Steps == 0 && rep.tight {
+		return m.noRoom(w)
+	}
 	if rep.Steps == 0 {
 		return fmt.Errorf("%w: the window ended before the first inner step", errSkip)
 	}
@@ -215,6 +220,8 @@ func (m *Miner) work(ctx context.Context, w chain.Window) error {
 		why = "this window was submitted before the restart"
 	case stale:
 		why = "warming up the inner optimizer for a window"
+	case m.clock.Now().Block >= m.sched.At(w, chain.PhaseDeadline):
+		why = m.crossed(w, rep.Steps)
 	default:
 		if err := m.submit(ctx, w, a, base, rep); err != nil { // 3. compress, send
 			return err
@@ -231,21 +238,24 @@ func (m *Miner) work(ctx context.Context, w chain.Window) error {
 
 // submit compresses what was learned in w and sends it beside the next window.
 func (m *Miner) submit(ctx context.Context, w chain.Window, a data.Assignment, base replica.Snapshot, rep report) error {
+	began := m.clock.Now().Block
 	if err := m.settle.Wait(ctx, m.sent); err != nil { // the submission before this one
 		return err
 	}
+	m.learn()
 	p, err := m.cfg.Feedback.Begin(base.Weights(), m.cfg.Trainer.Trained(), w, m.run.Payload.At(w)) // e <- βe + Δ, on disk
 	if err != nil {
 		return err
 	}
-	m.last, m.lastOf, m.bad = p.Payload(), w, 0
-	m.send(ctx, p, replica.Work{Base: base.Root(), Assignment: a.Digest, Consumed: rep.Steps * m.run.Train.Batch,
+	m.last, m.lastOf, m.bad, m.slow = p.Payload(), w, 0, false
+	m.send(ctx, began, p, replica.Work{Base: base.Root(), Assignment: a.Digest, Consumed: rep.Steps * m.run.Train.Batch,
 		Steps: rep.Steps, RebaseStep: rep.early})
 	return nil
 }
 
-// send publishes in the background; the settle gate tells when the error feedback is free again.
-func (m *Miner) send(ctx context.Context, p *gradients.Pending, work replica.Work) {
+// send publishes in the background what was begun to be compressed at block began; the settle gate tells when the error feedback is
+// free again.
+func (m *Miner) send(ctx context.Context, began chain.Block, p *gradients.Pending, work replica.Work) {
 	m.sent++
 	n := m.sent
 	m.clock.Go(func() {
@@ -265,6 +275,7 @@ func (m *Miner) send(ctx context.Context, p *gradients.Pending, work replica.Wor
 				o = *again
 			}
 		}
+		m.took = tail{known: ctx.Err() == nil, counts: o.Counts, blocks: o.Block - min(o.Block, began)}
 		if ctx.Err() == nil && !o.Counts {
 			m.skip(p.Window(), "the record was not final before the deadline; the error feedback is as it was before")
 		}

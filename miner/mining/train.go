@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"sn3/chain"
 	"sn3/internal/events"
@@ -16,22 +15,24 @@ import (
 // report is what train did.
 type report struct {
 	model.Report
-	early int // steps made before θ_{w-1} was there
-	bad   int // batches left out
-	row   int // of them, since the last good one
+	early int  // steps made before θ_{w-1} was there
+	bad   int  // batches left out
+	row   int  // of them, since the last good one
+	tight bool // a step was not begun because it would not have ended in time
 }
 
-// train makes the inner steps of w until the window ends and returns θ_{w-1}, from which the pseudo-gradient counts.
+// train makes the inner steps of w until the window ends, or the next step would end too late, and returns θ_{w-1}, from which the
+// pseudo-gradient counts.
 //
 //  1. gap wait: wait for θ_{w-1}, start from it
-//  2. gap train, auto: start from the proxy s = θ_{w-2} − α·decode(own payload of w-1)
+//  2. gap train, auto: start from the proxy s = θ_{w-2} − α·decode(own payload of w-1) (proxy)
 //  3. when θ_{w-1} arrives: local <- local + (θ_{w-1} − s), moments untouched
 //  4. the rest of the steps
 func (m *Miner) train(ctx context.Context, w chain.Window, assigned model.Batches, steps int) (replica.Snapshot, report, error) {
 	var rep report
 	none := replica.Snapshot{}
 	batches := &watched{Batches: assigned}
-	until, cancel := m.clock.Until(ctx, m.sched.End(w))
+	until, cancel := m.clock.Until(ctx, m.stop(w))
 	defer cancel()
 	proxy, err := m.proxy(ctx, w)
 	if err != nil {
@@ -109,6 +110,9 @@ func (b *watched) Next(ctx context.Context) (model.Batch, error) {
 
 // base waits for θ_{w-1}, at the longest until the deadline, after which nothing of w can be sent any more.
 func (m *Miner) base(ctx context.Context, w chain.Window) (replica.Snapshot, error) {
+	if m.has(w - 1) {
+		return m.cfg.Replica.At(ctx, w-1)
+	}
 	until, cancel := m.clock.Until(ctx, m.sched.At(w, chain.PhaseDeadline))
 	defer cancel()
 	s, err := m.cfg.Replica.At(until, w-1)
@@ -118,14 +122,20 @@ func (m *Miner) base(ctx context.Context, w chain.Window) (replica.Snapshot, err
 	return s, err
 }
 
-// steps makes up to n inner steps, one at a time so that the machine's cores can be shared between them. A batch whose loss or
-// gradient is not finite is left out; where a batch cannot be read the steps before it count.
+// steps makes up to n inner steps, one at a time so that the machine's cores can be shared between them, and none that would end
+// too late: whether it does is asked when there is a core for it. A batch whose loss or gradient is not finite is left out; where
+// a batch cannot be read the steps before it count.
 func (m *Miner) steps(ctx context.Context, w chain.Window, batches *watched, n int, rep *report) error {
-	first := uint64(w) * uint64(m.run.Train.InnerSteps)
+	first, latest := uint64(w)*uint64(m.run.Train.InnerSteps), m.latest(w)
 	for made := 0; made < n && ctx.Err() == nil; {
 		var one model.Report
-		began := time.Now()
+		waited := m.clock.Now().Block
+		began := waited
 		err := m.cfg.Compute(ctx, func() error {
+			began = m.clock.Now().Block
+			if rep.tight = !m.pace.fits(began, latest, rep.Steps); rep.tight {
+				return nil
+			}
 			var err error
 			one, err = m.cfg.Trainer.Train(ctx, batches, model.Budget{First: first + uint64(rep.Steps), Steps: 1, Cold: m.cold})
 			return err
@@ -145,7 +155,8 @@ func (m *Miner) steps(ctx context.Context, w chain.Window, batches *watched, n i
 		if one.Steps == 0 {
 			return nil
 		}
-		m.pace.stepped(time.Since(began))
+		now := m.clock.Now().Block
+		m.pace.stepped(now-waited, now-began)
 		rep.Loss = (rep.Loss*float64(rep.Steps) + one.Loss) / float64(rep.Steps+1)
 		rep.Steps++
 		m.cold = max(0, m.cold-1)
@@ -174,9 +185,12 @@ func (m *Miner) has(w chain.Window) bool {
 	return ok && n > w || ok && w == chain.NoWindow
 }
 
-// proxy is s for window w, or nil where there is none: gap wait, the first window, θ_{w-1} already here, no own payload.
+// proxy is s for window w, or nil where there is none: gap wait, the first window, θ_{w-1} already here. Without an own payload of
+// w-1 there is one only for a machine on which no step would fit after θ_{w-1}'s arrival: s is θ_{w-2} then, which is worth less, and
+// more than to be shut out.
 func (m *Miner) proxy(ctx context.Context, w chain.Window) (*model.Flat, error) {
-	if m.cfg.Gap == Wait || w == 0 || m.last == nil || m.lastOf != w-1 || m.has(w-1) {
+	own := m.last != nil && m.lastOf == w-1
+	if m.cfg.Gap == Wait || w == 0 || m.has(w-1) || !own && (!m.has(w-2) || m.arrival(w)+m.pace.longest() <= m.latest(w)) {
 		return nil, nil
 	}
 	before, err := m.cfg.Replica.At(ctx, w-2)
@@ -192,6 +206,14 @@ func (m *Miner) proxy(ctx context.Context, w chain.Window) (*model.Flat, error) 
 	}
 	s := m.scratchS
 	copy(s.Data, before.Weights().Data)
+	if own {
+		m.addOwn(s)
+	}
+	return s, nil
+}
+
+// addOwn makes the outer step on s as if the payload sent last had been the only one selected.
+func (m *Miner) addOwn(s *model.Flat) {
 	alpha := float32(m.run.Outer.Alpha)
 	layout := s.Layout()
 	for i := range layout.Chunks() {
@@ -201,5 +223,4 @@ func (m *Miner) proxy(ctx context.Context, w chain.Window) (*model.Flat, error) 
 			at[m.idx[j]] -= float32(alpha * m.val[j])
 		}
 	}
-	return s, nil
 }
