@@ -77,7 +77,7 @@ func (m *Miner) noRoom(w chain.Window) error {
 
 // crossed is the reason why a window that was trained is not submitted: its last step took longer than those before.
 func (m *Miner) crossed(w chain.Window, steps int) string {
-	return fmt.Sprintf("inner step %d took %d blocks and ended after the deadline%s", steps, m.pace.lasted[len(m.pace.lasted)-1], m.tooSlow(w))
+	return fmt.Sprintf("training ended after the deadline; inner step %d, the last, took %d blocks%s", steps, m.pace.lasted[len(m.pace.lasted)-1], m.tooSlow(w))
 }
 
 // tooSlow is the advice to an operator on whose machine a window has no room for a step, however early it begins; empty where it

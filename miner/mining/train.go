@@ -126,13 +126,16 @@ func (m *Miner) base(ctx context.Context, w chain.Window) (replica.Snapshot, err
 // too late: whether it does is asked when there is a core for it. A batch whose loss or gradient is not finite is left out; where
 // a batch cannot be read the steps before it count.
 func (m *Miner) steps(ctx context.Context, w chain.Window, batches *watched, n int, rep *report) error {
-	first, latest := uint64(w)*uint64(m.run.Train.InnerSteps), m.latest(w)
+	first, stop, latest := uint64(w)*uint64(m.run.Train.InnerSteps), m.stop(w), m.latest(w)
 	for made := 0; made < n && ctx.Err() == nil; {
 		var one model.Report
 		waited := m.clock.Now().Block
 		began := waited
 		err := m.cfg.Compute(ctx, func() error {
 			began = m.clock.Now().Block
+			if began >= stop { // ctx ends a moment later
+				return nil
+			}
 			if rep.tight = !m.pace.fits(began, latest, rep.Steps); rep.tight {
 				return nil
 			}
