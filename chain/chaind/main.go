@@ -83,7 +83,7 @@ func initNode(c *cli.Context) error {
 	if err != nil {
 		return proc.Usage(fmt.Errorf("%s: %w", c.String("genesis"), err))
 	}
-	return exit(node.Init(c.String("home"), g))
+	return exit(node.Init(c.String("home"), g, node.DefaultNet()))
 }
 
 func runNode(c *cli.Context) error {

@@ -40,6 +40,7 @@ const (
 	QueryGenesis    = "genesis"    // [] -> state.Genesis
 	QueryParams     = "params"     // [] -> Params
 	QueryPeers      = "peers"      // [] -> []string
+	QueryNode       = "node"       // [] -> NodeStatus
 	QueryValidators = "validators" // [] -> []ValidatorInfo
 	QueryHead       = "head"       // [block] -> HeadInfo, of the newest thousands
 	QueryKey        = "key"        // [round] -> the beacon's public key for that round
@@ -70,6 +71,34 @@ type ValidatorInfo struct {
 	Key    chain.Hash  `json:"key"`              // ed25519, of consensus
 	Beacon []byte      `json:"beacon,omitempty"` // its public form in the making of beacon keys
 	Since  chain.Block `json:"since"`            // 0: from the beginning
+}
+
+// NodeStatus is what a node says of itself and of its peers. Nothing in it is agreed upon.
+type NodeStatus struct {
+	ID         string      `json:"id"`               // peer-to-peer
+	Listen     string      `json:"listen,omitempty"` // HOST:PORT of peer-to-peer; the host may be unspecified
+	Key        chain.Hash  `json:"key"`              // ed25519, of consensus
+	Line       string      `json:"line"`             // a Candidate
+	Beacon     bool        `json:"beacon"`           // the beacon's key is in its folder
+	CatchingUp bool        `json:"catching_up"`      // it fetches blocks that others have decided
+	Paused     bool        `json:"paused"`
+	Peers      []PeerInfo  `json:"peers"`
+	Voters     []VoterInfo `json:"voters"` // validators, by key
+}
+
+// PeerInfo is a connected peer.
+type PeerInfo struct {
+	ID       string      `json:"id"`
+	Addr     string      `json:"addr,omitempty"` // HOST:PORT where it takes connections, if it says so
+	Outbound bool        `json:"outbound"`       // the node dialled it
+	Height   chain.Block `json:"height"`         // the block it works on; 0 while it catches up
+}
+
+// VoterInfo is a validator as a node sees it.
+type VoterInfo struct {
+	Key    chain.Hash  `json:"key"`
+	Since  chain.Block `json:"since"`
+	Signed chain.Block `json:"signed"` // the newest block that it is known to have signed; 0: none since this node started
 }
 
 // TxInfo says what became of a transaction; Block is 0 while it is not in a final block.

@@ -98,6 +98,13 @@ func (l *Ledger) Missing(height chain.Block) []chain.Round {
 	return l.st.Missing(height)
 }
 
+// Validators is state.Validators.
+func (l *Ledger) Validators() []local.ValidatorInfo {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.st.Validators()
+}
+
 // CheckBeacons is state.CheckBeacons.
 func (l *Ledger) CheckBeacons(height chain.Block, list []state.Beacon) error {
 	l.mu.Lock()

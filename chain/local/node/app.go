@@ -7,12 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync"
 
 	abci "github.com/cometbft/cometbft/abci/types"
+	"github.com/cometbft/cometbft/crypto/ed25519"
+	"github.com/cometbft/cometbft/crypto/encoding"
+	cometproto "github.com/cometbft/cometbft/proto/tendermint/types"
 
 	"sn3/chain"
 	"sn3/chain/local"
 	"sn3/chain/local/ledger"
+	"sn3/chain/local/state"
 )
 
 const (
@@ -25,11 +30,15 @@ type app struct {
 	abci.BaseApplication
 	ledger  *ledger.Ledger
 	store   *store
-	secret  []byte // of the beacon
+	secret  []byte // of the beacon; nil in a node that does not make it
 	keep    int64  // blocks that CometBFT keeps
 	wal     string // folder of its log
 	pending *ledger.Executed
+	crowded func() bool // half of the mempool is in use
 	failed  func(error) // ends the node: a block that is not saved must not be followed by another one
+
+	mu     sync.Mutex
+	signed map[string]chain.Block // by address: the newest block that a validator is known to have signed
 }
 
 // guard turns a panic into the end of the node with an error: CometBFT would log it and stand still.
@@ -56,10 +65,15 @@ func (a *app) InitChain(context.Context, *abci.RequestInitChain) (*abci.Response
 	return &abci.ResponseInitChain{AppHash: hash[:]}, nil
 }
 
-// CheckTx keeps out of the mempool what the machine would refuse.
+// CheckTx keeps out of the mempool what the machine would refuse, and strangers' transactions, by whatever way they came, when
+// half of it is in use.
 func (a *app) CheckTx(_ context.Context, r *abci.RequestCheckTx) (_ *abci.ResponseCheckTx, err error) {
 	defer a.guard("check transaction", &err)
-	return &abci.ResponseCheckTx{Code: uint32(a.ledger.CheckTx(r.Tx))}, nil
+	code := a.ledger.CheckTx(r.Tx)
+	if code == local.CodeOK && r.Type == abci.CheckTxType_New && a.crowded != nil && a.crowded() && !a.ledger.Seated(r.Tx) {
+		code = local.CodeUnavailable
+	}
+	return &abci.ResponseCheckTx{Code: uint32(code)}, nil
 }
 
 // PrepareProposal puts the beacon of the block before, and late ones, in front of the transactions: they are made here, never
@@ -107,6 +121,7 @@ func (a *app) ProcessProposal(_ context.Context, r *abci.RequestProcessProposal)
 func (a *app) FinalizeBlock(_ context.Context, r *abci.RequestFinalizeBlock) (_ *abci.ResponseFinalizeBlock, err error) {
 	defer a.guard(fmt.Sprintf("execute block %d", r.Height), &err)
 	res := &abci.ResponseFinalizeBlock{}
+	a.saw(r.Height-1, r.DecidedLastCommit)
 	beacons, txs := splitBeacons(r.Txs)
 	for range beacons {
 		res.TxResults = append(res.TxResults, &abci.ExecTxResult{})
@@ -116,7 +131,43 @@ func (a *app) FinalizeBlock(_ context.Context, r *abci.RequestFinalizeBlock) (_ 
 		res.TxResults = append(res.TxResults, &abci.ExecTxResult{Code: uint32(code)})
 	}
 	res.AppHash = a.pending.State.AppHash[:]
-	return res, nil
+	res.ValidatorUpdates, err = updates(a.pending.State.Validators)
+	return res, err
+}
+
+// updates are what the engine is told of a change of validators.
+func updates(list []state.ValidatorUpdate) (out []abci.ValidatorUpdate, err error) {
+	for _, v := range list {
+		key, err := encoding.PubKeyToProto(ed25519.PubKey(v.Key[:])) // abci.UpdateValidator would panic on what it does not know
+		if err != nil {
+			return nil, fmt.Errorf("encode validator %x: %w", v.Key[:4], err)
+		}
+		out = append(out, abci.ValidatorUpdate{PubKey: key, Power: v.Power})
+	}
+	return out, nil
+}
+
+// saw remembers who signed a block.
+func (a *app) saw(height int64, commit abci.CommitInfo) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, v := range commit.Votes {
+		if v.BlockIdFlag == cometproto.BlockIDFlagCommit {
+			a.signed[string(v.Validator.Address)] = chain.Block(height)
+		}
+	}
+}
+
+// voters are the validators with what this node saw of them.
+func (a *app) voters() []local.VoterInfo {
+	list := a.ledger.Validators()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := make([]local.VoterInfo, len(list))
+	for i, v := range list {
+		out[i] = local.VoterInfo{Key: v.Key, Since: v.Since, Signed: a.signed[string(ed25519.PubKey(v.Key[:]).Address())]}
+	}
+	return out
 }
 
 var errNothingToCommit = errors.New("commit without a block")

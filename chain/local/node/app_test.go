@@ -200,7 +200,7 @@ func TestNodeEndsWhenItsDiskFails(t *testing.T) {
 	}
 	g.BeaconKey = nil
 	dir := filepath.Join(t.TempDir(), "chain")
-	if err := Init(dir, g); err != nil {
+	if err := Init(dir, g, DefaultNet()); err != nil {
 		t.Fatal(err)
 	}
 	n, err := Start(Options{Home: dir, Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)})

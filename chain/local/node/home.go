@@ -7,11 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
-	cfg "github.com/cometbft/cometbft/config"
 	"github.com/cometbft/cometbft/crypto/ed25519"
-	cometjson "github.com/cometbft/cometbft/libs/json"
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/privval"
 	comettypes "github.com/cometbft/cometbft/types"
@@ -28,7 +27,7 @@ const (
 	formatFile  = "format"
 	stateFile   = "sn3.db"
 	walDir      = "data/cs.wal" // CometBFT's name for it
-	format      = "1"
+	format      = "2"
 )
 
 // Errors about a node's folder.
@@ -49,29 +48,24 @@ const (
 	maxBlock   = 4 << 20 // bytes
 )
 
-// Init makes a node's folder: keys of consensus and beacon, and the genesis. A genesis without beacon key gets this node's.
-func Init(home string, g *state.Genesis) error {
+// Init makes a node's folder from a genesis, with keys that are not there yet. What a genesis leaves open is this node's: it
+// gets its time, its beacon key, and this node as the only validator. A complete one stays as it is: the node joins its
+// network, as a validator if the genesis names its key.
+func Init(home string, g *state.Genesis, n Net) error {
 	if _, err := os.Stat(filepath.Join(home, genesisFile)); err == nil {
 		return fmt.Errorf("%w: %s; nothing was changed", ErrExists, home)
 	}
-	secret, err := beacon.Generate()
+	if err := n.Check(); err != nil {
+		return err
+	}
+	k, err := complete(home, g, nil)
 	if err != nil {
 		return err
 	}
-	if len(g.BeaconKey) == 0 {
-		if g.BeaconKey, err = beacon.Public(secret); err != nil {
-			return err
-		}
-	}
-	if _, err := g.Validate(); err != nil {
+	if err := k.write(home); err != nil {
 		return err
 	}
-	for _, d := range []string{home, filepath.Join(home, "config"), filepath.Join(home, "data")} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
-			return fmt.Errorf("make the node's folder: %w; give a --home that this user may write", err)
-		}
-	}
-	if err := initComet(home, g); err != nil {
+	if err := WriteNet(home, n); err != nil {
 		return fmt.Errorf("init node: %w", err)
 	}
 	raw, err := json.MarshalIndent(g, "", "  ")
@@ -81,12 +75,55 @@ func Init(home string, g *state.Genesis) error {
 	for _, f := range []struct {
 		name string
 		b    []byte
-	}{{beaconFile, secret}, {formatFile, []byte(format)}, {genesisFile, raw}} {
+	}{{formatFile, []byte(format)}, {genesisFile, raw}} {
 		if err := writeFile(filepath.Join(home, f.name), f.b); err != nil {
 			return fmt.Errorf("init node: %w", err)
 		}
 	}
 	return nil
+}
+
+// complete fills in what a genesis leaves open: its time, the beacon key of the node in home, and as validators that node and
+// the others. It writes nothing.
+func complete(home string, g *state.Genesis, others []local.Candidate) (*keys, error) {
+	k, err := loadOrMake(home)
+	if err != nil {
+		return nil, err
+	}
+	if len(g.BeaconKey) == 0 {
+		if err := k.withBeacon(home); err != nil {
+			return nil, err
+		}
+		if g.BeaconKey, err = beacon.Public(k.secret); err != nil {
+			return nil, fmt.Errorf("%s: %w", filepath.Join(home, beaconFile), err)
+		}
+	}
+	if g.Time.IsZero() {
+		g.Time = time.Now().UTC().Truncate(time.Millisecond)
+	}
+	if len(g.Validators) == 0 {
+		g.Validators = []state.Validator{{Key: publicKey(k.pv)}}
+		for _, c := range others {
+			g.Validators = append(g.Validators, state.Validator{Key: c.Key, Beacon: c.Beacon})
+		}
+	}
+	if _, err := g.Validate(); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// Found makes the keys of the first of several validators and completes the genesis that all of them begin with: the beacon
+// key is the first one's.
+func Found(home string, g *state.Genesis, others []local.Candidate) error {
+	if len(g.Validators) > 0 {
+		return fmt.Errorf("the genesis names %d validators already", len(g.Validators))
+	}
+	k, err := complete(home, g, others)
+	if err != nil {
+		return err
+	}
+	return k.write(home)
 }
 
 // writeFile writes a file whole or not at all, for its owner only.
@@ -109,103 +146,107 @@ func writeFile(path string, b []byte) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// initComet makes the keys of consensus and peer-to-peer, and CometBFT's own genesis.
-func initComet(home string, g *state.Genesis) error {
-	c := config(home, time.Second)
-	pv := privval.GenFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile())
-	// written here, because pv.Save panics on a full disk, and a node key is not written whole or not at all
-	for file, v := range map[string]any{c.PrivValidatorKeyFile(): pv.Key, c.PrivValidatorStateFile(): pv.LastSignState,
-		c.NodeKeyFile(): p2p.NodeKey{PrivKey: ed25519.GenPrivKey()}} {
-		raw, err := cometjson.MarshalIndent(v, "", "  ")
-		if err != nil {
-			return err
-		}
-		if err := writeFile(file, raw); err != nil {
-			return err
-		}
+// document is the engine's own genesis. It follows from ours, so that every node of a network has the same one.
+func document(g *state.Genesis) (*comettypes.GenesisDoc, error) {
+	id, err := chainID(g)
+	if err != nil {
+		return nil, err
 	}
-	pub := pv.Key.PubKey
-	doc := comettypes.GenesisDoc{ChainID: chainID(g.Network), GenesisTime: time.Now().UTC(), ConsensusParams: comettypes.DefaultConsensusParams(),
-		Validators: []comettypes.GenesisValidator{{Address: pub.Address(), PubKey: pub, Power: 10}}}
+	doc := comettypes.GenesisDoc{ChainID: id, GenesisTime: g.Time.UTC(), ConsensusParams: comettypes.DefaultConsensusParams()}
+	for _, v := range g.Validators {
+		key := ed25519.PubKey(v.Key[:])
+		doc.Validators = append(doc.Validators, comettypes.GenesisValidator{Address: key.Address(), PubKey: key, Power: 1})
+	}
 	// headers young enough to prove a double signature survive pruning for good: let them age before keepBlocks
 	doc.ConsensusParams.Evidence.MaxAgeNumBlocks = keepBlocks / 2
 	doc.ConsensusParams.Evidence.MaxAgeDuration = keepBlocks / 2 * time.Duration(g.BlockTimeMS) * time.Millisecond
 	doc.ConsensusParams.Block.MaxBytes = maxBlock
-	if err := doc.ValidateAndComplete(); err != nil {
-		return err
-	}
-	return doc.SaveAs(c.GenesisFile())
+	return &doc, doc.ValidateAndComplete()
 }
 
-// chainID is a network name that CometBFT accepts as a chain id (at most 50 bytes).
-func chainID(network string) string { return network[:min(len(network), comettypes.MaxChainIDLen)] }
+// chainID is what the engine calls the network: its name, shortened where it must be, and the beginning of the genesis' hash.
+// Nodes of another genesis thereby refuse each other's connections, and nothing signed for one network is of use in another.
+func chainID(g *state.Genesis) (string, error) {
+	h, err := g.Hash()
+	if err != nil {
+		return "", err
+	}
+	suffix := "-" + h.String()[:16]
+	name := g.Network[:min(len(g.Network), comettypes.MaxChainIDLen-len(suffix))]
+	return strings.ToValidUTF8(name, "") + suffix, nil
+}
 
-func readHome(home string) (*state.Genesis, []byte, error) {
+// folder is what a node finds in its folder and does not change.
+type folder struct {
+	genesis *state.Genesis
+	secret  []byte // of the beacon, where this node makes it
+	pv      *privval.FilePV
+	id      *p2p.NodeKey
+	net     Net
+}
+
+func openHome(home string) (f folder, err error) {
 	v, err := os.ReadFile(filepath.Join(home, formatFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("%w: %s; make one with chaind init", ErrNoChain, home)
+		return f, fmt.Errorf("%w: %s; make one with chaind init or chaind join", ErrNoChain, home)
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("read node folder: %w", err)
+		return f, fmt.Errorf("read node folder: %w", err)
 	}
 	if string(v) != format {
-		return nil, nil, fmt.Errorf("%w: %s has format %q, this program writes %q; start a new network in another folder, or use the release that made it",
+		return f, fmt.Errorf("%w: %s has format %q, this program writes %q; start a new network in another folder, or use the release that made it",
 			ErrFormat, home, v, format)
 	}
+	if f.genesis, err = readGenesis(home); err != nil {
+		return f, err
+	}
+	if f.net, err = ReadNet(home); err != nil {
+		return f, err
+	}
+	c := config(home, 0, f.net)
+	if f.pv, err = loadKey(c); err != nil {
+		return f, err
+	}
+	if f.id, err = p2p.LoadOrGenNodeKey(c.NodeKeyFile()); err != nil {
+		return f, fmt.Errorf("load node key: %w; delete %s for a new one", err, c.NodeKeyFile())
+	}
+	f.secret, err = readBeacon(home, f.genesis, publicKey(f.pv))
+	return f, err
+}
+
+func readGenesis(home string) (*state.Genesis, error) {
 	raw, err := os.ReadFile(filepath.Join(home, genesisFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("%w: %s; chaind init did not finish, run it again", ErrNoChain, home)
+		return nil, fmt.Errorf("%w: %s; chaind init did not finish, run it again", ErrNoChain, home)
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("read genesis: %w", err)
+		return nil, fmt.Errorf("read genesis: %w", err)
 	}
 	g, err := state.ParseGenesis(raw)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	secret, err := os.ReadFile(filepath.Join(home, beaconFile))
+	switch early := time.Until(g.Time); {
+	case len(g.Validators) == 0 || g.Time.IsZero():
+		return nil, fmt.Errorf("the genesis in %s names no validators or no time: restore it from a copy of this folder", home)
+	case early > time.Minute: // the engine would sleep, and not be woken
+		return nil, fmt.Errorf("the network begins at %s, in %s; start the node then, or set this machine's clock", g.Time.Format(time.RFC3339), early.Round(time.Second))
+	}
+	return g, nil
+}
+
+// readBeacon reads the beacon's secret; nil in the folder of a node that has none. The genesis' first validator has one.
+func readBeacon(home string, g *state.Genesis, self [32]byte) ([]byte, error) {
+	file := filepath.Join(home, beaconFile)
+	secret, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) && g.Validators[0].Key != self {
+		return nil, nil
+	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("read beacon key: %w", err)
+		return nil, fmt.Errorf("read beacon key: %w; restore it from a copy of this folder", err)
 	}
 	if pub, err := beacon.Public(secret); err != nil || string(pub) != string(g.BeaconKey) {
-		return nil, nil, fmt.Errorf("the key in %s is not the one that the genesis names: restore it from a copy of this folder", filepath.Join(home, beaconFile))
+		return nil, fmt.Errorf("the key in %s is not the one that the genesis names: restore it from a copy of this folder", file)
 	}
-	return g, secret, nil
-}
-
-// loadKey reads the consensus key. CometBFT's own reader would make a new key, or end the process.
-func loadKey(c *cfg.Config) (*privval.FilePV, error) {
-	var key privval.FilePVKey
-	for f, v := range map[string]any{c.PrivValidatorKeyFile(): &key, c.PrivValidatorStateFile(): new(privval.FilePVLastSignState)} {
-		raw, err := os.ReadFile(f)
-		if err != nil {
-			return nil, fmt.Errorf("read consensus key: %w; restore it from a copy of this folder", err)
-		}
-		if err := cometjson.Unmarshal(raw, v); err != nil {
-			return nil, fmt.Errorf("read consensus key: %s is damaged (%v); restore it from a copy of this folder", f, err)
-		}
-	}
-	if k, ok := key.PrivKey.(ed25519.PrivKey); !ok || len(k) != ed25519.PrivateKeySize {
-		return nil, fmt.Errorf("read consensus key: %s is damaged; restore it from a copy of this folder", c.PrivValidatorKeyFile())
-	}
-	return privval.LoadFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile()), nil
-}
-
-func config(home string, blockTime time.Duration) *cfg.Config {
-	c := cfg.DefaultConfig()
-	c.SetRoot(home)
-	c.RPC.ListenAddress = ""
-	c.P2P.ListenAddress = "tcp://127.0.0.1:0"
-	c.P2P.MaxNumInboundPeers = 0 // one validator: nobody has to come in beside the API
-	c.P2P.PexReactor = false
-	c.P2P.AddrBookStrict = false
-	c.TxIndex.Indexer = "null"
-	c.Storage.DiscardABCIResponses = true
-	c.Mempool.Size = maxPending
-	c.Mempool.MaxTxBytes = local.MaxTx
-	c.Mempool.MaxTxsBytes = maxPending * local.MaxTx
-	c.Consensus.TimeoutPropose = max(blockTime, time.Second)
-	c.Consensus.TimeoutCommit = blockTime
-	c.Consensus.SkipTimeoutCommit = false
-	return c
+	return secret, nil
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,13 +12,13 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"sync/atomic"
+	"syscall"
 	"time"
 
-	cfg "github.com/cometbft/cometbft/config"
 	"github.com/cometbft/cometbft/mempool"
 	comet "github.com/cometbft/cometbft/node"
-	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/proxy"
+	comettypes "github.com/cometbft/cometbft/types"
 
 	"sn3/chain"
 	"sn3/chain/local"
@@ -33,15 +34,19 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 	Paused  bool // answer from the folder; make no blocks and take no transactions
+	Net     *Net // instead of the folder's
 }
 
 // Node is a running chain node; it is a local.Backend.
 type Node struct {
 	*ledger.Ledger
 	app   *app
+	home  folder
+	line  local.Candidate
 	comet *comet.Node
 	http  *http.Server
 	addr  string
+	p2p   string // HOST:PORT where it listens
 	opts  Options
 	stop  context.CancelFunc // ends requests that wait for heads
 	err   chan error
@@ -51,30 +56,57 @@ type Node struct {
 
 // Start runs a node on an initialised folder.
 func Start(o Options) (*Node, error) {
-	g, secret, err := readHome(o.Home)
+	n, err := open(o)
 	if err != nil {
 		return nil, err
 	}
-	st, machine, past, err := load(filepath.Join(o.Home, stateFile), g)
+	if err := n.run(); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// open reads the folder; nothing runs yet.
+func open(o Options) (*Node, error) {
+	f, err := openHome(o.Home)
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{opts: o, err: make(chan error, 1), stop: func() {}}
+	if o.Net != nil {
+		if err := o.Net.Check(); err != nil {
+			return nil, err
+		}
+		f.net = *o.Net
+	}
+	line, err := candidate(f.pv, f.id.ID(), f.genesis.Network)
+	if err != nil {
+		return nil, err
+	}
+	st, machine, past, err := load(filepath.Join(o.Home, stateFile), f.genesis)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{home: f, line: line, opts: o, err: make(chan error, 1), stop: func() {}}
 	n.Ledger = ledger.New(machine, past, ledger.Hints{Info: o.Info, Version: o.Version})
-	keep := max(keepBlocks, int64(machine.Run().Schedule.Length)*int64(g.Params.KeepWindows))
-	n.app = &app{ledger: n.Ledger, store: st, secret: secret, keep: keep, wal: filepath.Join(o.Home, walDir), failed: n.fail}
-	l, err := listen(o.Listen)
+	keep := max(keepBlocks, int64(machine.Run().Schedule.Length)*int64(f.genesis.Params.KeepWindows))
+	n.app = &app{ledger: n.Ledger, store: st, secret: f.secret, keep: keep, signed: map[string]chain.Block{}, wal: filepath.Join(o.Home, walDir), failed: n.fail}
+	return n, nil
+}
+
+// run starts what open made; after an error nothing is left of it.
+func (n *Node) run() error {
+	l, err := listen(n.opts.Listen)
 	if err != nil {
-		return nil, errors.Join(err, st.close())
+		return errors.Join(err, n.app.store.close())
 	}
 	n.addr = l.Addr().String()
-	if !o.Paused {
-		if err := n.startComet(time.Duration(g.BlockTimeMS) * time.Millisecond); err != nil {
-			return nil, errors.Join(err, l.Close(), st.close())
+	if !n.opts.Paused {
+		if err := n.startComet(time.Duration(n.home.genesis.BlockTimeMS) * time.Millisecond); err != nil {
+			return errors.Join(err, l.Close(), n.app.store.close())
 		}
 	}
 	n.serve(l)
-	return n, nil
+	return nil
 }
 
 // advice is what to do about an error of the data in an initialised folder.
@@ -120,23 +152,25 @@ func (n *Node) startComet(blockTime time.Duration) (err error) {
 			err = caught("start consensus", r)
 		}
 	}()
-	c := config(n.opts.Home, blockTime)
-	nodeKey, err := p2p.LoadOrGenNodeKey(c.NodeKeyFile())
-	if err != nil {
-		return fmt.Errorf("load node key: %w; delete %s for a new one", err, c.NodeKeyFile())
-	}
-	pv, err := loadKey(c)
-	if err != nil {
+	meet := n.home.net
+	if meet.Listen, err = freePort(meet.Listen); err != nil {
 		return err
 	}
-	n.comet, err = comet.NewNode(c, pv, nodeKey, proxy.NewLocalClientCreator(n.app), comet.DefaultGenesisDocProviderFunc(c), cfg.DefaultDBProvider,
+	c := config(n.opts.Home, blockTime, meet)
+	genesis := func() (*comettypes.GenesisDoc, error) { return document(n.home.genesis) }
+	n.comet, err = comet.NewNode(c, n.home.pv, n.home.id, proxy.NewLocalClientCreator(n.app), genesis, shelves,
 		comet.DefaultMetricsProvider(c.Instrumentation), logger{n.opts.Log, &n.closing, n.diskFailed})
 	if err != nil {
 		return fmt.Errorf("start consensus: %w; %s", err, advice(err))
 	}
-	if err := n.comet.Start(); err != nil {
+	n.p2p = cmp.Or(meet.External, meet.Listen)
+	n.app.crowded = func() bool { return n.comet.Mempool().Size() >= maxPending/2 }
+	if err := n.comet.Start(); errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("listen for peers on %s: another program uses this port; choose another --p2p-listen, or port 0 for any: %w", meet.Listen, err)
+	} else if err != nil {
 		return fmt.Errorf("start consensus: %w; %s", err, advice(err))
 	}
+	go n.keepDialling()
 	return n.watch()
 }
 
@@ -228,7 +262,7 @@ func (n *Node) Submit(_ context.Context, tx []byte) (local.Code, error) {
 	if !fresh {
 		return code, nil
 	}
-	if n.comet.Mempool().Size() >= maxPending/2 && !n.Seated(tx) {
+	if n.app.crowded() && !n.Seated(tx) {
 		return 0, fmt.Errorf("%w: the mempool is busy; what is left is for hotkeys with a seat", chain.ErrUnavailable)
 	}
 	err := n.comet.Mempool().CheckTx(tx, nil, mempool.TxInfo{})

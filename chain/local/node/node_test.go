@@ -34,7 +34,7 @@ func home(t testing.TB) string {
 	}
 	g.BeaconKey = nil // the node makes its own
 	dir := filepath.Join(t.TempDir(), "chain")
-	if err := node.Init(dir, g); err != nil {
+	if err := node.Init(dir, g, node.DefaultNet()); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -240,15 +240,19 @@ func TestBadFolders(t *testing.T) {
 		is   error
 		says string
 	}{
-		"empty":            {os.RemoveAll, node.ErrNoChain, "chaind init"},
-		"unfinished":       {remove("genesis.sn3.json"), node.ErrNoChain, "run it again"},
-		"older version":    {write("format", "0"), node.ErrFormat, "start a new network"},
-		"damaged genesis":  {write("genesis.sn3.json", "{"), nil, "genesis"},
-		"foreign beacon":   {write("beacon.key", strings.Repeat("\x01", 32)), nil, "restore it from a copy"},
-		"no consensus key": {remove("config/priv_validator_key.json"), nil, "restore it from a copy"},
-		"torn consensus":   {write("config/priv_validator_key.json", `{"addr`), nil, "is damaged"},
-		"no signing state": {remove("data/priv_validator_state.json"), nil, "restore it from a copy"},
-		"damaged state":    {write("sn3.db", strings.Repeat("x", 8192)), nil, "chain state"},
+		"empty":             {os.RemoveAll, node.ErrNoChain, "chaind init"},
+		"unfinished":        {remove("genesis.sn3.json"), node.ErrNoChain, "run it again"},
+		"older version":     {write("format", "0"), node.ErrFormat, "start a new network"},
+		"damaged genesis":   {write("genesis.sn3.json", "{"), nil, "genesis"},
+		"foreign beacon":    {write("beacon.key", strings.Repeat("\x01", 32)), nil, "restore it from a copy"},
+		"no beacon key":     {remove("beacon.key"), nil, "restore it from a copy"},
+		"no validators":     {write("genesis.sn3.json", "{\"run\":{}}"), nil, "names no validators"},
+		"torn peers":        {write("node.json", "{"), node.ErrNet, "node.json"},
+		"a peer without id": {write("node.json", `{"listen":"127.0.0.1:0","peers":["host:1"]}`), node.ErrNet, "want ID@HOST:PORT"},
+		"no consensus key":  {remove("config/priv_validator_key.json"), nil, "restore it from a copy"},
+		"torn consensus":    {write("config/priv_validator_key.json", `{"addr`), nil, "is damaged"},
+		"no signing state":  {remove("data/priv_validator_state.json"), nil, "restore it from a copy"},
+		"damaged state":     {write("sn3.db", strings.Repeat("x", 8192)), nil, "chain state"},
 		"unreadable format": {func(dir string) error {
 			return errors.Join(remove("format")(dir), os.Mkdir(filepath.Join(dir, "format"), 0o700))
 		}, nil, "read node folder"},
@@ -275,14 +279,14 @@ func TestInitTwice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := node.Init(dir, g); !errors.Is(err, node.ErrExists) {
+	if err := node.Init(dir, g, node.DefaultNet()); !errors.Is(err, node.ErrExists) {
 		t.Errorf("a chain was overwritten: %v", err)
 	}
 	if err := os.Remove(filepath.Join(dir, "genesis.sn3.json")); err != nil { // as if the first one had been killed
 		t.Fatal(err)
 	}
 	g.BeaconKey = nil
-	if err := node.Init(dir, g); err != nil {
+	if err := node.Init(dir, g, node.DefaultNet()); err != nil {
 		t.Error(err)
 	}
 	start(t, dir)

@@ -33,7 +33,7 @@ func crowded(t *testing.T, blockTimeMS int64) string {
 	}
 	g.BeaconKey = nil
 	dir := filepath.Join(t.TempDir(), "chain")
-	if err := node.Init(dir, g); err != nil {
+	if err := node.Init(dir, g, node.DefaultNet()); err != nil {
 		t.Fatal(err)
 	}
 	return dir

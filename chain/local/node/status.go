@@ -1,0 +1,91 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"strings"
+	"time"
+
+	comet "github.com/cometbft/cometbft/consensus"
+	"github.com/cometbft/cometbft/p2p"
+	comettypes "github.com/cometbft/cometbft/types"
+
+	"sn3/chain"
+	"sn3/chain/local"
+)
+
+// Query implements local.Backend: what the ledger does not know is what the node says of itself.
+func (n *Node) Query(ctx context.Context, name, arg string) (json.RawMessage, error) {
+	if name == local.QueryNode {
+		return json.Marshal(n.Status())
+	}
+	return n.Ledger.Query(ctx, name, arg)
+}
+
+// Status is what the node says of itself and of its peers.
+func (n *Node) Status() local.NodeStatus {
+	s := local.NodeStatus{ID: n.line.Node, Listen: n.p2p, Key: n.line.Key, Line: n.line.String(), Beacon: n.app.secret != nil,
+		Paused: n.comet == nil, Peers: []local.PeerInfo{}, Voters: n.app.voters()}
+	if n.comet == nil {
+		return s
+	}
+	s.CatchingUp = n.comet.ConsensusReactor().WaitSync()
+	for _, p := range n.comet.Switch().Peers().Copy() {
+		s.Peers = append(s.Peers, n.peer(p))
+	}
+	return s
+}
+
+func (n *Node) peer(p p2p.Peer) local.PeerInfo {
+	info := local.PeerInfo{ID: string(p.ID()), Outbound: p.IsOutbound()}
+	if !n.home.net.Private {
+		info.Addr = listens(p)
+	}
+	if ps, ok := p.Get(comettypes.PeerStateKey).(*comet.PeerState); ok {
+		info.Height = chain.Block(max(0, ps.GetHeight()))
+	}
+	return info
+}
+
+// listens is where a peer takes connections: what it says, its address being the one it was seen at where it says none.
+func listens(p p2p.Peer) string {
+	info, ok := p.NodeInfo().(p2p.DefaultNodeInfo)
+	if !ok {
+		return ""
+	}
+	host, port, err := net.SplitHostPort(strings.TrimPrefix(info.ListenAddr, "tcp://"))
+	if err != nil || port == "0" {
+		return ""
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = p.RemoteIP().String()
+	}
+	addr := net.JoinHostPort(host, port)
+	if !hostPort(addr, 1) {
+		return ""
+	}
+	return addr
+}
+
+// keepDialling tries peers of the folder that are away for as long as the node runs: the engine gives up after a day.
+func (n *Node) keepDialling() {
+	tick := time.NewTicker(redial)
+	defer tick.Stop()
+	for {
+		select {
+		case <-n.comet.Quit():
+			return
+		case <-tick.C:
+		}
+		var away []string
+		for _, p := range n.home.net.Peers {
+			if id, _, _ := strings.Cut(p, "@"); !n.comet.Switch().Peers().Has(p2p.ID(id)) {
+				away = append(away, p)
+			}
+		}
+		if len(away) > 0 {
+			_ = n.comet.Switch().DialPeersAsync(away) // only says that a name did not resolve, and the next try may
+		}
+	}
+}
