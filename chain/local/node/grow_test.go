@@ -146,7 +146,7 @@ func TestGrow(t *testing.T) {
 
 	// gossip, and the beacon of rounds of all proposers
 	c := dial(t, nodes[2].Addr(), chaintest.Rich)
-	r, err := c.Send(within(t), local.Transfer{To: chain.Coldkey{1}, Amount: 7})
+	r, err := c.Send(within(t), local.Transfer{To: chain.Coldkey{1}, Amount: coin})
 	if err != nil {
 		t.Fatal(err)
 	}
