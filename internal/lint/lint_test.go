@@ -50,15 +50,16 @@ var rules = []rule{
 
 // exclusive are libraries that only some packages may link.
 var exclusive = map[string][]string{
-	"github.com/cometbft/":         {"chain/local/node"},
-	"github.com/consensys/":        {"chain/bls", "chain/timelock", "chain/local/beacon"},
-	"github.com/versity/versitygw": {"storage/embedded", "storage/s3d"},
-	"gorgonia.org/":                {"model/graph"},
-	"github.com/libp2p/":           {"internal/gossip"},
-	"github.com/aws/aws-sdk-go-v2": {"storage"},
-	"github.com/parquet-go/":       {"model/data/pack"}, // a miner reads no parquet
-	"github.com/Shopify/toxiproxy": {"storage/embedded"},
-	"github.com/ebitengine/purego": {"model/gpu/dl", "model/gpu/cuda", "model/gpu/standin", "miner"},
+	"github.com/cometbft/":                     {"chain/local/node"},
+	"github.com/consensys/":                    {"chain/bls", "chain/timelock", "chain/local/beacon"},
+	"github.com/versity/versitygw":             {"storage/embedded", "storage/s3d"},
+	"gorgonia.org/":                            {"model/graph"},
+	"github.com/libp2p/":                       {"internal/gossip"},
+	"github.com/aws/aws-sdk-go-v2":             {"storage"},
+	"github.com/parquet-go/":                   {"model/data/pack"}, // a miner reads no parquet
+	"github.com/Shopify/toxiproxy":             {"storage/embedded"},
+	"github.com/ethereum/go-ethereum/accounts": {"chain/local/wallet"}, // its keystores are checked there first
+	"github.com/ebitengine/purego":             {"model/gpu/dl", "model/gpu/cuda", "model/gpu/standin", "miner"},
 }
 
 type source struct {

@@ -80,11 +80,10 @@ func open(ctx context.Context, c *cli.Context, key keySource) (*network, error) 
 	}
 	var by chain.Signer // an interface without a value reads only
 	if key != nil {
-		k, err := key() // before anything is started
-		if err != nil {
+		var err error
+		if by, err = key(); err != nil { // before anything is started
 			return nil, err
 		}
-		by = local.Signer{Key: k}
 	}
 	if n.dir != "" {
 		at, err := attach(ctx, n.dir, key != nil)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -12,14 +11,26 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"sn3/chain"
+	"sn3/chain/local"
 	"sn3/chain/local/wallet"
 	"sn3/internal/node"
 	"sn3/internal/proc"
 	"sn3/scripts/localnet/netdir"
 )
 
-// keySource gives the key that a command signs with; nil for reading.
-type keySource func() (*ecdsa.PrivateKey, error)
+// keySource gives what a command signs with; nil for reading.
+type keySource func() (chain.Signer, error)
+
+// keystoreKey opens a keystore when it is needed.
+func keystoreKey(path string, pass node.Secret) keySource {
+	return func() (chain.Signer, error) {
+		key, err := node.Key(path, pass)
+		if err != nil {
+			return nil, err
+		}
+		return local.Signer{Key: key}, nil
+	}
+}
 
 func keyFlags() []cli.Flag {
 	return append([]cli.Flag{&cli.StringFlag{Name: "keystore", Usage: "key `FILE`", Required: true}}, node.PassphraseFlags("")...)
@@ -27,7 +38,7 @@ func keyFlags() []cli.Flag {
 
 func keyFrom(c *cli.Context) keySource {
 	path := c.String("keystore")
-	return func() (*ecdsa.PrivateKey, error) { return node.Key(path, node.Passphrase(c, path)) }
+	return keystoreKey(path, node.Passphrase(c, path))
 }
 
 func registerCommand() *cli.Command {
@@ -96,9 +107,7 @@ func faucetCommand() *cli.Command {
 		if _, err := netdir.Dir(dir).Settings(); err != nil {
 			return proc.Refused(err)
 		}
-		key := func() (*ecdsa.PrivateKey, error) {
-			return node.Key(filepath.Join(dir, "faucet", "key.json"), node.FileSecret(filepath.Join(dir, "faucet", "passphrase")))
-		}
+		key := keystoreKey(filepath.Join(dir, "faucet", "key.json"), node.FileSecret(filepath.Join(dir, "faucet", "passphrase")))
 		return with(c, key, func(ctx context.Context, n *network) error { return pay(ctx, n, to, sum) })
 	})
 }
