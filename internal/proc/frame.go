@@ -8,7 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// Frame gives a binary what all of ours have: a version, an environment variable SN3_<NAME> for every flag that names none,
+// Frame gives a binary what all of ours have: a version, an environment variable SN3_<NAME> for every flag whose EnvVars are nil,
 // refusal of unknown commands and missing flags as usage errors, with the nearest name there is.
 func Frame(app *cli.App) *cli.App {
 	app.Version, app.EnableBashCompletion = Version, true
@@ -93,7 +93,7 @@ func prepare(flags []cli.Flag, seen map[cli.Flag]bool) (required []string) {
 			continue // --help and --version
 		}
 		name := f.Names()[0]
-		if len(*env) == 0 && !hidden {
+		if *env == nil && !hidden {
 			*env = []string{"SN3_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))}
 		}
 		if seen[f] = seen[f] || need; seen[f] {

@@ -20,7 +20,8 @@ import (
 func walletCommand() *cli.Command {
 	dir := &cli.StringFlag{Name: "dir", Value: "wallets", Usage: "`FOLDER` of wallets", EnvVars: []string{"SN3_WALLETS"}}
 	light := &cli.BoolFlag{Name: "light", Usage: "light scrypt: quick and small, for local networks (the standard one takes 0.3 GiB of memory and half a second to open)"}
-	pipe := &cli.BoolFlag{Name: "to-pipe", Usage: "print the secret although the output is no terminal"}
+	none := []string{} // what shows secrets is said in the command, not left in an environment
+	pipe := &cli.BoolFlag{Name: "to-pipe", EnvVars: none, Usage: "print the secret although the output is no terminal"}
 	flags := func(more ...cli.Flag) []cli.Flag { return append(more, dir) }
 	opens := func(more ...cli.Flag) []cli.Flag { return append(flags(more...), node.PassphraseFlags("")...) }
 	renews := func(more ...cli.Flag) []cli.Flag {
@@ -37,7 +38,7 @@ func walletCommand() *cli.Command {
 			&cli.StringFlag{Name: "from", Usage: "keystore v3 `FILE`, such as geth's UTC--…; without it a private key is asked for"},
 			node.FDFlag("key", "private key in hex", "")), walletImport),
 		command("export", "print the private key in hex", "NAME", 1, opens(pipe,
-			&cli.BoolFlag{Name: "private-key", Usage: "yes, the private key: whoever reads it owns the account"}), walletExport),
+			&cli.BoolFlag{Name: "private-key", EnvVars: none, Usage: "yes, the private key: whoever reads it owns the account"}), walletExport),
 		command("passwd", "change the passphrase", "NAME", 1, renews(light), walletPasswd),
 		command("list", "list the wallets of a folder", "", 0, flags(), walletList),
 		command("show", "print a wallet's account and EVM address without opening it", "NAME", 1, flags(), walletShow),
@@ -181,7 +182,7 @@ func walletImport(c *cli.Context) error {
 	if err != nil {
 		return walletError(err)
 	}
-	if renewed.Given() {
+	if renewed.Given() || pass == "" { // geth makes keys without one
 		return create(c, key, "new-passphrase")
 	}
 	return keep(c, key, pass)

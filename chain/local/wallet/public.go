@@ -36,9 +36,7 @@ func (p Public) encode() []byte {
 // ParsePublic reads a .pub file. A byte that was changed is noticed: the account must be that of the address.
 func ParsePublic(b []byte) (Public, error) {
 	var p Public
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&p); err != nil {
+	if err := json.Unmarshal(b, &p); err != nil {
 		return Public{}, fmt.Errorf("%w: %v", ErrAccount, err)
 	}
 	if !common.IsHexAddress(p.Address) || !bytes.Equal(publicOfAddress(common.HexToAddress(p.Address)).encode(), b) {

@@ -52,17 +52,19 @@ func Check(dir, name string, account *chain.Hotkey) error {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("look for wallet: %w", err)
 	}
-	pub := filepath.Join(dir, name+PublicFile)
-	p, err := ReadPublic(pub)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return nil
-	case err != nil:
+	if err := checkPublic(filepath.Join(dir, name+PublicFile), account); !errors.Is(err, os.ErrNotExist) {
 		return err
-	case account != nil && p.Account != *account:
-		return fmt.Errorf("%s is of another account, %s: %w", pub, p.Account, ErrExists)
 	}
 	return nil
+}
+
+// checkPublic says whether a public file is there and of this account, or of any if it is nil.
+func checkPublic(path string, account *chain.Hotkey) error {
+	p, err := ReadPublic(path)
+	if err == nil && account != nil && p.Account != *account {
+		err = fmt.Errorf("%s is of another account, %s: %w", path, p.Account, ErrExists)
+	}
+	return err
 }
 
 // Create writes dir/name.json, encrypted with passphrase, and dir/name.pub. It overwrites nothing (ErrExists). light trades the
@@ -83,10 +85,11 @@ func Create(dir, name string, key *ecdsa.PrivateKey, passphrase string, light bo
 	if err := WriteNew(path, raw); err != nil {
 		return p, err
 	}
-	if _, err := os.Lstat(pub); err == nil { // of this account: Check looked
-		return p, nil
+	err = WriteNew(pub, p.encode())
+	if errors.Is(err, ErrExists) { // of this account, as Check saw, or what came in between
+		err = checkPublic(pub, &p.Account)
 	}
-	if err := WriteNew(pub, p.encode()); err != nil {
+	if err != nil {
 		return p, errors.Join(err, os.Remove(path)) // both or none
 	}
 	return p, nil

@@ -86,12 +86,21 @@ func TestNothingIsOverwritten(t *testing.T) {
 	if _, err := Create(dir, "me", key, "other", true); err != nil {
 		t.Errorf("beside its own public file: %v", err)
 	}
+	if err := os.Symlink(filepath.Join(dir, "nowhere"), filepath.Join(dir, "link.pub")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Create(dir, "link", key, "other", true); err == nil {
+		t.Error("a wallet without its public file was made")
+	}
+	if _, err := os.Lstat(Path(dir, "link")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("half a wallet is there: %v", err)
+	}
 	for _, name := range []string{"", "a/b", "..", ".hidden", "-x", "a\nb", strings.Repeat("x", 65), `a\b`} {
 		if _, _, err := New(dir, name, "x", true); !errors.Is(err, ErrName) {
 			t.Errorf("name %q: %v", name, err)
 		}
 	}
-	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) != 2 {
+	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) != 3 {
 		t.Errorf("files %q, %v", left, err)
 	}
 }
@@ -103,8 +112,15 @@ func TestChangePassphrase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	before := filepath.Join(t.TempDir(), "before.json")
+	if err := os.Link(path, before); err != nil {
+		t.Fatal(err)
+	}
 	if err := ChangePassphrase(path, key, "another", true); err != nil {
 		t.Fatal(err)
+	}
+	if again, err := Open(before, "secret"); err != nil || !again.Equal(key) {
+		t.Errorf("the old file was written to, not replaced: %v", err)
 	}
 	if _, err := Open(path, "secret"); !errors.Is(err, ErrPassphrase) {
 		t.Errorf("the old passphrase: %v", err)
@@ -162,6 +178,7 @@ func TestHostileKeystores(t *testing.T) {
 	}
 	for name, change := range map[string][2]string{
 		"2^40 memory":       {`"n":4096`, `"n":1099511627776`},
+		"2 GiB":             {`"n":4096,"p":6,"r":8`, `"n":16777216,"p":1,"r":1`},
 		"r too large":       {`"r":8`, `"r":1073741824`},
 		"p too large":       {`"p":6`, `"p":1073741824`},
 		"overflow":          {`"r":8`, `"r":9223372036854775807`},
