@@ -95,6 +95,8 @@ var (
 	ErrNotFound = errors.New("chain: not found")
 	// ErrUnavailable: the node cannot be reached; the caller may wait and retry.
 	ErrUnavailable = errors.New("chain: node not reachable")
+	// ErrDisputed: the nodes that were asked contradict each other; nothing is signed until they agree.
+	ErrDisputed = errors.New("chain: nodes disagree")
 	// ErrTooLate: the record's phase has passed; publishing it would change nothing.
 	ErrTooLate = errors.New("chain: phase has passed")
 	// ErrNotRegistered: the hotkey has no seat.

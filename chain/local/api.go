@@ -126,3 +126,9 @@ type Backend interface {
 	// give up waiting after HeadsWait and return none.
 	Heads(ctx context.Context, after chain.Block) ([]chain.Head, error)
 }
+
+// Steady is a Backend of several nodes that says whether they agree: a client asks it before it signs. The error wraps
+// chain.ErrDisputed while they do not, or chain.ErrUnavailable.
+type Steady interface {
+	Steady(ctx context.Context) error
+}

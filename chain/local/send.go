@@ -87,6 +87,9 @@ func (c *Client) Send(ctx context.Context, op Op) (chain.Receipt, error) {
 		if err != nil {
 			return chain.Receipt{}, err
 		}
+		if _, err := persist(ctx, c, func() (struct{}, error) { return struct{}{}, c.steady(ctx) }); err != nil {
+			return chain.Receipt{}, err
+		}
 		tx, err := SignTx(st.Network, acc.Nonce, op, c.by)
 		if err != nil {
 			return chain.Receipt{}, err
@@ -130,6 +133,18 @@ func (c *Client) include(ctx context.Context, tx *Tx, since chain.Block) (TxInfo
 	}
 }
 
+// steady says whether the nodes behind the client agree, where there are several.
+func (c *Client) steady(ctx context.Context) error {
+	s, several := c.back.(Steady)
+	if !several {
+		return nil
+	}
+	if err := s.Steady(ctx); err != nil {
+		return fmt.Errorf("nothing is signed: %w", err)
+	}
+	return nil
+}
+
 func (c *Client) submit(ctx context.Context, raw []byte) (Code, error) {
 	code, err := c.back.Submit(ctx, raw)
 	if err == nil && code == CodeUnavailable {
@@ -142,11 +157,15 @@ func (c *Client) submit(ctx context.Context, raw []byte) (Code, error) {
 }
 
 // persist calls f until the node answers: errors that are chain.ErrUnavailable are tried again, at growing intervals, until
-// ctx ends or the client's patience is over.
+// ctx ends or the client's patience is over. Nodes that disagree are waited for until ctx ends: another try elsewhere would
+// sign on what one of them made up.
 func persist[T any](ctx context.Context, c *Client, f func() (T, error)) (T, error) {
 	begin := time.Now()
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		v, err := f()
+		if errors.Is(err, chain.ErrDisputed) {
+			begin = time.Now()
+		}
 		if !errors.Is(err, chain.ErrUnavailable) || time.Since(begin) > c.patience {
 			return v, err
 		}

@@ -1,0 +1,198 @@
+package quorum
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"sn3/chain"
+	"sn3/chain/local"
+)
+
+// subject is a question.
+type subject struct{ name, arg string }
+
+// String is the subject for people.
+func (s subject) String() string {
+	switch {
+	case s.name == local.QueryHead:
+		return "the state hash of block " + s.arg
+	case s.arg == "":
+		return s.name
+	}
+	return s.name + " " + s.arg
+}
+
+func headOf(b chain.Block) subject {
+	return subject{local.QueryHead, strconv.FormatUint(uint64(b), 10)}
+}
+
+// head is the block of a question for a head.
+func (s subject) head() (chain.Block, bool) {
+	n, ok := s.number()
+	return chain.Block(n), ok && s.name == local.QueryHead
+}
+
+func (s subject) number() (uint64, bool) {
+	n, err := strconv.ParseUint(s.arg, 10, 64)
+	return n, err == nil
+}
+
+// errAnswer: an answer that is not what was asked for.
+var errAnswer = errors.New("quorum: not an answer to the question")
+
+// value is what of an answer must be equal between nodes: of states and selections what a client reads of them, so that a
+// newer release may answer with more; of a head the hash of the state. An answer of another form or to another question is
+// refused.
+func (s subject) value(raw json.RawMessage) (string, error) {
+	n, _ := s.number()
+	switch s.name {
+	case local.QueryHead:
+		var h local.HeadInfo
+		if err := json.Unmarshal(raw, &h); err != nil || uint64(h.Block) != n {
+			return "", fmt.Errorf("%w: %s", errAnswer, s)
+		}
+		return h.AppHash.String(), nil
+	case local.QuerySnapshot:
+		var x chain.Snapshot
+		err := json.Unmarshal(raw, &x)
+		return sum(x, err == nil && uint64(x.Block) == n, s)
+	case local.QuerySelection:
+		var x chain.Selection
+		err := json.Unmarshal(raw, &x)
+		return sum(x, err == nil && uint64(x.Window) == n, s)
+	case local.QueryTx:
+		var x local.TxInfo
+		err := json.Unmarshal(raw, &x)
+		return sum(x, err == nil, s)
+	case local.QueryBeacon, local.QueryRun:
+		var x []byte
+		err := json.Unmarshal(raw, &x)
+		return sum(x, err == nil && len(x) > 0, s)
+	}
+	var b bytes.Buffer
+	if err := json.Compact(&b, raw); err != nil {
+		return "", fmt.Errorf("%w: %s", errAnswer, s)
+	}
+	h := sha256.Sum256(b.Bytes())
+	return hex.EncodeToString(h[:]), nil
+}
+
+func sum(v any, ok bool, s subject) (string, error) {
+	if !ok {
+		return "", fmt.Errorf("%w: %s", errAnswer, s)
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return "", fmt.Errorf("%w: %s: %v", errAnswer, s, err)
+	}
+	h := sha256.Sum256(b)
+	return hex.EncodeToString(h[:]), nil
+}
+
+// decides says whether an answer decides money or training and never changes once it is there: snapshots at the phases of
+// windows, selections, beacons, outcomes of transactions, what the network was started with. Status, balances, parameters
+// and snapshots of the newest block are not compared: they may differ by a block.
+func (q *Quorum) decides(ctx context.Context, s subject) bool {
+	switch s.name {
+	case local.QuerySelection, local.QueryBeacon, local.QueryTx, local.QueryRun, local.QueryGenesis:
+		return len(q.ends) > 1
+	case local.QuerySnapshot:
+		n, ok := s.number()
+		return ok && len(q.ends) > 1 && q.phase(ctx, chain.Block(n))
+	}
+	return false
+}
+
+// phase says whether a block is a boundary of the schedule; when the schedule cannot be had any block may be one.
+func (q *Quorum) phase(ctx context.Context, b chain.Block) bool {
+	if q.learnRun(ctx) != nil {
+		return true
+	}
+	q.mu.Lock()
+	sched := *q.sched
+	q.mu.Unlock()
+	w, ph := sched.Locate(b)
+	return sched.At(w, ph) == b
+}
+
+// confirm compares an answer of the node from with the others'. A majority's answer replaces it; without a majority it stays.
+// While most nodes are not there yet it is not believed.
+func (q *Quorum) confirm(ctx context.Context, s subject, from int, raw json.RawMessage) (json.RawMessage, error) {
+	own, err := s.value(raw)
+	if err != nil {
+		return nil, err
+	}
+	for until := time.Now().Add(patience); ; {
+		replies := append(q.gather(ctx, s, q.others(from), large), reply{word{from: from, kind: said, value: own}, raw})
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		verdict, value := nothing, ""
+		q.with(func(b *book, now time.Time) {
+			verdict, value = b.weigh(s, words(replies), now)
+			if verdict == accepted {
+				raw = answer(replies, value, raw)
+				q.cache.put(s, raw)
+			}
+		})
+		switch {
+		case verdict != waiting:
+			return raw, nil
+		case !time.Now().Before(until) && s.name == local.QueryTx:
+			return nil, fmt.Errorf("%s, of which only one chain node knows: %w", s, chain.ErrNotFound)
+		case !time.Now().Before(until):
+			return nil, fmt.Errorf("%s, which only one chain node has: %w", s, chain.ErrNotYet)
+		}
+		if err := pause(ctx, again); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// answer is the reply with a value.
+func answer(replies []reply, value string, own json.RawMessage) json.RawMessage {
+	for _, r := range replies {
+		if r.kind == said && r.value == value {
+			return r.raw
+		}
+	}
+	return own
+}
+
+// cache holds the newest compared answers: a node asks for the same snapshots several times in a window.
+type cache struct {
+	keys []subject
+	raws map[subject]json.RawMessage
+}
+
+// Bounds of the cache.
+const (
+	cacheEntries = 16
+	cacheEntry   = 4 << 20
+)
+
+func (c *cache) get(s subject) (json.RawMessage, bool) {
+	raw, ok := c.raws[s]
+	return raw, ok
+}
+
+func (c *cache) put(s subject, raw json.RawMessage) {
+	if _, ok := c.raws[s]; ok || len(raw) > cacheEntry {
+		return
+	}
+	if c.raws == nil {
+		c.raws = map[subject]json.RawMessage{}
+	}
+	if len(c.keys) == cacheEntries {
+		delete(c.raws, c.keys[0])
+		c.keys = c.keys[1:]
+	}
+	c.keys, c.raws[s] = append(c.keys, s), raw
+}

@@ -1,0 +1,159 @@
+package quorum
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"sn3/chain"
+)
+
+// Heads implements local.Backend. They come from the followed node; those that most nodes have not reached wait.
+func (q *Quorum) Heads(ctx context.Context, after chain.Block) ([]chain.Head, error) {
+	for {
+		heads, err := q.hold(ctx, after)
+		if err != nil || len(heads) == 0 {
+			return nil, err
+		}
+		if len(q.ends) > 1 {
+			heads = q.allow(ctx, heads)
+		}
+		if len(heads) > 0 {
+			return heads, nil
+		}
+		if err := pause(ctx, again); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// held is the end of one request for heads.
+type held struct {
+	heads []chain.Head
+	err   error
+}
+
+// hold waits for heads at the followed node. It leaves it for another one when it fails, when another one becomes followed,
+// and when others have a block that it does not show.
+func (q *Quorum) hold(ctx context.Context, after chain.Block) ([]chain.Head, error) {
+	var first error
+	tried := map[int]bool{}
+	for {
+		q.mu.Lock()
+		order, moved := q.book.order(time.Now()), q.moved
+		q.mu.Unlock()
+		i := -1
+		for _, k := range order {
+			if !tried[k] {
+				i = k
+				break
+			}
+		}
+		if i < 0 {
+			return nil, first
+		}
+		heads, left, err := q.holdAt(ctx, i, after, moved)
+		switch {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case left:
+			continue
+		case err == nil:
+			q.with(func(b *book, now time.Time) { b.answered(i, now) })
+			return ascending(heads, after), nil
+		}
+		q.with(func(b *book, now time.Time) { b.faulted(i, now, err.Error()) })
+		tried[i] = true
+		if first == nil || errors.Is(err, chain.ErrUnavailable) {
+			first = err
+		}
+	}
+}
+
+// holdAt is one request; left says that another node should be asked instead.
+func (q *Quorum) holdAt(ctx context.Context, i int, after chain.Block, moved <-chan struct{}) (heads []chain.Head, left bool, err error) {
+	call, cancel := context.WithCancel(ctx)
+	defer cancel()
+	out := make(chan held, 1)
+	go func() {
+		h, err := q.ends[i].Node.Heads(call, after)
+		out <- held{h, err}
+	}()
+	look := time.NewTimer(quiet)
+	defer look.Stop()
+	overtaken := false
+	for {
+		select {
+		case r := <-out:
+			return r.heads, false, r.err
+		case <-ctx.Done():
+			return nil, false, ctx.Err()
+		case <-moved:
+			return nil, true, nil
+		case <-look.C:
+			if overtaken {
+				q.with(func(b *book, now time.Time) {
+					b.faulted(i, now, fmt.Sprintf("it does not show block %d, which others have", after+1))
+					b.choose(now, b.peers[i].why)
+				})
+				return nil, true, nil
+			}
+			if overtaken = q.overtaken(ctx, i, after+1); overtaken {
+				look.Reset(grace)
+			} else {
+				look.Reset(quiet)
+			}
+		}
+	}
+}
+
+// overtaken says whether more nodes have a block than say that they do not.
+func (q *Quorum) overtaken(ctx context.Context, by int, block chain.Block) bool {
+	who := q.others(by)
+	if len(who) == 0 {
+		return false
+	}
+	replies := q.gather(ctx, headOf(block), who, limit)
+	q.judge(ctx, headOf(block), replies)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	votes, behind := q.book.count(words(replies))
+	for _, n := range votes {
+		behind -= n
+	}
+	return behind < 0
+}
+
+// ascending drops what is not above after and in order; a node that invents heads is no reason to go back.
+func ascending(heads []chain.Head, after chain.Block) []chain.Head {
+	var out []chain.Head
+	for _, h := range heads {
+		if h.Block > after {
+			out, after = append(out, h), h.Block
+		}
+	}
+	return out
+}
+
+// allow compares nodes when it is time, and keeps back heads far above the last comparison until most nodes have them.
+func (q *Quorum) allow(ctx context.Context, heads []chain.Head) []chain.Head {
+	newest := heads[len(heads)-1].Block
+	q.mu.Lock()
+	far := newest > q.book.checked+reach
+	due := far || time.Since(q.book.compared) >= every
+	q.mu.Unlock()
+	verdict := nothing
+	if due {
+		verdict = q.check(ctx, newest)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for verdict == waiting && len(heads) > 0 && heads[len(heads)-1].Block > q.book.checked+reach {
+		heads = heads[:len(heads)-1]
+	}
+	if n := len(heads); n > 0 {
+		q.last = max(q.last, heads[n-1].Block)
+	}
+	return heads
+}

@@ -1,0 +1,305 @@
+// Package quorum is a local.Backend over several nodes of one chain. It follows one of them and compares it with the others:
+// state hashes as blocks come, answers that decide money or training when they are asked for. Who is behind, hangs or comes
+// and goes is left for another one; who contradicts more than half of the nodes is set aside. Where no half decides, reads go
+// on from the node that was followed, and nothing is signed (chain.ErrDisputed).
+//
+// book.go and weigh.go judge and do no I/O, the time is handed to them; the rest asks.
+package quorum
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"sn3/chain"
+	"sn3/chain/local"
+)
+
+// MaxEndpoints bounds the nodes of one client: each more is asked for everything that is compared.
+const MaxEndpoints = 9
+
+// Endpoint is one node and what to call it.
+type Endpoint struct {
+	Name string
+	Node local.Backend
+}
+
+// Quorum implements local.Backend and local.Steady. Safe for concurrent use. It runs nothing by itself: all is done within
+// the calls, and what they started ends with them.
+type Quorum struct {
+	ends []Endpoint
+	tell func(Notice)
+	turn chan struct{} // one comparison of heads at a time
+
+	mu    sync.Mutex
+	book  book
+	moved chan struct{} // closed when another node is followed
+	run   chain.Hash    // of the descriptor, once it is known
+	last  chain.Block   // newest block that was handed out
+	sched *chain.Schedule
+	cache cache
+	sent  chain.Hash // last transaction that was submitted
+	tried time.Time  // last look at what is disputed
+}
+
+var _ interface {
+	local.Backend
+	local.Steady
+} = (*Quorum)(nil)
+
+// Split reads a list of node addresses, HOST:PORT separated by commas.
+func Split(list string) ([]string, error) {
+	var out []string
+	seen := map[string]bool{}
+	for _, a := range strings.Split(list, ",") {
+		a = strings.TrimSpace(a)
+		host, port, err := net.SplitHostPort(a)
+		if err != nil || host == "" {
+			return nil, fmt.Errorf("chain address %q: want HOST:PORT, or several of them separated by commas", a)
+		}
+		key := net.JoinHostPort(strings.ToLower(host), strings.TrimLeft(port, "0"))
+		if seen[key] {
+			return nil, fmt.Errorf("chain address %s is given twice: one node cannot confirm itself", a)
+		}
+		seen[key] = true
+		out = append(out, a)
+	}
+	if len(out) > MaxEndpoints {
+		return nil, fmt.Errorf("%d chain addresses, at most %d", len(out), MaxEndpoints)
+	}
+	return out, nil
+}
+
+// Dial makes a Backend of a list of addresses; of one address it is local.Dial. It does not connect yet. tell, if not nil,
+// learns what an operator should know; it must not block.
+func Dial(list string, tell func(Notice)) (local.Backend, error) {
+	addrs, err := Split(list)
+	if err != nil {
+		return nil, err
+	}
+	var ends []Endpoint
+	for _, a := range addrs {
+		b, err := local.Dial(a)
+		if err != nil {
+			return nil, err
+		}
+		ends = append(ends, Endpoint{a, b})
+	}
+	if len(ends) == 1 {
+		return ends[0].Node, nil
+	}
+	return New(ends, tell), nil
+}
+
+// New makes a Quorum of at least one endpoint; the first is followed.
+func New(ends []Endpoint, tell func(Notice)) *Quorum {
+	if tell == nil {
+		tell = func(Notice) {}
+	}
+	q := &Quorum{ends: ends, tell: tell, turn: make(chan struct{}, 1), moved: make(chan struct{})}
+	for _, e := range ends {
+		q.book.peers = append(q.book.peers, peer{name: e.Name})
+	}
+	return q
+}
+
+// with changes the book; what it notes is told afterwards, and who waits at the followed node learns of another one.
+func (q *Quorum) with(f func(b *book, now time.Time)) {
+	q.mu.Lock()
+	before := q.book.followed
+	f(&q.book, time.Now())
+	notes := q.book.notes
+	q.book.notes = nil
+	if q.book.followed != before {
+		close(q.moved)
+		q.moved = make(chan struct{})
+	}
+	q.mu.Unlock()
+	for _, n := range notes {
+		q.tell(n)
+	}
+}
+
+// Query implements local.Backend.
+func (q *Quorum) Query(ctx context.Context, name, arg string) (json.RawMessage, error) {
+	s := subject{name, arg}
+	q.mu.Lock()
+	raw, ok := q.cache.get(s)
+	q.mu.Unlock()
+	if ok {
+		return raw, nil
+	}
+	if name == local.QueryStatus && len(q.ends) > 1 {
+		return q.status(ctx, s)
+	}
+	raw, from, err := q.ask(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if !q.decides(ctx, s) {
+		return raw, nil
+	}
+	return q.confirm(ctx, s, from, raw)
+}
+
+// errAhead: the followed node claims what most others have not reached; it shows soon which of them is right.
+var errAhead = fmt.Errorf("%w: most chain nodes are behind the followed one", chain.ErrUnavailable)
+
+// status is the followed node's own view. It must name the run that the nodes agree on, and a height that most have reached:
+// clients set their clock by it.
+func (q *Quorum) status(ctx context.Context, s subject) (json.RawMessage, error) {
+	if err := q.learnRun(ctx); err != nil {
+		return nil, err
+	}
+	raw, _, err := q.ask(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	var st local.Status
+	if err := json.Unmarshal(raw, &st); err != nil {
+		return nil, fmt.Errorf("%w: %s", errAnswer, s)
+	}
+	q.mu.Lock()
+	far := st.Height > q.book.checked+reach
+	q.mu.Unlock()
+	if far && q.check(ctx, st.Height) == waiting {
+		return nil, errAhead
+	}
+	q.mu.Lock()
+	q.last = max(q.last, st.Height)
+	q.mu.Unlock()
+	return raw, ctx.Err()
+}
+
+// learnRun gets the run descriptor once, as the nodes agree on it.
+func (q *Quorum) learnRun(ctx context.Context) error {
+	q.mu.Lock()
+	known := q.run != chain.Hash{}
+	q.mu.Unlock()
+	if known {
+		return nil
+	}
+	raw, err := q.Query(ctx, local.QueryRun, "")
+	if err != nil {
+		return err
+	}
+	var encoded []byte
+	if err := json.Unmarshal(raw, &encoded); err != nil {
+		return fmt.Errorf("%w: run", errAnswer)
+	}
+	run, err := chain.ParseRun(encoded)
+	if err != nil {
+		return err
+	}
+	sched, err := chain.NewSchedule(run.Schedule)
+	if err != nil {
+		return err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.run, q.sched = run.Hash(), &sched
+	return nil
+}
+
+// fits says whether an answer is one, and of this network.
+func (q *Quorum) fits(s subject, raw json.RawMessage) error {
+	if _, err := s.value(raw); err != nil || s.name != local.QueryStatus || len(q.ends) == 1 {
+		return err
+	}
+	var st local.Status
+	err := json.Unmarshal(raw, &st)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err != nil || st.RunHash != q.run {
+		return fmt.Errorf("%w: its status names another run than the nodes agree on", errAnswer)
+	}
+	return nil
+}
+
+// ask gets an answer of the followed node, or of another one when that fails. A snapshot of a height that was named before is
+// waited for: after a change the new node may be a block behind.
+func (q *Quorum) ask(ctx context.Context, s subject) (json.RawMessage, int, error) {
+	for until := time.Now().Add(patience); ; {
+		raw, from, err := race(ctx, q, func(ctx context.Context, b local.Backend) (json.RawMessage, error) {
+			raw, err := b.Query(ctx, s.name, s.arg)
+			if err == nil {
+				err = q.fits(s, raw)
+			}
+			return raw, err
+		}, func(_ json.RawMessage, err error) bool { return err == nil || isBehind(err) })
+		if !errors.Is(err, chain.ErrNotYet) || !q.promised(s) || !time.Now().Before(until) {
+			return raw, from, err
+		}
+		if pause(ctx, again) != nil {
+			return nil, from, ctx.Err()
+		}
+	}
+}
+
+func (q *Quorum) promised(s subject) bool {
+	b, ok := s.number()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return ok && s.name == local.QuerySnapshot && chain.Block(b) <= q.last
+}
+
+// Submit implements local.Backend: the followed node, then others until one accepts. Who submits the same bytes again got no
+// block with them: then all are given them, for one that takes a transaction and keeps it to itself.
+func (q *Quorum) Submit(ctx context.Context, tx []byte) (local.Code, error) {
+	if err := q.Steady(ctx); err != nil {
+		return 0, err
+	}
+	if q.repeated(tx) {
+		return q.spread(ctx, tx)
+	}
+	code, _, err := race(ctx, q, func(ctx context.Context, b local.Backend) (local.Code, error) {
+		return b.Submit(ctx, tx)
+	}, func(c local.Code, err error) bool { return err == nil && c == local.CodeOK })
+	return code, err
+}
+
+// Steady implements local.Steady: nil while no two nodes contradict each other. The comparison is at most fresh old.
+func (q *Quorum) Steady(ctx context.Context) error {
+	if len(q.ends) == 1 {
+		return nil
+	}
+	q.mu.Lock()
+	now := time.Now()
+	disputes, due := q.book.open(), now.Sub(q.tried) >= retry
+	old, last := now.Sub(q.book.compared) >= fresh, q.last
+	if due {
+		q.tried = now
+	}
+	q.mu.Unlock()
+	switch {
+	case len(disputes) > 0 && due:
+		q.review(ctx, disputes)
+	case len(disputes) == 0 && old:
+		if q.check(ctx, last) == waiting {
+			return errAhead
+		}
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.book.err()
+}
+
+// pause waits for d.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
