@@ -36,7 +36,7 @@ func isBehind(err error) bool {
 func (q *Quorum) others(than int) []int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return slices.DeleteFunc(q.book.panel(time.Now()), func(i int) bool { return i == than })
+	return slices.DeleteFunc(q.book.panel(time.Now(), false), func(i int) bool { return i == than })
 }
 
 // gather asks nodes at once and waits for all, each for a bounded time. Who does not answer has failed.
@@ -128,6 +128,17 @@ func bounded[T any](call context.Context, f func() (T, error)) (T, error) {
 	}
 }
 
+// within is a call of bounded length; one that takes longer is an unavailable node.
+func within[T any](ctx context.Context, most time.Duration, f func(context.Context) (T, error)) (T, error) {
+	call, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	v, err := bounded(call, func() (T, error) { return f(call) })
+	if call.Err() != nil && ctx.Err() == nil && err != nil {
+		err = fmt.Errorf("%w: no answer for %s", chain.ErrUnavailable, most)
+	}
+	return v, err
+}
+
 // race asks the followed node, and each next one when those before have failed or not answered for a while. The first answer
 // that is final counts; without one the first that is an answer at all, then the first error.
 func race[T any](ctx context.Context, q *Quorum, call func(context.Context, local.Backend) (T, error), final func(T, error) bool) (T, int, error) {
@@ -150,7 +161,7 @@ func race[T any](ctx context.Context, q *Quorum, call func(context.Context, loca
 		i := order[len(asked)]
 		asked[i] = time.Now()
 		go func() {
-			v, err := call(inner, q.ends[i].Node)
+			v, err := within(inner, attempt, func(ctx context.Context) (T, error) { return call(ctx, q.ends[i].Node) })
 			results <- result{i, v, err}
 		}()
 	}
@@ -199,8 +210,9 @@ func (q *Quorum) won(i int, asked map[int]time.Time) {
 	})
 }
 
-// check compares the state of the newest block that all should have. Each block is judged once.
-func (q *Quorum) check(ctx context.Context, newest chain.Block) outcome {
+// check compares the state of the newest block that all should have, with everyone or with who has not just failed. Each
+// block is judged once.
+func (q *Quorum) check(ctx context.Context, newest chain.Block, everyone bool) outcome {
 	select {
 	case q.turn <- struct{}{}:
 		defer func() { <-q.turn }()
@@ -208,13 +220,16 @@ func (q *Quorum) check(ctx context.Context, newest chain.Block) outcome {
 		return nothing
 	}
 	q.mu.Lock()
-	at, who := q.book.next(newest), q.book.panel(time.Now())
+	at, who := q.book.next(newest), q.book.panel(time.Now(), everyone)
 	q.mu.Unlock()
 	if at == 0 {
 		return nothing
 	}
-	replies := q.gather(ctx, headOf(at), who, limit)
-	return q.judge(ctx, headOf(at), replies)
+	verdict := q.judge(ctx, headOf(at), q.gather(ctx, headOf(at), who, limit))
+	if everyone && verdict == accepted {
+		q.with(func(b *book, now time.Time) { b.whole = now })
+	}
+	return verdict
 }
 
 // next is the block to compare when last is the newest; 0 if there is none.
@@ -247,7 +262,7 @@ func (q *Quorum) review(ctx context.Context, disputes []subject) {
 			q.mu.Lock()
 			last := q.last
 			q.mu.Unlock()
-			q.check(ctx, last)
+			q.check(ctx, last, true)
 			continue
 		}
 		replies := q.gather(ctx, s, q.others(-1), large)

@@ -11,6 +11,7 @@ import (
 // Times and distances of the rules, the same for every chain.
 const (
 	hedge    = 1500 * time.Millisecond // another node is asked too when the first has not answered by then
+	attempt  = 10 * time.Second        // for any answer
 	limit    = 1500 * time.Millisecond // for a state hash
 	large    = 4 * time.Second         // for an answer that is compared
 	quiet    = 1500 * time.Millisecond // without a head: have others one?
@@ -60,6 +61,7 @@ type book struct {
 	followed int
 	checked  chain.Block // the newest block on whose state they agree; each block is judged once at most
 	compared time.Time
+	whole    time.Time // of the last comparison with everyone
 	disputes []dispute
 	notes    []Notice
 
@@ -162,12 +164,13 @@ func (b *book) present(now time.Time) []int {
 	return here
 }
 
-// panel is who takes part in a comparison now: not who failed a moment ago, and who is set aside only when its time is over.
-func (b *book) panel(now time.Time) []int {
+// panel is who takes part in a comparison now: not who failed a moment ago, unless everyone counts, and who is set aside only
+// when its time is over.
+func (b *book) panel(now time.Time, everyone bool) []int {
 	var out []int
 	for i := range b.peers {
 		p := &b.peers[i]
-		if now.Before(p.until) || p.aside && now.Before(p.trial) {
+		if now.Before(p.until) && !everyone || p.aside && now.Before(p.trial) {
 			continue
 		}
 		out = append(out, i)

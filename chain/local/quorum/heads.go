@@ -7,17 +7,18 @@ import (
 	"time"
 
 	"sn3/chain"
+	"sn3/chain/local"
 )
 
 // Heads implements local.Backend. They come from the followed node; those that most nodes have not reached wait.
 func (q *Quorum) Heads(ctx context.Context, after chain.Block) ([]chain.Head, error) {
 	for {
-		heads, err := q.hold(ctx, after)
+		heads, from, err := q.hold(ctx, after)
 		if err != nil || len(heads) == 0 {
 			return nil, err
 		}
 		if len(q.ends) > 1 {
-			heads = q.allow(ctx, heads)
+			heads = q.allow(ctx, from, heads)
 		}
 		if len(heads) > 0 {
 			return heads, nil
@@ -36,7 +37,7 @@ type held struct {
 
 // hold waits for heads at the followed node. It leaves it for another one when it fails, when another one becomes followed,
 // and when others have a block that it does not show.
-func (q *Quorum) hold(ctx context.Context, after chain.Block) ([]chain.Head, error) {
+func (q *Quorum) hold(ctx context.Context, after chain.Block) ([]chain.Head, int, error) {
 	var first error
 	tried := map[int]bool{}
 	for {
@@ -51,17 +52,17 @@ func (q *Quorum) hold(ctx context.Context, after chain.Block) ([]chain.Head, err
 			}
 		}
 		if i < 0 {
-			return nil, first
+			return nil, 0, first
 		}
 		heads, left, err := q.holdAt(ctx, i, after, moved)
 		switch {
 		case ctx.Err() != nil:
-			return nil, ctx.Err()
+			return nil, i, ctx.Err()
 		case left:
 			continue
 		case err == nil:
 			q.with(func(b *book, now time.Time) { b.answered(i, now) })
-			return ascending(heads, after), nil
+			return ascending(heads, after), i, nil
 		}
 		q.with(func(b *book, now time.Time) { b.faulted(i, now, err.Error()) })
 		tried[i] = true
@@ -77,7 +78,9 @@ func (q *Quorum) holdAt(ctx context.Context, i int, after chain.Block, moved <-c
 	defer cancel()
 	out := make(chan held, 1)
 	go func() {
-		h, err := q.ends[i].Node.Heads(call, after)
+		h, err := within(call, local.HeadsWait+attempt, func(ctx context.Context) ([]chain.Head, error) {
+			return q.ends[i].Node.Heads(ctx, after)
+		})
 		out <- held{h, err}
 	}()
 	look := time.NewTimer(quiet)
@@ -137,7 +140,7 @@ func ascending(heads []chain.Head, after chain.Block) []chain.Head {
 }
 
 // allow compares nodes when it is time, and keeps back heads far above the last comparison until most nodes have them.
-func (q *Quorum) allow(ctx context.Context, heads []chain.Head) []chain.Head {
+func (q *Quorum) allow(ctx context.Context, from int, heads []chain.Head) []chain.Head {
 	newest := heads[len(heads)-1].Block
 	q.mu.Lock()
 	far := newest > q.book.checked+reach
@@ -145,15 +148,29 @@ func (q *Quorum) allow(ctx context.Context, heads []chain.Head) []chain.Head {
 	q.mu.Unlock()
 	verdict := nothing
 	if due {
-		verdict = q.check(ctx, newest)
+		verdict = q.vouch(ctx, from, newest, far)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for verdict == waiting && len(heads) > 0 && heads[len(heads)-1].Block > q.book.checked+reach {
+	for (verdict == waiting || far && verdict == nothing) && len(heads) > 0 && heads[len(heads)-1].Block > q.book.checked+reach {
 		heads = heads[:len(heads)-1]
 	}
 	if n := len(heads); n > 0 {
 		q.last = max(q.last, heads[n-1].Block)
 	}
 	return heads
+}
+
+// vouch is check for a block that one node names. When it is far above what was compared before, somebody must have it: a
+// node that names a block and has it no more than the others do is left.
+func (q *Quorum) vouch(ctx context.Context, from int, newest chain.Block, far bool) outcome {
+	verdict := q.check(ctx, newest, false)
+	if !far || verdict != nothing || ctx.Err() != nil {
+		return verdict
+	}
+	q.with(func(b *book, now time.Time) {
+		b.faulted(from, now, fmt.Sprintf("it names block %d, of which nobody has the state", newest))
+		b.choose(now, b.peers[from].why)
+	})
+	return nothing
 }

@@ -156,24 +156,36 @@ func (q *Quorum) status(ctx context.Context, s subject) (json.RawMessage, error)
 	if err := q.learnRun(ctx); err != nil {
 		return nil, err
 	}
-	raw, _, err := q.ask(ctx, s)
-	if err != nil {
-		return nil, err
+	for range q.ends {
+		raw, from, err := q.ask(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		var st local.Status
+		if err := json.Unmarshal(raw, &st); err != nil {
+			return nil, fmt.Errorf("%w: %s", errAnswer, s)
+		}
+		q.mu.Lock()
+		far := st.Height > q.book.checked+reach
+		q.mu.Unlock()
+		verdict := nothing
+		if far {
+			verdict = q.vouch(ctx, from, st.Height, far)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case verdict == waiting:
+			return nil, errAhead
+		case far && verdict == nothing:
+			continue // another one is followed now
+		}
+		q.mu.Lock()
+		q.last = max(q.last, st.Height)
+		q.mu.Unlock()
+		return raw, nil
 	}
-	var st local.Status
-	if err := json.Unmarshal(raw, &st); err != nil {
-		return nil, fmt.Errorf("%w: %s", errAnswer, s)
-	}
-	q.mu.Lock()
-	far := st.Height > q.book.checked+reach
-	q.mu.Unlock()
-	if far && q.check(ctx, st.Height) == waiting {
-		return nil, errAhead
-	}
-	q.mu.Lock()
-	q.last = max(q.last, st.Height)
-	q.mu.Unlock()
-	return raw, ctx.Err()
+	return nil, errAhead
 }
 
 // learnRun gets the run descriptor once, as the nodes agree on it.
@@ -263,33 +275,39 @@ func (q *Quorum) Submit(ctx context.Context, tx []byte) (local.Code, error) {
 	return code, err
 }
 
-// Steady implements local.Steady: nil while no two nodes contradict each other. The comparison is at most fresh old.
+// Steady implements local.Steady: nil while no two nodes contradict each other. The comparison is at most fresh old, and was
+// made with everyone who answers.
 func (q *Quorum) Steady(ctx context.Context) error {
 	if len(q.ends) == 1 {
 		return nil
 	}
 	q.mu.Lock()
-	now := time.Now()
-	disputes, due := q.book.open(), now.Sub(q.tried) >= retry
-	old, last := now.Sub(q.book.compared) >= fresh, q.last
+	disputes, due := q.book.open(), time.Since(q.tried) >= retry
 	if due {
-		q.tried = now
+		q.tried = time.Now()
 	}
 	q.mu.Unlock()
-	switch {
-	case len(disputes) > 0 && due:
+	if due {
 		q.review(ctx, disputes)
-	case len(disputes) == 0 && old:
-		if q.check(ctx, last) == waiting {
-			return errAhead
-		}
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
 	}
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.book.err()
+	open, last := q.book.err(), q.last
+	old := time.Since(q.book.whole) >= fresh
+	q.mu.Unlock()
+	if open != nil || !old {
+		return errors.Join(ctx.Err(), open)
+	}
+	verdict := q.check(ctx, last, true)
+	q.mu.Lock()
+	open = q.book.err()
+	q.mu.Unlock()
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case open == nil && verdict == waiting:
+		return errAhead
+	}
+	return open
 }
 
 // pause waits for d.

@@ -16,7 +16,7 @@ import (
 const failover = 5 * time.Second
 
 // phaseBlock is a block at which every node of the network reads a snapshot.
-func phaseBlock(t testing.TB, x *nodes) chain.Block {
+func phaseBlock(t fatal, x *nodes) chain.Block {
 	run, err := chain.ParseRun(x.w.run)
 	if err != nil {
 		t.Fatal(err)
@@ -305,50 +305,55 @@ func TestStale(t *testing.T) {
 
 // A node that makes blocks up does not carry the clock away: heads stop a little above what most have, and it is set aside.
 func TestRacing(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		x := newNodes(t, 3)
-		read(t, x, local.QueryStatus, "")
-		x.blocks(t, 30)
-		x.all[0].set(mode{ahead: 100_000})
-		top := chain.Block(0)
-		for range 200 {
-			x.w.make(1)
-			after(250 * time.Millisecond)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			h, err := x.Heads(ctx, max(top, 130))
-			cancel()
-			if err == nil {
-				top = h[len(h)-1].Block
+	for name, hollow := range map[string]bool{"with state hashes": false, "without": true} {
+		bubble(t, func(t *testing.T) {
+			x := newNodes(t, 3)
+			read(t, x, local.QueryStatus, "")
+			x.blocks(t, 30)
+			x.all[0].set(mode{ahead: 100_000, hollow: hollow})
+			top := chain.Block(130)
+			for range 200 {
+				x.w.make(1)
+				after(250 * time.Millisecond)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				h, err := x.Heads(ctx, top)
+				cancel()
+				if err == nil {
+					top = h[len(h)-1].Block
+				}
+				if top > x.w.height+reach {
+					t.Fatalf("%s: head %d at height %d", name, top, x.w.height)
+				}
 			}
-			if top > x.w.height+reach {
-				t.Fatalf("head %d at height %d", top, x.w.height)
+			if x.now() == "a" || top < x.w.height || !hollow && x.told(Aside) != "a" {
+				t.Errorf("%s: aside %q, head %d at height %d", name, x.told(Aside), top, x.w.height)
 			}
-		}
-		if x.told(Aside) != "a" || top < x.w.height {
-			t.Errorf("aside %q, head %d at height %d", x.told(Aside), top, x.w.height)
-		}
-	})
+		})
+	}
 }
 
 // The client's clock starts at the status: one that claims a height that nobody else has waits until it is clear who is right.
 func TestRacingStart(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		x := newNodes(t, 3)
-		x.all[0].set(mode{ahead: 100_000})
-		if raw, err := x.Query(t.Context(), local.QueryStatus, ""); !errors.Is(err, chain.ErrUnavailable) {
-			t.Fatalf("%s, %v", raw, err)
-		}
-		x.w.make(1)
-		after(time.Second)
-		_, _ = x.Query(t.Context(), local.QueryStatus, "") // now they are known to move
-		var st local.Status
-		if err := json.Unmarshal(read(t, x, local.QueryStatus, ""), &st); err != nil || st.Height != 101 {
-			t.Errorf("status %+v, %v", st, err)
-		}
-		if x.told(Aside) != "a" {
-			t.Errorf("aside %q", x.told(Aside))
-		}
-	})
+	for name, hollow := range map[string]bool{"with state hashes": false, "without": true} {
+		bubble(t, func(t *testing.T) {
+			x := newNodes(t, 3)
+			x.all[0].set(mode{ahead: 100_000, hollow: hollow})
+			raw, err := x.Query(t.Context(), local.QueryStatus, "")
+			if !hollow && !errors.Is(err, chain.ErrUnavailable) || hollow && (err != nil || !strings.Contains(string(raw), `"height":100`)) {
+				t.Fatalf("%s: %s, %v", name, raw, err)
+			}
+			x.w.make(1)
+			after(time.Second)
+			_, _ = x.Query(t.Context(), local.QueryStatus, "") // now they are known to move
+			var st local.Status
+			if err := json.Unmarshal(read(t, x, local.QueryStatus, ""), &st); err != nil || st.Height != 101 {
+				t.Errorf("%s: status %+v, %v", name, st, err)
+			}
+			if x.now() == "a" {
+				t.Errorf("%s: following it", name)
+			}
+		})
+	}
 }
 
 // A transaction that the followed node refuses goes to the next; the same one again goes to all, for a node that takes it and

@@ -18,6 +18,9 @@ import (
 	"sn3/chain/local/localtest"
 )
 
+// fatal is what tests and properties have in common.
+type fatal interface{ Fatal(args ...any) }
+
 // world is the true chain: a height that a test raises.
 type world struct {
 	run []byte
@@ -27,7 +30,7 @@ type world struct {
 	moved  chan struct{}
 }
 
-func newWorld(t testing.TB) *world {
+func newWorld(t fatal) *world {
 	g, _, err := localtest.Genesis(250)
 	if err != nil {
 		t.Fatal(err)
@@ -58,6 +61,7 @@ type mode struct {
 	stood  chain.Block // knows nothing above, if not 0
 	behind chain.Block // blocks
 	ahead  chain.Block // blocks that it makes up
+	hollow bool        // and does not have what it makes up
 	reject bool        // of transactions
 }
 
@@ -150,7 +154,7 @@ func (n *node) Query(ctx context.Context, name, arg string) (json.RawMessage, er
 	case local.QueryRun:
 		v = n.w.run
 	case local.QueryHead:
-		if b > top {
+		if b > top || m.hollow && b > top-m.ahead {
 			return nil, fmt.Errorf("%w: head %d", chain.ErrNotYet, b)
 		}
 		v = local.HeadInfo{Block: b, AppHash: hashOf(b, of)}
@@ -208,7 +212,7 @@ type nodes struct {
 	twice    []chain.Block
 }
 
-func newNodes(t testing.TB, n int) *nodes {
+func newNodes(t fatal, n int) *nodes {
 	x := &nodes{w: newWorld(t), accepted: map[chain.Block]string{}}
 	var ends []Endpoint
 	for i := range n {

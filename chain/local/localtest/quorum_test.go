@@ -1,0 +1,277 @@
+package localtest_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"sn3/chain"
+	"sn3/chain/chaintest"
+	"sn3/chain/local"
+	"sn3/chain/local/localtest"
+	"sn3/chain/local/quorum"
+)
+
+// liar changes answers of the chain behind it.
+type liar struct {
+	local.Backend
+	lies map[string]func(raw json.RawMessage) any
+}
+
+func (l liar) Query(ctx context.Context, name, arg string) (json.RawMessage, error) {
+	raw, err := l.Backend.Query(ctx, name, arg)
+	lie := l.lies[name]
+	if err != nil || lie == nil {
+		return raw, err
+	}
+	return json.Marshal(lie(raw))
+}
+
+// change decodes an answer, changes it and gives it back.
+func change[T any](f func(*T)) func(json.RawMessage) any {
+	return func(raw json.RawMessage) any {
+		var v T
+		if err := json.Unmarshal(raw, &v); err != nil {
+			return err.Error()
+		}
+		f(&v)
+		return v
+	}
+}
+
+// lies are ways to cheat whoever asks one node.
+var lies = map[string]map[string]func(json.RawMessage) any{
+	"about the state": {local.QueryHead: change(func(h *local.HeadInfo) { h.AppHash[0]++ })},
+	"about answers": {
+		local.QuerySnapshot:  change(func(s *chain.Snapshot) { slices.Reverse(s.Records); s.Neurons[0].Stake *= 9 }),
+		local.QuerySelection: change(func(s *chain.Selection) { s.Root[0]++; s.Winners = nil }),
+		local.QueryBeacon:    change(func(b *[]byte) { *b = bytes.Repeat([]byte{1}, len(*b)) }),
+		local.QueryTx:        change(func(t *local.TxInfo) { t.Block += 3 }),
+	},
+	"about the run": {local.QueryStatus: change(func(s *local.Status) { s.RunHash[0]++ }), local.QueryRun: change(func(b *[]byte) { *b = (*b)[1:] })},
+	"about all of it": {
+		local.QueryHead:      change(func(h *local.HeadInfo) { h.AppHash[0]++ }),
+		local.QuerySnapshot:  change(func(s *chain.Snapshot) { s.Neurons = nil }),
+		local.QuerySelection: change(func(s *chain.Selection) { s.Root[0]++ }),
+		local.QueryBeacon:    change(func(b *[]byte) { *b = make([]byte, len(*b)) }),
+		local.QueryStatus:    change(func(s *local.Status) { s.Height += 1 << 40; s.AppHash[0]++ }),
+	},
+}
+
+// notices collects what a quorum tells.
+type notices struct {
+	mu  sync.Mutex
+	all []quorum.Notice
+}
+
+func (n *notices) tell(x quorum.Notice) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.all = append(n.all, x)
+}
+
+func (n *notices) of(k quorum.Kind) (out []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, x := range n.all {
+		if x.Kind == k {
+			out = append(out, x.Endpoint)
+		}
+	}
+	return out
+}
+
+// The whole contract holds over three nodes of which the one that is followed first lies; it is the only one set aside.
+func TestConformanceOverQuorum(t *testing.T) {
+	for name, lie := range lies {
+		t.Run(name, func(t *testing.T) {
+			var told notices
+			chaintest.Run(t, func(t *testing.T) *chaintest.Chain {
+				d := dev(t)
+				honest := localtest.Instant{DevChain: d}
+				return suite(t, d, quorum.New([]quorum.Endpoint{{Name: "liar", Node: liar{honest, lie}}, {Name: "b", Node: honest}, {Name: "c", Node: honest}}, told.tell))
+			})
+			if n := len(told.of(quorum.Aside)) + len(told.of(quorum.Followed)); n == 0 {
+				t.Errorf("nobody noticed: %v", told.all)
+			}
+			for _, x := range told.all {
+				if x.Kind == quorum.Disputed || x.Kind == quorum.Aside && x.Endpoint != "liar" || x.Kind == quorum.Followed && x.Endpoint == "liar" {
+					t.Errorf("told %s", x)
+				}
+			}
+		})
+	}
+}
+
+// served is a node over HTTP that can be made to take connections and say nothing, as a stopped process does.
+func served(t *testing.T, b local.Backend) (addr string, hang func()) {
+	h, dead := local.Handler(b), make(chan struct{})
+	var once sync.Once
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-dead:
+		default:
+			ctx, cancel := context.WithCancel(r.Context())
+			defer cancel()
+			go func() {
+				select {
+				case <-dead:
+					cancel()
+				case <-ctx.Done():
+				}
+			}()
+			rec := httptest.NewRecorder()
+			h.ServeHTTP(rec, r.WithContext(ctx))
+			select {
+			case <-dead: // an answer on its way is not sent either
+			default:
+				w.WriteHeader(rec.Code)
+				_, _ = w.Write(rec.Body.Bytes())
+				return
+			}
+		}
+		<-r.Context().Done()
+	}))
+	hang = func() { once.Do(func() { close(dead) }) }
+	t.Cleanup(func() { hang(); s.CloseClientConnections(); s.Close() })
+	return strings.TrimPrefix(s.URL, "http://"), hang
+}
+
+// Over real connections: the followed node hangs in the middle of a held request for heads, with connections open; heads,
+// answers and transactions go on at another one.
+func TestQuorumOverHTTP(t *testing.T) {
+	d := dev(t)
+	if err := d.Run(30); err != nil {
+		t.Fatal(err)
+	}
+	var addrs []string
+	var hangs []func()
+	for range 3 {
+		a, hang := served(t, localtest.Instant{DevChain: d})
+		addrs, hangs = append(addrs, a), append(hangs, hang)
+	}
+	var told notices
+	back, err := quorum.Dial(strings.Join(addrs, ","), told.tell)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context30(t))
+	defer cancel()
+	rich := client(t, back, chaintest.Rich)
+	heads, err := rich.Heads(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h := <-heads; h.Block != 30 {
+		t.Fatalf("first head %+v", h)
+	}
+	if err := rich.Transfer(ctx, chain.Coldkey{5}, 7); err != nil {
+		t.Fatal(err)
+	}
+	hangs[0]()
+	if err := rich.Transfer(ctx, chain.Coldkey{5}, 7); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Run(40); err != nil {
+		t.Fatal(err)
+	}
+	for want := chain.Block(31); want <= 40; want++ {
+		if h := <-heads; h.Block != want {
+			t.Fatalf("head %+v, want block %d", h, want)
+		}
+	}
+	if b, err := rich.Balance(ctx, chain.Coldkey{5}); err != nil || b != 14 {
+		t.Errorf("balance %d, %v", b, err)
+	}
+	if f := told.of(quorum.Followed); len(f) != 1 || f[0] != addrs[1] {
+		t.Errorf("followed %v; the nodes are %v", f, addrs)
+	}
+	if n := len(told.of(quorum.Aside)) + len(told.of(quorum.Disputed)); n > 0 {
+		t.Errorf("told %v", told.all)
+	}
+}
+
+// A Publish that meets a dispute waits, and goes on by itself when the nodes agree; nothing is signed before. One whose
+// context ends returns with both reasons.
+func TestPublishWaitsForAgreement(t *testing.T) {
+	d := dev(t)
+	if err := d.Run(30); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	lying := true
+	honest := localtest.Instant{DevChain: d}
+	l := liar{honest, map[string]func(json.RawMessage) any{local.QueryHead: change(func(h *local.HeadInfo) {
+		mu.Lock()
+		defer mu.Unlock()
+		if lying {
+			h.AppHash[0]++
+		}
+	})}}
+	noticed := make(chan struct{})
+	back := quorum.New([]quorum.Endpoint{{Name: "a", Node: honest}, {Name: "b", Node: l}}, func(n quorum.Notice) {
+		if n.Kind == quorum.Disputed {
+			close(noticed)
+		}
+	})
+	key, err := localtest.Key(chaintest.Alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer := &counting{Signer: local.Signer{Key: key}}
+	c := local.NewClient(back, signer)
+	r := chain.Record{Locator: []byte("here"), Body: []byte("x")}
+	short, end := context.WithCancel(context30(t))
+	out := make(chan error, 1)
+	go func() {
+		_, err := c.Publish(short, r)
+		out <- err
+	}()
+	<-noticed
+	end()
+	if err := <-out; err == nil || signer.count() > 0 {
+		t.Fatalf("%v after %d signatures", err, signer.count())
+	}
+	if _, err := c.Snapshot(context30(t), 30); err != nil {
+		t.Errorf("reading stopped: %v", err)
+	}
+	go func() {
+		_, err := c.Publish(context30(t), r)
+		out <- err
+	}()
+	mu.Lock()
+	lying = false
+	mu.Unlock()
+	if err := d.Run(35); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-out; err != nil || signer.count() != 1 {
+		t.Errorf("%v after %d signatures", err, signer.count())
+	}
+}
+
+// counting counts signatures.
+type counting struct {
+	chain.Signer
+	mu sync.Mutex
+	n  int
+}
+
+func (c *counting) Sign(domain string, digest chain.Hash) ([]byte, error) {
+	c.mu.Lock()
+	c.n++
+	c.mu.Unlock()
+	return c.Signer.Sign(domain, digest)
+}
+
+func (c *counting) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n
+}
