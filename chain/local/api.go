@@ -43,6 +43,7 @@ const (
 	QueryNode       = "node"       // [] -> NodeStatus
 	QueryValidators = "validators" // [] -> []ValidatorInfo
 	QueryHead       = "head"       // [block] -> HeadInfo, of the newest thousands
+	QuerySignature  = "signature"  // [round] -> the signature behind the beacon, which the key verifies
 	QueryKey        = "key"        // [round] -> the beacon's public key for that round
 	QuerySupply     = "supply"     // [block, or nothing for the newest] -> Supply, of the newest thousands
 	QueryPrice      = "price"      // [] -> chain.Amount, what a registration costs now

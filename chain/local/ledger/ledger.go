@@ -337,12 +337,14 @@ func (l *Ledger) balance(arg string) (any, error) {
 func (l *Ledger) numbered(name, arg string) (any, error) {
 	n, err := strconv.ParseUint(arg, 10, 64)
 	switch {
-	case name != local.QuerySnapshot && name != local.QuerySelection && name != local.QueryBeacon && name != local.QueryHead && name != local.QueryKey:
+	case name != local.QuerySnapshot && name != local.QuerySelection && name != local.QueryBeacon && name != local.QueryHead && name != local.QueryKey && name != local.QuerySignature:
 		return nil, fmt.Errorf("%w: no query is called %q", ErrQuery, name)
 	case err != nil:
 		return nil, fmt.Errorf("%w: %s of %q", ErrQuery, name, arg)
 	case name == local.QuerySnapshot:
 		return l.st.Snapshot(chain.Block(n))
+	case name == local.QuerySignature:
+		return l.st.BeaconSignature(chain.Round(n))
 	case name == local.QueryKey:
 		return l.st.BeaconKey(chain.Round(n))
 	case name == local.QuerySelection:

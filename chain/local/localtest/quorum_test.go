@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -51,15 +52,17 @@ var lies = map[string]map[string]func(json.RawMessage) any{
 	"about answers": {
 		local.QuerySnapshot:  change(func(s *chain.Snapshot) { slices.Reverse(s.Records); s.Neurons[0].Stake *= 9 }),
 		local.QuerySelection: change(func(s *chain.Selection) { s.Root[0]++; s.Winners = nil }),
-		local.QueryBeacon:    change(func(b *[]byte) { *b = bytes.Repeat([]byte{1}, len(*b)) }),
+		local.QuerySignature: change(func(b *[]byte) { *b = bytes.Repeat([]byte{1}, len(*b)) }),
+		local.QueryKey:       change(func(b *[]byte) { (*b)[95]++ }),
 		local.QueryTx:        change(func(t *local.TxInfo) { t.Block += 3 }),
 	},
-	"about the run": {local.QueryStatus: change(func(s *local.Status) { s.RunHash[0]++ }), local.QueryRun: change(func(b *[]byte) { *b = (*b)[1:] })},
+	"about the beacon": {local.QuerySignature: change(func(b *[]byte) { (*b)[40]++ })},
+	"about the run":    {local.QueryStatus: change(func(s *local.Status) { s.RunHash[0]++ }), local.QueryRun: change(func(b *[]byte) { *b = (*b)[1:] })},
 	"about all of it": {
 		local.QueryHead:      change(func(h *local.HeadInfo) { h.AppHash[0]++ }),
 		local.QuerySnapshot:  change(func(s *chain.Snapshot) { s.Neurons = nil }),
 		local.QuerySelection: change(func(s *chain.Selection) { s.Root[0]++ }),
-		local.QueryBeacon:    change(func(b *[]byte) { *b = make([]byte, len(*b)) }),
+		local.QuerySignature: change(func(b *[]byte) { *b = make([]byte, len(*b)) }),
 		local.QueryStatus:    change(func(s *local.Status) { s.Height += 1 << 40; s.AppHash[0]++ }),
 	},
 }
@@ -106,6 +109,60 @@ func TestConformanceOverQuorum(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A wrong beacon is known by its key: one of two nodes with a right one is enough, and nothing is in dispute.
+func TestBeaconOfTwo(t *testing.T) {
+	d := dev(t)
+	if err := d.Run(30); err != nil {
+		t.Fatal(err)
+	}
+	other := dev(t) // the same secret, so the same keys: signatures of other rounds
+	if err := other.Run(30); err != nil {
+		t.Fatal(err)
+	}
+	var told notices
+	swap := liar{d, map[string]func(json.RawMessage) any{local.QuerySignature: func(json.RawMessage) any {
+		raw, err := other.Query(t.Context(), local.QuerySignature, "20")
+		if err != nil {
+			return err.Error()
+		}
+		return raw
+	}}}
+	c := client(t, quorum.New([]quorum.Endpoint{{Name: "a", Node: swap}, {Name: "b", Node: d}}, told.tell), chaintest.Rich)
+	want, err := client(t, d, chaintest.Rich).Beacon(t.Context(), 21)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.Beacon(t.Context(), 21); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("beacon %x, %v; want %x", got, err, want)
+	}
+	if f := told.of(quorum.Followed); len(f) != 1 || f[0] != "b" || len(told.of(quorum.Disputed)) > 0 {
+		t.Errorf("told %v", told.all)
+	}
+}
+
+// Nodes of two networks: of three the odd one is set aside, of two nothing is signed.
+func TestOtherNetwork(t *testing.T) {
+	d := dev(t)
+	if err := d.Run(30); err != nil {
+		t.Fatal(err)
+	}
+	odd := liar{d, map[string]func(json.RawMessage) any{local.QueryStatus: change(func(s *local.Status) { s.Network = "another" })}}
+	for n, want := range map[int]error{2: chain.ErrDisputed, 3: nil} {
+		ends := []quorum.Endpoint{{Name: "a", Node: d}, {Name: "b", Node: odd}, {Name: "c", Node: d}}[:n]
+		var told notices
+		q := quorum.New(ends, told.tell)
+		if st, err := local.NewClient(q, nil).Status(t.Context()); err != nil || st.Network != localtest.Network {
+			t.Errorf("%d nodes: status %+v, %v", n, st, err)
+		}
+		if err := q.Steady(t.Context()); !errors.Is(err, want) {
+			t.Errorf("%d nodes: %v, want %v", n, err, want)
+		}
+		if a := told.of(quorum.Aside); n == 3 && (len(a) != 1 || a[0] != "b") {
+			t.Errorf("told %v", told.all)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"sn3/chain"
 	"sn3/chain/local"
+	"sn3/chain/local/beacon"
 )
 
 // subject is a question.
@@ -23,6 +24,8 @@ func (s subject) String() string {
 	switch {
 	case s.name == local.QueryHead:
 		return "the state hash of block " + s.arg
+	case s.name == local.QueryStatus:
+		return "which network they are of"
 	case s.arg == "":
 		return s.name
 	}
@@ -71,7 +74,11 @@ func (s subject) value(raw json.RawMessage) (string, error) {
 		var x local.TxInfo
 		err := json.Unmarshal(raw, &x)
 		return sum(x, err == nil, s)
-	case local.QueryBeacon, local.QueryRun:
+	case local.QueryStatus:
+		var x local.Status
+		err := json.Unmarshal(raw, &x)
+		return sum([]any{x.Network, x.RunHash, x.GenesisHash}, err == nil, s)
+	case local.QueryBeacon, local.QueryRun, local.QueryKey, local.QuerySignature:
 		var x []byte
 		err := json.Unmarshal(raw, &x)
 		return sum(x, err == nil && len(x) > 0, s)
@@ -96,12 +103,15 @@ func sum(v any, ok bool, s subject) (string, error) {
 	return hex.EncodeToString(h[:]), nil
 }
 
-// decides says whether an answer decides money or training and never changes once it is there: snapshots at the phases of
-// windows, selections, beacons, outcomes of transactions, what the network was started with. Status, balances, parameters
+// stays says whether an answer never changes once it is there. The key of a round to come may.
+func (s subject) stays() bool { return s.name != local.QueryStatus && s.name != local.QueryKey }
+
+// decides says whether an answer decides money or training and is the same at all nodes: snapshots at the phases of windows,
+// selections, outcomes of transactions, the beacon's keys, what the network was started with. Status, balances, parameters
 // and snapshots of the newest block are not compared: they may differ by a block.
 func (q *Quorum) decides(ctx context.Context, s subject) bool {
 	switch s.name {
-	case local.QuerySelection, local.QueryBeacon, local.QueryTx, local.QueryRun, local.QueryGenesis:
+	case local.QuerySelection, local.QueryTx, local.QueryRun, local.QueryGenesis, local.QueryKey:
 		return len(q.ends) > 1
 	case local.QuerySnapshot:
 		n, ok := s.number()
@@ -112,7 +122,7 @@ func (q *Quorum) decides(ctx context.Context, s subject) bool {
 
 // phase says whether a block is a boundary of the schedule; when the schedule cannot be had any block may be one.
 func (q *Quorum) phase(ctx context.Context, b chain.Block) bool {
-	if q.learnRun(ctx) != nil {
+	if q.learn(ctx) != nil {
 		return true
 	}
 	q.mu.Lock()
@@ -139,7 +149,9 @@ func (q *Quorum) confirm(ctx context.Context, s subject, from int, raw json.RawM
 			verdict, value = b.weigh(s, words(replies), now)
 			if verdict == accepted {
 				raw = answer(replies, value, raw)
-				q.cache.put(s, raw)
+				if s.stays() {
+					q.cache.put(s, raw)
+				}
 			}
 		})
 		switch {
@@ -154,6 +166,42 @@ func (q *Quorum) confirm(ctx context.Context, s subject, from int, raw json.RawM
 			return nil, err
 		}
 	}
+}
+
+// beacon is the randomness of a round. Its signature needs no second opinion: the key on which the nodes agree verifies it.
+func (q *Quorum) beacon(ctx context.Context, s subject) (json.RawMessage, error) {
+	raw, err := q.Query(ctx, local.QueryKey, s.arg)
+	if err != nil {
+		return nil, err
+	}
+	var key, sig []byte
+	if err := json.Unmarshal(raw, &key); err != nil {
+		return nil, fmt.Errorf("%w: key", errAnswer)
+	}
+	round, _ := s.number()
+	raw, _, err = q.ask(ctx, subject{local.QuerySignature, s.arg}, func(s subject, raw json.RawMessage) error {
+		var sig []byte
+		if err := json.Unmarshal(raw, &sig); err != nil {
+			return fmt.Errorf("%w: %s", errAnswer, s)
+		}
+		if err := beacon.Verify(key, chain.Round(round), sig); err != nil {
+			return fmt.Errorf("%w: the beacon's signature of round %d: %v", errAnswer, round, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(raw, &sig); err != nil {
+		return nil, fmt.Errorf("%w: signature", errAnswer)
+	}
+	out, err := json.Marshal(beacon.Randomness(sig))
+	if err == nil {
+		q.mu.Lock()
+		q.cache.put(s, out)
+		q.mu.Unlock()
+	}
+	return out, err
 }
 
 // answer is the reply with a value.

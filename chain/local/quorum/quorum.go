@@ -39,12 +39,13 @@ type Quorum struct {
 	mu    sync.Mutex
 	book  book
 	moved chan struct{} // closed when another node is followed
-	run   chain.Hash    // of the descriptor, once it is known
 	last  chain.Block   // newest block that was handed out
 	sched *chain.Schedule
-	cache cache
-	sent  chain.Hash // last transaction that was submitted
-	tried time.Time  // last look at what is disputed
+	// identity is the value of a status of this network, once it is known
+	identity string
+	cache    cache
+	sent     chain.Hash // last transaction that was submitted
+	tried    time.Time  // last look at what is disputed
 }
 
 var _ interface {
@@ -137,7 +138,10 @@ func (q *Quorum) Query(ctx context.Context, name, arg string) (json.RawMessage, 
 	if name == local.QueryStatus && len(q.ends) > 1 {
 		return q.status(ctx, s)
 	}
-	raw, from, err := q.ask(ctx, s)
+	if name == local.QueryBeacon && len(q.ends) > 1 {
+		return q.beacon(ctx, s)
+	}
+	raw, from, err := q.ask(ctx, s, q.fits)
 	if err != nil {
 		return nil, err
 	}
@@ -153,11 +157,11 @@ var errAhead = fmt.Errorf("%w: most chain nodes are behind the followed one", ch
 // status is the followed node's own view. It must name the run that the nodes agree on, and a height that most have reached:
 // clients set their clock by it.
 func (q *Quorum) status(ctx context.Context, s subject) (json.RawMessage, error) {
-	if err := q.learnRun(ctx); err != nil {
+	if err := q.learn(ctx); err != nil {
 		return nil, err
 	}
 	for range q.ends {
-		raw, from, err := q.ask(ctx, s)
+		raw, from, err := q.ask(ctx, s, q.fits)
 		if err != nil {
 			return nil, err
 		}
@@ -188,16 +192,27 @@ func (q *Quorum) status(ctx context.Context, s subject) (json.RawMessage, error)
 	return nil, errAhead
 }
 
-// learnRun gets the run descriptor once, as the nodes agree on it.
-func (q *Quorum) learnRun(ctx context.Context) error {
+// learn gets once what the network is, as the nodes agree on it: its identity and its schedule.
+func (q *Quorum) learn(ctx context.Context) error {
 	q.mu.Lock()
-	known := q.run != chain.Hash{}
+	known := q.identity != ""
 	q.mu.Unlock()
 	if known {
 		return nil
 	}
-	raw, err := q.Query(ctx, local.QueryRun, "")
+	status := subject{name: local.QueryStatus}
+	raw, from, err := q.ask(ctx, status, q.fits)
 	if err != nil {
+		return err
+	}
+	if raw, err = q.confirm(ctx, status, from, raw); err != nil {
+		return err
+	}
+	identity, err := status.value(raw)
+	if err != nil {
+		return err
+	}
+	if raw, err = q.Query(ctx, local.QueryRun, ""); err != nil {
 		return err
 	}
 	var encoded []byte
@@ -214,33 +229,32 @@ func (q *Quorum) learnRun(ctx context.Context) error {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.run, q.sched = run.Hash(), &sched
+	q.identity, q.sched = identity, &sched
 	return nil
 }
 
-// fits says whether an answer is one, and of this network.
+// fits says whether an answer is one, and a status of this network.
 func (q *Quorum) fits(s subject, raw json.RawMessage) error {
-	if _, err := s.value(raw); err != nil || s.name != local.QueryStatus || len(q.ends) == 1 {
+	v, err := s.value(raw)
+	if err != nil || s.name != local.QueryStatus {
 		return err
 	}
-	var st local.Status
-	err := json.Unmarshal(raw, &st)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err != nil || st.RunHash != q.run {
-		return fmt.Errorf("%w: its status names another run than the nodes agree on", errAnswer)
+	if q.identity != "" && q.identity != v {
+		return fmt.Errorf("%w: it is of another network or run", errAnswer)
 	}
 	return nil
 }
 
 // ask gets an answer of the followed node, or of another one when that fails. A snapshot of a height that was named before is
-// waited for: after a change the new node may be a block behind.
-func (q *Quorum) ask(ctx context.Context, s subject) (json.RawMessage, int, error) {
+// waited for: after a change the new node may be a block behind. What does not fit is no answer.
+func (q *Quorum) ask(ctx context.Context, s subject, fits func(subject, json.RawMessage) error) (json.RawMessage, int, error) {
 	for until := time.Now().Add(patience); ; {
 		raw, from, err := race(ctx, q, func(ctx context.Context, b local.Backend) (json.RawMessage, error) {
 			raw, err := b.Query(ctx, s.name, s.arg)
 			if err == nil {
-				err = q.fits(s, raw)
+				err = fits(s, raw)
 			}
 			return raw, err
 		}, func(_ json.RawMessage, err error) bool { return err == nil || isBehind(err) })
@@ -253,11 +267,18 @@ func (q *Quorum) ask(ctx context.Context, s subject) (json.RawMessage, int, erro
 	}
 }
 
+// promised says whether a client may know already that the block or round exists.
 func (q *Quorum) promised(s subject) bool {
-	b, ok := s.number()
+	n, ok := s.number()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return ok && s.name == local.QuerySnapshot && chain.Block(b) <= q.last
+	switch b := chain.Block(n); s.name {
+	case local.QuerySnapshot:
+		return ok && b <= q.last
+	case local.QuerySignature:
+		return ok && b < q.last
+	}
+	return false
 }
 
 // Submit implements local.Backend: the followed node, then others until one accepts. Who submits the same bytes again got no
