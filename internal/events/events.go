@@ -34,6 +34,7 @@ const (
 	Checkpoint Kind = "checkpoint" // Window, Root
 	Waiting    Kind = "waiting"    // Reason: what for
 	Resumed    Kind = "resumed"    // Reason: what came back
+	Endpoint   Kind = "endpoint"   // Reason: which chain node is followed from now on, set aside, behind or back, and why
 	Diverged   Kind = "diverged"   // Window, Root (own), Majority
 	Resync     Kind = "resync"     // Window: caught up to
 	Skipped    Kind = "skipped"    // Window, Reason: no submission or vote this window

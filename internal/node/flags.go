@@ -28,7 +28,7 @@ func str(group, name, value, usage string) cli.Flag {
 // Flags are the flags of both miner and validator.
 func Flags() []cli.Flag {
 	flags := []cli.Flag{
-		str(flagGroupNetwork, "chain", "", "chain node as `HOST:PORT`"),
+		str(flagGroupNetwork, "chain", "", "chain node as `HOST:PORT`, or several as HOST:PORT,HOST:PORT,…: compared, and one takes the place of another"),
 		&cli.BoolFlag{Name: "no-p2p", Usage: "do not announce or listen by peer-to-peer; chain and S3 are enough", Category: flagGroupNetwork},
 		str(flagGroupNetwork, "p2p-listen", "", "peer-to-peer `MULTIADDR` to listen on (default: a free loopback port)"),
 		&cli.StringSliceFlag{Name: "p2p-peer", Usage: "peer-to-peer `MULTIADDR` to connect to (default: what the chain node names)", Category: flagGroupNetwork},

@@ -17,6 +17,7 @@ import (
 
 	"sn3/chain"
 	"sn3/chain/local"
+	"sn3/chain/local/quorum"
 	"sn3/gradients"
 	"sn3/internal/compute"
 	"sn3/internal/events"
@@ -195,7 +196,7 @@ func ownBucket(c *cli.Context) (storage.Locator, *storage.Credential, error) {
 
 // dial waits for the chain node for a bounded time, saying so, and reads the run descriptor.
 func (n *Node) dial(ctx context.Context, addr string, key *ecdsa.PrivateKey) (local.Status, error) {
-	back, err := local.Dial(addr)
+	back, err := quorum.Dial(addr, n.notice)
 	if err != nil {
 		return local.Status{}, proc.Usage(fmt.Errorf("--chain %s: %w", addr, err))
 	}
@@ -225,6 +226,23 @@ func (n *Node) dial(ctx context.Context, addr string, key *ecdsa.PrivateKey) (lo
 		}
 		sleep(wait, 500*time.Millisecond)
 	}
+}
+
+// notice puts what the chain's nodes are found to do into log and diary.
+func (n *Node) notice(x quorum.Notice) {
+	kind := events.Endpoint
+	switch x.Kind {
+	case quorum.Disputed:
+		kind = events.Waiting
+	case quorum.Settled:
+		kind = events.Resumed
+	}
+	if x.Bad() {
+		n.Log.Warn(x.String())
+	} else {
+		n.Log.Info(x.String())
+	}
+	n.Events(events.Event{Kind: kind, Reason: x.String()})
 }
 
 func sleep(ctx context.Context, d time.Duration) {

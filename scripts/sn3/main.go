@@ -14,6 +14,7 @@ import (
 
 	"sn3/chain"
 	"sn3/chain/local"
+	"sn3/chain/local/quorum"
 	"sn3/internal/node"
 	"sn3/internal/proc"
 	"sn3/scripts/localnet/netdir"
@@ -31,7 +32,7 @@ func run(args []string) error {
 			bucketCommand(), pullCommand(), verifyCommand(), importCommand(), exportCommand(), evalCommand(), generateCommand(), inspectCommand(), presetCommand(), planCommand(), dataCommand(), s3Command()},
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "local", Usage: "`FOLDER` of a local network"},
-			&cli.StringFlag{Name: "chain", Usage: "chain node as `HOST:PORT`"},
+			&cli.StringFlag{Name: "chain", Usage: "chain node as `HOST:PORT`, or several separated by commas, which are compared"},
 			proc.LogFormat(""),
 		},
 		Before: func(c *cli.Context) error {
@@ -95,7 +96,7 @@ func open(ctx context.Context, c *cli.Context, key keySource) (*network, error) 
 			return nil, errors.Join(err, n.close())
 		}
 	}
-	back, err := local.Dial(addr)
+	back, err := quorum.Dial(addr, func(x quorum.Notice) { proc.Note(x.String()) })
 	if err != nil {
 		return nil, errors.Join(proc.Usage(err), n.close())
 	}

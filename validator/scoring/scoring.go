@@ -274,7 +274,9 @@ func (v *Validator) weigh(ctx context.Context, w chain.Window) error {
 	if len(row) == 0 {
 		return nil
 	}
-	r, err := v.cfg.Replica.SetWeights(ctx, row)
+	up, cancel := v.clock.Until(ctx, now+v.run.Schedule.Length) // nodes of the chain may disagree for long: judging goes on
+	defer cancel()
+	r, err := v.cfg.Replica.SetWeights(up, row)
 	if err != nil {
 		return v.unweighed(ctx, err)
 	}
