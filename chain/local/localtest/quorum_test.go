@@ -228,11 +228,11 @@ func TestQuorumOverHTTP(t *testing.T) {
 	if h := <-heads; h.Block != 30 {
 		t.Fatalf("first head %+v", h)
 	}
-	if err := rich.Transfer(ctx, chain.Coldkey{5}, 7); err != nil {
+	if err := rich.Transfer(ctx, chain.Coldkey{5}, chain.RaoPerCoin/10); err != nil {
 		t.Fatal(err)
 	}
 	hangs[0]()
-	if err := rich.Transfer(ctx, chain.Coldkey{5}, 7); err != nil {
+	if err := rich.Transfer(ctx, chain.Coldkey{5}, chain.RaoPerCoin/10); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Run(40); err != nil {
@@ -243,7 +243,7 @@ func TestQuorumOverHTTP(t *testing.T) {
 			t.Fatalf("head %+v, want block %d", h, want)
 		}
 	}
-	if b, err := rich.Balance(ctx, chain.Coldkey{5}); err != nil || b != 14 {
+	if b, err := rich.Balance(ctx, chain.Coldkey{5}); err != nil || b != chain.RaoPerCoin/5 {
 		t.Errorf("balance %d, %v", b, err)
 	}
 	if f := told.of(quorum.Followed); len(f) != 1 || f[0] != addrs[1] {
