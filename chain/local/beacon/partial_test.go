@@ -146,6 +146,7 @@ func TestKeyCombineNamesTheBad(t *testing.T) {
 		"three bad":                   {slices.Concat([]Partial{other[0], infinity, junk}, good[3:]), []int{0, 1, 2}, false},
 		"another member's":            {slices.Concat([]Partial{as(good[1], 0)}, good[1:]), []int{0}, true},
 		"bad, then right":             {slices.Concat([]Partial{other[0]}, good), []int{0}, true},
+		"bad twice":                   {slices.Concat([]Partial{other[0], junk, other[0]}, good[1:2], good[3:]), []int{0, 2}, true},
 		"no members":                  {slices.Concat([]Partial{as(good[0], 7), as(good[0], -1), as(good[0], 63), as(good[0], 7)}, good), []int{-1, 7, 63}, true},
 		"one of too many is nothing":  {slices.Concat([]Partial{as(good[0], 7)}, good[:4]), []int{7}, false},
 		"one and the same five times": {[]Partial{good[0], good[0], good[0], good[0], good[0]}, nil, false},
@@ -215,8 +216,13 @@ func TestShareFile(t *testing.T) {
 func FuzzParsePartial(f *testing.F) {
 	f.Add(Partial{3, [SignatureLen]byte{0xc0}}.Encode())
 	f.Add(make([]byte, PartialLen+1))
+	f.Add(append([]byte{MaxMembers}, make([]byte, SignatureLen)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if p, err := ParsePartial(b); err == nil && !bytes.Equal(p.Encode(), b) {
+		p, err := ParsePartial(b)
+		if want := len(b) == PartialLen && b[0] < MaxMembers; (err == nil) != want {
+			t.Fatalf("%x: %v", b, err)
+		}
+		if err == nil && !bytes.Equal(p.Encode(), b) {
 			t.Fatalf("%x is written %x", b, p.Encode())
 		}
 	})

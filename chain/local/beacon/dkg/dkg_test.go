@@ -256,7 +256,7 @@ func TestFinishIsAFunctionOfSets(t *testing.T) {
 	r, other := meet(t, 4, 2, 100), meet(t, 4, 2, 200)
 	ds := r.all()
 	ds[1] = misdeeds["wrong share for one"].deal(r, 1)[0]
-	noise := slices.Concat(misdeeds["wrong signature"].deal(r, 2), other.all(), misdeeds["too many commitments"].deal(r, 3), misdeeds["another's as its own"].deal(r, 0))
+	noise := slices.Concat(misdeeds["wrong signature"].deal(r, 2), other.all(), []*Dealing{meet(t, 7, 2, 100).dealing(6)}, misdeeds["too many commitments"].deal(r, 3), misdeeds["another's as its own"].deal(r, 0))
 	cs := r.complaints(ds, upTo(4)...)
 	if len(cs) != 1 {
 		t.Fatalf("%d complaints", len(cs))

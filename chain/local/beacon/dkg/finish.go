@@ -1,7 +1,6 @@
 package dkg
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -73,11 +72,9 @@ func (g guilty) Error() string { return fmt.Sprintf("%v, says member %d", ErrGui
 // Unwrap makes it ErrGuilty.
 func (g guilty) Unwrap() error { return ErrGuilty }
 
-// sorted are the complaints by dealer and accuser: the first that holds decides.
+// sorted are the complaints by accuser: of those that hold about a dealer the first is named, and no other looked at.
 func sorted(cs []*Complaint) []*Complaint {
-	return slices.SortedFunc(slices.Values(cs), func(a, b *Complaint) int {
-		return cmp.Or(cmp.Compare(a.Dealer, b.Dealer), cmp.Compare(a.Accuser, b.Accuser))
-	})
+	return slices.SortedFunc(slices.Values(cs), func(a, b *Complaint) int { return a.Accuser - b.Accuser })
 }
 
 // collect finds the one valid dealing of each member, or why there is none.
@@ -88,7 +85,7 @@ func (s *Session) collect(dealings []*Dealing) ([]*Dealing, []error) {
 		out[i] = ErrSilent
 	}
 	for _, d := range dealings {
-		if d.Dealer >= n || errors.Is(out[d.Dealer], ErrTwice) {
+		if d.Dealer >= n {
 			continue
 		}
 		digest := d.Digest()

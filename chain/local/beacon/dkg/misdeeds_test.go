@@ -269,8 +269,55 @@ func TestComplaintErrors(t *testing.T) {
 			t.Errorf("%s: qualified %v, %v", name, res.Qualified, err)
 		}
 	}
-	out := change(func(c *Complaint) { c.Dealer = 63 })
-	if res, err := Finish(r.Session, r.all(), []*Complaint{out}); err != nil || len(res.Qualified) != 4 {
-		t.Errorf("about nobody: %v", err)
+	for _, nobody := range []int{63, 3} { // no member, and one that has not dealt
+		out := change(func(c *Complaint) { c.Dealer = nobody })
+		if res, err := Finish(r.Session, r.all()[:3], []*Complaint{out}); err != nil || len(res.Qualified) != 3 {
+			t.Errorf("about %d: %v", nobody, err)
+		}
+	}
+	for _, n := range []int{2, 7} { // dealings that nobody has checked, to fewer and to more members than there are
+		d := meet(t, n, 2, 100).dealing(1)
+		d.Session = r.id
+		for _, accuser := range []int{3, 5} {
+			c := r.complain(d, r.who[0], accuser, dh(d, 0))
+			if err := c.Check(r.Session, d); err == nil {
+				t.Errorf("complaint of %d about a dealing to %d holds", accuser, n)
+			}
+		}
+	}
+}
+
+// A dealing to more members than there are says of itself who of them deals.
+func TestDealerBeyondMembers(t *testing.T) {
+	d := meet(t, 4, 3, 100).dealing(0)
+	d.Dealer = 4
+	if _, err := ParseDealing(d.Encode()); !errors.Is(err, group.ErrFormat) {
+		t.Errorf("dealer 4 of 4: %v", err)
+	}
+}
+
+// Of several who complain the lowest is named, whoever came first.
+func TestGuiltyIsNamedByTheFirst(t *testing.T) {
+	r := meet(t, 4, 3, 100)
+	ds := r.all()
+	ds[3] = misdeeds["wrong share for all"].deal(r, 3)[0]
+	cs := r.complaints(ds, upTo(4)...)
+	for range cs {
+		res, err := Finish(r.Session, ds, cs)
+		if err != nil || len(res.Faults) != 1 || res.Faults[0] != (Fault{3, guilty{0}}) || res.Faults[0].Why.Error() != "dkg: has dealt a bad share, says member 0" {
+			t.Errorf("%v, %v", res.Faults, err)
+		}
+		cs = append(cs[1:], cs[0])
+	}
+}
+
+// Parts that cancel each other make no key.
+func TestPartsThatCancel(t *testing.T) {
+	r := meet(t, 2, 2, 100)
+	part := r.polynomial(0)[0]
+	part.Neg(&part)
+	res, err := Finish(r.Session, published([]*Dealing{r.dealing(0), r.part(1, part)[0]}), nil)
+	if !errors.Is(err, ErrTooFew) || res.Key != nil {
+		t.Errorf("%+v, %v", res, err)
 	}
 }
