@@ -23,7 +23,7 @@ const (
 )
 
 // MaxDealing is the length of the longest dealing.
-var MaxDealing = DealingLen(beacon.MaxMembers, beacon.MaxMembers)
+const MaxDealing = dealingHead + beacon.MaxMembers*(group.G2Len+group.ScalarLen) + group.G1Len + (1+dealingSecrets)*group.ScalarLen
 
 // DealingLen is the length of a dealing to n members with threshold t.
 func DealingLen(n, t int) int {

@@ -28,8 +28,8 @@
 //   - f_i(0), the dealer's part of the key. Without it a dealer that waits for all others could publish C_0 = a·G2 − Σ of the
 //     others' and know the key all alone, if the honest are fewer than t: then it can make up commitments that all of them accept.
 //
-// So the threshold holds against t−1 members together, not only against as many as leave t honest ones. That the network
-// goes on needs t members that answer.
+// So t−1 members together cannot make the key theirs, although proofs in the literature (below) are for at least t honest
+// ones. That the beacon goes on needs t members that answer.
 //
 // # What a complaint reveals
 //
@@ -37,6 +37,12 @@
 // f_i(j). If the complaint holds, the dealing is thrown away and the share is worth nothing. If it does not, the accuser has published
 // its own share of this dealer, which it could have done anyway; Inspect never does that. Nothing else follows from K: other dealings
 // have another E, and the dealer knows K already.
+//
+// # As files
+//
+// A chain shows everybody the same bytes; files need not be the same everywhere. A dealer that gives out two dealings makes two
+// keys, or, if only the encrypted shares differ, complaints that others refuse with ErrOtherDealing. So before a genesis is
+// signed the members compare what they got, Key.Encode, by another way than the files came.
 //
 // # What Joint-Feldman does not give
 //

@@ -140,6 +140,23 @@ func TestSession(t *testing.T) {
 	}
 }
 
+// A dealing is as long as is said, so that a block can reserve room for it.
+func TestDealingLen(t *testing.T) {
+	for _, c := range []struct{ n, t int }{{1, 1}, {4, 3}, {beacon.MaxMembers, 2}} {
+		if got, want := len(meet(t, c.n, c.t, 1).dealing(0).Encode()), DealingLen(c.n, c.t); got != want {
+			t.Errorf("%d of %d: %d bytes, want %d", c.t, c.n, got, want)
+		}
+	}
+	if MaxDealing != DealingLen(beacon.MaxMembers, beacon.MaxMembers) {
+		t.Errorf("the longest has %d bytes", DealingLen(beacon.MaxMembers, beacon.MaxMembers))
+	}
+	r := meet(t, 2, 2, 1)
+	r.dealing(0)
+	if c := misdeeds["wrong share for all"].deal(r, 1); len(r.complaints(c, 0)[0].Encode()) != ComplaintLen {
+		t.Error("a complaint has another length")
+	}
+}
+
 func second(_ *Session, err error) error { return err }
 
 // A dealing tells nobody but the receiver anything about a share: no share stands in it in clear, only the receiver's key opens it, and
