@@ -30,7 +30,7 @@ func opOf(b []byte) local.Op {
 	at := func(i int) byte { return b[i%len(b)] }
 	who := chain.Coldkey(account0(int(at(1) % 8)))
 	amount := chain.Amount(at(2)) << (at(3) % 64)
-	switch at(0) % 6 {
+	switch at(0) % 12 {
 	case 5:
 		round, _ := local.RevealRounds(1, 10, 1)
 		return local.CommitWeights{Round: round + chain.Round(at(1)%64), Version: local.TimelockVersion - uint16(at(2)%2), Commit: slices.Repeat(b, 300)[:300]}
@@ -42,6 +42,19 @@ func opOf(b []byte) local.Op {
 		return local.Publish{Record: chain.Record{Locator: b, Body: b}}
 	case 3:
 		return local.Publish{Record: chain.Record{Body: chain.SubmissionBody{Window: chain.Window(at(1) % 4), Shard: chain.Shard(at(2) % 2)}.Encode()}}
+	case 11:
+		return local.AddStake{Hotkey: chain.Hotkey(who), Amount: amount}
+	case 6:
+		return local.RemoveStake{Hotkey: chain.Hotkey(who), Amount: amount - chain.Amount(at(4)%2)} // 0 - 1: all
+	case 7:
+		return local.SetTake{Hotkey: chain.Hotkey(who), Take: uint16(amount)}
+	case 8:
+		x := paramTable[int(at(1))%len(paramTable)]
+		return local.SetParam{Name: x.name, Value: uint64(amount)}
+	case 9:
+		return local.Upgrade{Version: min(uint64(at(1)%4), NewestRules), At: chain.Block(at(2))}
+	case 10:
+		return local.Register{Coldkey: who, Limit: amount}
 	}
 	var row []chain.Weight
 	for i := 1; i+2 < len(b) && i < 30; i += 3 {
@@ -53,9 +66,17 @@ func opOf(b []byte) local.Op {
 // Well-signed operations of every kind in any order: money is conserved and nothing panics through two epochs.
 func FuzzOps(f *testing.F) {
 	f.Add([]byte{4, 2, 255, 255, 3, 1, 1}, byte(5))
+	f.Add([]byte{11, 1, 200, 22, 4, 6, 1, 200, 20, 4, 6, 1, 0, 0, 1, 4}, byte(3+128))
+	f.Add([]byte{8, 3, 0, 0, 0, 8, 9, 255, 55, 0, 9, 2, 12, 0, 0}, byte(3))
+	f.Add([]byte{7, 0, 1, 9, 0, 10, 5, 200, 40, 5}, byte(3+128))
 	f.Add([]byte{0, 1, 9, 63, 0, 2, 1, 0, 1, 1, 2, 3, 2, 9, 9, 9, 3, 1, 1, 1}, byte(4))
 	f.Fuzz(func(t *testing.T, b []byte, size byte) {
-		s := machine(t)
+		g := genesis(t)
+		g.Rules, g.Params.CommitReveal = 1+uint64(size/128), size%2 == 0
+		s, err := New(g)
+		if err != nil {
+			t.Fatal(err)
+		}
 		n := int(size%12) + 2
 		nonce := map[int]uint64{}
 		for len(b) >= n && s.Height() < 40 {
@@ -65,9 +86,11 @@ func FuzzOps(f *testing.F) {
 			if err != nil {
 				continue // longer than a transaction may be
 			}
-			nonce[who]++
 			if code := next(s, raw.Encode()).Codes[0]; code == local.CodeNonce || code == local.CodeSignature || code == local.CodeMalformed {
 				t.Fatalf("a well-signed transaction got code %d", code)
+			}
+			if _, nonce[who] = s.Account(chain.Coldkey(account0(who))); s.Audit() != nil {
+				t.Fatalf("block %d: %v", s.Height(), s.Audit())
 			}
 		}
 		until(s, 2*s.run.Tempo)
