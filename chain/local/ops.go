@@ -76,7 +76,8 @@ type AddStake struct {
 	Amount chain.Amount
 }
 
-// RemoveStake takes coins out of a hotkey's stake; they are in the signer's account after the network's delay.
+// RemoveStake takes coins out of a hotkey's stake, with WholeStake all that the signer has there; they are in the signer's account
+// after the network's delay.
 type RemoveStake struct {
 	Hotkey chain.Hotkey
 	Amount chain.Amount

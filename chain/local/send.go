@@ -32,11 +32,12 @@ func (c *Client) Publish(ctx context.Context, r chain.Record) (chain.Receipt, er
 
 // Register implements chain.Registrar: a hotkey that has a seat gets its uid back and pays nothing.
 func (c *Client) Register(ctx context.Context) (chain.UID, error) {
-	return c.RegisterFor(ctx, chain.Coldkey{})
+	return c.RegisterFor(ctx, chain.Coldkey{}, 0)
 }
 
-// RegisterFor is Register with another account to receive the emission.
-func (c *Client) RegisterFor(ctx context.Context, owner chain.Coldkey) (chain.UID, error) {
+// RegisterFor is Register with another account as the hotkey's owner, which receives the emission, and a price that must not be
+// exceeded; 0: any.
+func (c *Client) RegisterFor(ctx context.Context, owner chain.Coldkey, limit chain.Amount) (chain.UID, error) {
 	if c.by == nil {
 		return 0, ErrNoKey
 	}
@@ -52,7 +53,7 @@ func (c *Client) RegisterFor(ctx context.Context, owner chain.Coldkey) (chain.UI
 		if paid {
 			return 0, fmt.Errorf("registration was included but there is no seat: %w", chain.ErrNotRegistered)
 		}
-		if _, err := c.Send(ctx, Register{Coldkey: owner}); err != nil {
+		if _, err := c.Send(ctx, Register{Coldkey: owner, Limit: limit}); err != nil {
 			return 0, err
 		}
 	}

@@ -42,7 +42,8 @@ func keyFrom(c *cli.Context) keySource {
 }
 
 func registerCommand() *cli.Command {
-	flags := append(keyFlags(), &cli.StringFlag{Name: "coldkey", Usage: "`ACCOUNT` that owns the seat and gets what it earns: in hex, an address 0x…, or a wallet's .pub file (default: the key itself)"})
+	flags := append(keyFlags(), &cli.StringFlag{Name: "coldkey", Usage: "`ACCOUNT` that owns the seat and gets what it earns: in hex, an address 0x…, or a wallet's .pub file (default: the key itself)"},
+		&cli.StringFlag{Name: "limit", Usage: "most `COINS` that the seat may cost (default: whatever it costs)"})
 	return command("register", "burn the registration cost and take a seat", "", 0, flags, func(c *cli.Context) error {
 		var owner chain.Coldkey
 		if arg := c.String("coldkey"); arg != "" {
@@ -52,8 +53,15 @@ func registerCommand() *cli.Command {
 			}
 			owner = chain.Coldkey(of)
 		}
+		var limit chain.Amount
+		if arg := c.String("limit"); arg != "" {
+			var err error
+			if limit, err = coins(arg); err != nil {
+				return err
+			}
+		}
 		return with(c, keyFrom(c), func(ctx context.Context, n *network) error {
-			uid, err := n.client.RegisterFor(ctx, owner)
+			uid, err := n.client.RegisterFor(ctx, owner, limit)
 			if err != nil {
 				return err
 			}
@@ -121,19 +129,24 @@ func pay(ctx context.Context, n *network, to chain.Coldkey, amount chain.Amount)
 }
 
 // payment reads an account and a number of coins with up to nine decimals.
-func payment(account, coins string) (to chain.Coldkey, a chain.Amount, err error) {
+func payment(account, coinsText string) (to chain.Coldkey, a chain.Amount, err error) {
 	of, err := wallet.ReadAccount(account)
 	if err != nil {
 		return to, 0, proc.Usage(fmt.Errorf("account %q: %w", account, err))
 	}
-	to = chain.Coldkey(of)
-	whole, frac, _ := strings.Cut(coins, ".")
+	a, err = coins(coinsText)
+	return chain.Coldkey(of), a, err
+}
+
+// coins reads a number of coins with up to nine decimals.
+func coins(text string) (chain.Amount, error) {
+	whole, frac, _ := strings.Cut(text, ".")
 	if len(frac) > 9 {
-		return to, 0, proc.Usage(fmt.Errorf("%q coins: at most nine decimals", coins))
+		return 0, proc.Usage(fmt.Errorf("%q coins: at most nine decimals", text))
 	}
 	v, err := strconv.ParseUint(whole+frac+strings.Repeat("0", 9-len(frac)), 10, 64)
 	if err != nil || v == 0 {
-		return to, 0, proc.Usage(fmt.Errorf("%q is not a number of coins above 0", coins))
+		return 0, proc.Usage(fmt.Errorf("%q is not a number of coins above 0", text))
 	}
-	return to, chain.Amount(v), nil
+	return chain.Amount(v), nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -288,7 +289,20 @@ func hashOf(a *app) chain.Hash {
 	return x
 }
 
-// A restarted node knows the hash of every block that it lists; heads in another form are another version's.
+// supplies are those of the first blocks.
+func supplies(t *testing.T, a *app, blocks int) (out []local.Supply) {
+	t.Helper()
+	for b := range blocks {
+		s, err := local.NewClient(backendOf{a.ledger}, nil).Supply(ctx, chain.Block(b+1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// A restarted node knows hash and supply of every block that it lists; heads in another form are another version's.
 func TestHeadsOnDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a")
 	a := bare(t, path)
@@ -298,10 +312,14 @@ func TestHeadsOnDisk(t *testing.T) {
 		h, x := a.ledger.Height()
 		want = append(want, local.HeadInfo{Block: h, Time: time.Unix(int64(i+1), 0).UTC(), AppHash: x})
 	}
+	sums := supplies(t, a, 5)
 	if err := a.store.close(); err != nil {
 		t.Fatal(err)
 	}
 	a = bare(t, path)
+	if again := supplies(t, a, 5); !slices.Equal(sums, again) || !sums[4].Holds() || !sums[4].Audited || sums[4].Emitted != 5*chain.RaoPerCoin {
+		t.Errorf("supplies %+v, before the restart %+v", again, sums)
+	}
 	for i, w := range want {
 		got, err := local.NewClient(backendOf{a.ledger}, nil).Head(ctx, w.Block)
 		if err != nil || got != w || i > 0 && got.AppHash == want[i-1].AppHash {

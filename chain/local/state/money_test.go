@@ -70,7 +70,7 @@ func (h *history) op() local.Op {
 	case 7, 8, 9:
 		o := local.RemoveStake{Hotkey: h.who(), Amount: h.amount()}
 		if h.pick(4) == 0 {
-			o.Amount = wholeStake
+			o.Amount = local.WholeStake
 		}
 		return o
 	case 10:

@@ -116,7 +116,7 @@ func TestReplace(t *testing.T) {
 	if _, kept := s.records[account0(2)]; kept || s.records[account0(3)].At == 0 {
 		t.Errorf("records %v", s.records)
 	}
-	if code, _ := do(t, s, 5, local.RemoveStake{Hotkey: account0(2), Amount: wholeStake}); code != local.CodeOK {
+	if code, _ := do(t, s, 5, local.RemoveStake{Hotkey: account0(2), Amount: local.WholeStake}); code != local.CodeOK {
 		t.Errorf("unstaking from a hotkey without a seat: code %d", code)
 	}
 

@@ -16,9 +16,6 @@ import (
 // maxUnbonding is how many withdrawals of an account can be on their way at once; those of one block are one.
 const maxUnbonding = 16
 
-// wholeStake as the amount of a RemoveStake is all that the account has there.
-const wholeStake = ^chain.Amount(0)
-
 // due is a withdrawal that is paid out at block At.
 type due struct {
 	At     chain.Block
@@ -117,7 +114,7 @@ func (s *State) sold(k chain.Coldkey, o local.RemoveStake) (n uint64, amount cha
 	}
 	all := worth(held, x.Shares, x.Stake)
 	switch {
-	case o.Amount == wholeStake || o.Amount == all:
+	case o.Amount == local.WholeStake || o.Amount == all:
 		return held, all, local.CodeOK
 	case o.Amount > all:
 		return 0, 0, local.CodeStake

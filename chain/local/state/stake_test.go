@@ -47,14 +47,14 @@ func TestStakeCodes(t *testing.T) {
 		{5, local.AddStake{Hotkey: hot, Amount: 5 * coin}, local.CodeFunds},                    // all but what the fees so far took
 		{5, local.AddStake{Hotkey: hot, Amount: 5*coin - 4*s.params.Fee - 1}, local.CodeFunds}, // too little would be left for unstaking
 		{5, local.RemoveStake{Hotkey: hot, Amount: 1}, local.CodeStake},
-		{5, local.RemoveStake{Hotkey: hot, Amount: wholeStake}, local.CodeStake},
+		{5, local.RemoveStake{Hotkey: hot, Amount: local.WholeStake}, local.CodeStake},
 		{5, local.AddStake{Hotkey: hot, Amount: 2 * coin}, local.CodeOK},
 		{5, local.RemoveStake{Hotkey: hot, Amount: 2*coin + 1}, local.CodeStake},
 		{5, local.RemoveStake{Hotkey: hot, Amount: s.params.MinStake - 1}, local.CodeAmount},
 		{5, local.RemoveStake{Hotkey: hot, Amount: 2*coin - s.params.MinStake + 1}, local.CodeAmount}, // too little would stay
 		{5, local.RemoveStake{Hotkey: hot, Amount: coin}, local.CodeOK},
-		{5, local.RemoveStake{Hotkey: hot, Amount: wholeStake}, local.CodeOK},
-		{5, local.RemoveStake{Hotkey: hot, Amount: wholeStake}, local.CodeStake},
+		{5, local.RemoveStake{Hotkey: hot, Amount: local.WholeStake}, local.CodeOK},
+		{5, local.RemoveStake{Hotkey: hot, Amount: local.WholeStake}, local.CodeStake},
 		{4, local.SetTake{Hotkey: hot, Take: 1}, local.CodeNotOwner},
 		{1, local.SetTake{Hotkey: hot, Take: s.params.MaxTake + 1}, local.CodeTake},
 		{1, local.SetTake{Hotkey: chain.Hotkey{9}, Take: 1}, local.CodeNotRegistered},
@@ -161,7 +161,7 @@ func TestDelegation(t *testing.T) {
 func TestRewardWithoutStake(t *testing.T) {
 	s := machine(t)
 	hot := account0(0)
-	if code, _ := do(t, s, 0, local.RemoveStake{Hotkey: hot, Amount: wholeStake}); code != local.CodeOK || s.hotkeys[hot].Shares != 0 || s.hotkeys[hot].Stake != 0 {
+	if code, _ := do(t, s, 0, local.RemoveStake{Hotkey: hot, Amount: local.WholeStake}); code != local.CodeOK || s.hotkeys[hot].Shares != 0 || s.hotkeys[hot].Stake != 0 {
 		t.Fatalf("code %d, %+v", code, s.hotkeys[hot])
 	}
 	s.reward(hot, s.spend(7))
