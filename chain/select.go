@@ -120,6 +120,10 @@ func Select(v View, r Rules) Selection {
 	return sel
 }
 
+// Score is the lower stake-weighted median of the scores that a submission got; ok is false unless more than half of all
+// permitted stake scored it.
+func (v View) Score(uid UID) (score uint16, ok bool) { return weightedMedian(v.Ballots, uid) }
+
 // weightedMedian is the smallest score s such that the stake behind scores <= s is at least half of the stake that scored
 // uid; ok is false unless more than half of all permitted stake scored it. Sums are 128 bits wide.
 func weightedMedian(ballots []Ballot, uid UID) (uint16, bool) {

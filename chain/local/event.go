@@ -12,11 +12,40 @@ const (
 	EventCommitted  = "committed"  // a weight row that opens at round At
 	EventDropped    = "dropped"    // a committed row that could not be revealed; Reason says why
 	EventEpoch      = "epoch"      // Amount is its emission; Incentive and Dividends of 65535
-	EventScored     = "scored"     // its submission of Window was scored, Score is the median; Reason "selected" if it won
+	EventScored     = "scored"     // its submission of Window was scored, Score is the median; Reason is what became of it
 	EventParam      = "param"      // Reason is the parameter, Amount its new value
 	EventValidator  = "validator"  // the node with the consensus key in Other was added, removed or changed, see Reason
 	EventRules      = "rules"      // the rules have version Amount from now on
 )
+
+// Reasons of EventScored.
+const (
+	Selected    = "selected"
+	NotSelected = "not selected" // others had better scores
+	Rejected    = "rejected"     // half of the stake that scored it, or more, gave it 0
+	Unscored    = "unscored"     // by more than half of the stake
+)
+
+// Frequent says whether events of a kind come in every window: nodes keep the newest KeptEvents of a hotkey's, and all others.
+func Frequent(kind string) bool {
+	switch kind {
+	case EventWeights, EventCommitted, EventDropped, EventEpoch, EventScored:
+		return true
+	}
+	return false
+}
+
+// Bounds of histories.
+const (
+	KeptEvents  = 2000 // frequent events of a hotkey
+	EventsAPage = 500
+)
+
+// HistoryPage is a part of a hotkey's history, the newest first. What happened before block From this node never saw.
+type HistoryPage struct {
+	Events []Event     `json:"events"`
+	From   chain.Block `json:"from"`
+}
 
 // Event is something that happened in a block. Events are not part of the state: they follow from it, nodes keep them for
 // whoever asks, and a node that joined by a snapshot knows those since then.
@@ -33,5 +62,6 @@ type Event struct {
 	Score     uint16        `json:"score,omitempty"`
 	Incentive uint16        `json:"incentive,omitempty"`
 	Dividends uint16        `json:"dividends,omitempty"`
+	Consensus uint16        `json:"consensus,omitempty"`
 	Reason    string        `json:"reason,omitempty"`
 }

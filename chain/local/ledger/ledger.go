@@ -34,6 +34,7 @@ type Past struct {
 	Heads    []local.HeadInfo
 	Txs      map[chain.Hash]local.TxInfo
 	Supplies map[chain.Block]local.Supply
+	History  History // nil: kept in memory
 }
 
 // Hints are what a node's status says that is not part of the chain.
@@ -54,6 +55,8 @@ type Ledger struct {
 	byBlock  map[chain.Block][]chain.Hash
 	heads    []local.HeadInfo             // ascending, contiguous
 	supplies map[chain.Block]local.Supply // of heads
+	past    History
+	own     *memory // the history of a ledger without a store
 	moved    chan struct{}                // closed with every Commit
 	running  *Executed                    // a block between Execute and Commit
 }
@@ -66,6 +69,10 @@ func New(st *state.State, past Past, h Hints) *Ledger {
 	l.status.Height, l.status.AppHash = st.Height(), st.AppHash()
 	if n := len(l.heads); n > 0 {
 		l.status.Time = l.heads[n-1].Time
+	}
+	if l.past = past.History; l.past == nil {
+		l.own = &memory{events: map[chain.Hotkey][]local.Event{}}
+		l.past = l.own
 	}
 	l.remember(past.Txs)
 	if maps.Copy(l.supplies, past.Supplies); l.supplies[st.Height()] == (local.Supply{}) {
@@ -205,6 +212,9 @@ func (l *Ledger) Commit(e *Executed) {
 	l.status.Height, l.status.Time, l.status.AppHash = e.Head.Block, e.Head.Time, e.State.AppHash
 	l.heads = append(l.heads, e.Info())
 	l.supplies[e.Head.Block] = e.Supply
+	if l.own != nil {
+		l.own.add(e)
+	}
 	for len(l.heads) > Keep {
 		old := l.heads[0].Block
 		for _, h := range l.byBlock[old] {
@@ -266,7 +276,11 @@ func (l *Ledger) head(b chain.Block) (local.HeadInfo, error) {
 
 // Query answers a query of package local.
 func (l *Ledger) Query(_ context.Context, name, arg string) (json.RawMessage, error) {
-	v, err := l.answer(name, arg)
+	answer := l.answer
+	if name == local.QueryHistory { // reads a disk, where there is one: outside the lock
+		answer = l.page
+	}
+	v, err := answer(name, arg)
 	if err != nil {
 		return nil, err
 	}
@@ -306,6 +320,8 @@ func (l *Ledger) answer(name, arg string) (any, error) {
 		return l.supplyAt(arg)
 	case local.QueryStakes:
 		return l.stakes(arg)
+	case local.QueryWeights:
+		return l.st.Weights(), nil
 	case local.QueryBalance:
 		return l.balance(arg)
 	case local.QueryTx:

@@ -212,3 +212,26 @@ func account(t *testing.T, name string) chain.Coldkey {
 	}
 	return chain.Coldkey(local.AccountOf(&key.PublicKey))
 }
+
+// What happened to a hotkey can be asked for, the newest first; malformed questions are refused.
+func TestHistory(t *testing.T) {
+	d := dev(t)
+	b := localtest.Instant{DevChain: d}
+	ctx := context30(t)
+	if _, err := client(t, b, chaintest.Rich).Register(ctx); err != nil {
+		t.Fatal(err)
+	}
+	c := local.NewClient(d, nil)
+	p, err := c.History(ctx, chain.Hotkey(account(t, chaintest.Rich)), 0)
+	if err != nil || len(p.Events) != 1 || p.Events[0].Kind != local.EventRegistered || p.Events[0].Amount == 0 || p.From != 1 {
+		t.Errorf("history %+v, %v", p, err)
+	}
+	if p, err = c.History(ctx, chain.Hotkey(account(t, chaintest.Rich)), p.Events[0].Block); err != nil || len(p.Events) != 0 {
+		t.Errorf("before it: %+v, %v", p, err)
+	}
+	for _, arg := range []string{"", "@", "xyz@3", "@-1"} {
+		if _, err := d.Query(ctx, local.QueryHistory, arg); err == nil {
+			t.Errorf("%q was answered", arg)
+		}
+	}
+}

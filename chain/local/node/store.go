@@ -36,7 +36,7 @@ func openStore(path string) (*store, error) {
 		return nil, fmt.Errorf("open chain state %s: %w; %s", path, err, advice(err))
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, b := range [][]byte{bucketState, bucketTx, bucketHead, bucketMoney} {
+		for _, b := range [][]byte{bucketState, bucketTx, bucketHead, bucketMoney, bucketEvent, bucketCount} {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 				return err
 			}
@@ -51,6 +51,7 @@ func openStore(path string) (*store, error) {
 
 // restore rebuilds the machine, and the transactions and heads of the newest blocks.
 func (s *store) restore(g *state.Genesis) (st *state.State, past ledger.Past, err error) {
+	past.History = s
 	past.Txs, past.Supplies = map[chain.Hash]local.TxInfo{}, map[chain.Block]local.Supply{}
 	err = s.db.View(func(tx *bolt.Tx) error {
 		st, err = state.Restore(g, func(yield func(k, v []byte) bool) {
@@ -118,6 +119,9 @@ func (s *store) commit(e *ledger.Executed) error {
 			return err
 		}
 		if err := tx.Bucket(bucketMoney).Put(at, encodeSupply(e.Supply)); err != nil {
+			return err
+		}
+		if err := putEvents(tx, e.Head.Block, e.State.Events); err != nil {
 			return err
 		}
 		if e.Head.Block <= ledger.Keep {

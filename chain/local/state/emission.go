@@ -76,7 +76,7 @@ func (s *State) payout(out yuma.Output) {
 		s.setHotkey(x.Hotkey, rec)
 		s.reward(x.Hotkey, dividend)
 		if x.Emission > 0 {
-			s.emit(local.Event{Kind: local.EventEpoch, Hotkey: x.Hotkey, UID: x.UID, Coldkey: x.Coldkey, Amount: x.Emission, Incentive: x.Incentive, Dividends: x.Dividends})
+			s.emit(local.Event{Kind: local.EventEpoch, Hotkey: x.Hotkey, UID: x.UID, Coldkey: x.Coldkey, Amount: x.Emission, Incentive: x.Incentive, Dividends: x.Dividends, Consensus: x.Consensus})
 		}
 		s.touch(seatKey(i))
 	}

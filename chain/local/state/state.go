@@ -252,10 +252,29 @@ func (s *State) choose(w chain.Window) {
 	deadline, scoreBy := s.snapshots[s.sched.At(w, chain.PhaseDeadline)], s.snapshots[s.sched.At(w, chain.PhaseScoreBy)]
 	sel := chain.Selection{Window: w}
 	if deadline != nil && scoreBy != nil {
-		sel = chain.Select(chain.NewView(w, deadline, scoreBy), s.run.Rules)
+		v := chain.NewView(w, deadline, scoreBy)
+		sel = chain.Select(v, s.run.Rules)
+		s.tell(v, sel)
 	}
 	s.selections[w] = sel
 	s.touch(windowKey(w))
+}
+
+// tell says of every submission how it was scored.
+func (s *State) tell(v chain.View, sel chain.Selection) {
+	for _, c := range v.Candidates {
+		e := local.Event{Kind: local.EventScored, Hotkey: c.Hotkey, UID: c.UID, Window: v.Window, Reason: local.Unscored}
+		if score, ok := v.Score(c.UID); ok {
+			e.Score, e.Reason = score, local.NotSelected
+			if score == 0 {
+				e.Reason = local.Rejected
+			}
+		}
+		if slices.ContainsFunc(sel.Winners, func(w chain.Winner) bool { return w.Hotkey == c.Hotkey }) {
+			e.Reason = local.Selected
+		}
+		s.emit(e)
+	}
 }
 
 // snap keeps the state as of a phase boundary.
