@@ -56,6 +56,23 @@ func drawInput(t *rapid.T) (in Input, v int) {
 	return in, v
 }
 
+// onEdge gives the first neuron just the part of the stake that kappa is, give or take a few of 2^32, and shares out the rest.
+func onEdge(t *rapid.T, in *Input) {
+	all := rapid.Uint64Range(1<<32, 1<<34).Draw(t, "all")
+	first := uint64(in.Kappa)*all/u16Full + rapid.Uint64Range(0, 6).Draw(t, "beside")
+	left := all - min(all, first)
+	for i := range in.Permit {
+		in.AlphaStake[i], in.TaoStake[i], in.Permit[i], in.LastUpdate[i] = rapid.Uint64Range(0, left).Draw(t, "rest"), 0, true, in.Block
+		if i == 0 {
+			in.AlphaStake[i] = first - min(first, 3)
+			continue
+		}
+		left -= in.AlphaStake[i]
+	}
+	in.AlphaStake[1] += left
+	in.StakeThreshold, in.Children = 0, nil
+}
+
 // The epoch against its twin, also with rows in any order, zero weights, children, and stakes at the ends of the range.
 func TestTwin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -75,6 +92,9 @@ func TestTwin(t *testing.T) {
 			in.Children = append(in.Children, Child{id.Draw(t, "parent"), id.Draw(t, "child"), rapid.Uint64().Draw(t, "part")})
 		}
 		in.StakeThreshold = stake.Draw(t, "threshold")
+		if rapid.Bool().Draw(t, "edge") {
+			onEdge(t, &in)
+		}
 		got, want := mustEpoch(t, in), twin(in, slowKit())
 		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("%+v\nthe twin has\n%+v", got, want)
@@ -248,7 +268,10 @@ func TestRefuses(t *testing.T) {
 		"rules of tomorrow":                    {func(in *Input) { in.Rules = 2 }, ErrInput},
 		"more neurons than uids":               {func(in *Input) { *in = idle(maxNeurons + 1) }, ErrInput},
 		"child out of range":                   {func(in *Input) { in.Children = []Child{{0, 2, 1}} }, ErrInput},
+		"children in range":                    {func(in *Input) { in.Children = []Child{{0, 1, 1}, {1, 0, 1}} }, nil},
+		"parent out of range":                  {func(in *Input) { in.Children = []Child{{2, 0, 1}} }, ErrInput},
 		"negative parent":                      {func(in *Input) { in.Children = []Child{{-1, 0, 1}} }, ErrInput},
+		"negative child":                       {func(in *Input) { in.Children = []Child{{0, -1, 1}} }, ErrInput},
 	} {
 		in := idle(2)
 		c.change(&in)
@@ -285,4 +308,45 @@ func TestWorkedByHand(t *testing.T) {
 	if paid > 1000 || paid < 990 || out.Emission[2] <= out.Emission[3] {
 		t.Errorf("emission %v of 1000", out.Emission)
 	}
+}
+
+// Two entries of one row for one neuron, which no chain stores: in the median and in weights between clipped and not the
+// later counts, in sums both do. Worked by hand.
+func TestTwoEntriesForOne(t *testing.T) {
+	in := Input{Params: Params{Tempo: 10, Kappa: 32767, BondsMovingAverage: 900000, BondsPenalty: 65535, ActivityCutoff: 1000, MaxValidators: 64,
+		Owner: -1, Emission: 1000, Yuma3: true}, Block: 100, RegisteredAt: make([]uint64, 4), LastUpdate: []uint64{90, 90, 0, 0},
+		AlphaStake: []uint64{300, 200, 0, 0}, TaoStake: make([]uint64, 4), Permit: []bool{true, true, false, false},
+		Weights: [][]Entry{{{2, 100}, {2, 300}, {3, 400}}, {{3, 100}, {2, 0}, {2, 100}}, nil, nil}, Bonds: make([][]Entry, 4)}
+	out, err := Epoch(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// 3/5 of the stake say 3/8 (not 1/8) for uid 2, all say 1/2 for uid 3
+	equal(t, "consensus", out.Consensus, []uint16{0, 0, 24575, 32767})
+	equal(t, "trust", out.VTrust, []uint16{65535, 57343, 0, 0}) // 1/8 + 3/8 + 1/2, 3/8 + 1/2
+	// ranks: 3/5·1/2 + 2/5·3/8 = 9/20 and 1/2
+	equal(t, "incentive", out.Incentive, []uint16{0, 0, 31042, 34492})
+	equal(t, "bonds", out.Bonds[0], []Entry{{2, 3276}, {3, 3276}}) // a tenth of 1/8 + 3/8
+	in.BondsPenalty = 1
+	if out, err = Epoch(in); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "bonds with a small penalty", out.Bonds[0], []Entry{{2, 2457}, {3, 3276}}) // a tenth of 3/8
+}
+
+// A tie that only the last bits decide: active stake is normalised once more for the median, though it is a share already.
+func TestMedianNormalisesAgain(t *testing.T) {
+	in := idle(8)
+	in.Params = Params{Tempo: 10, Kappa: 32767, ActivityCutoff: 1000, MaxValidators: 64, Owner: -1}
+	in.Block, in.AlphaStake = 100, []uint64{568906982, 112628349, 65146198, 181022357, 61350997, 148776444, 0, 0}
+	for i := range 6 {
+		in.LastUpdate[i], in.Permit[i], in.Weights[i] = 90, true, []Entry{{6, 1}, {7, 3}}
+	}
+	in.Weights[0] = []Entry{{6, 3}, {7, 1}}
+	out, err := Epoch(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "consensus", out.Consensus[6:], []uint16{49151, 49151})
+	equal(t, "the twin's consensus", out.Consensus, twin(in, slowKit()).Consensus)
 }
