@@ -205,7 +205,7 @@ func (e *epoch) emission() {
 	all := sum(miner).add(sum(validator))
 	if all == 0 {
 		copy(validator, e.a)
-		if all = sum(validator); all == 0 {
+		if sum(validator) == 0 {
 			copy(validator, e.s)
 		}
 		all = one // shares already
