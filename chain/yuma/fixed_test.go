@@ -122,6 +122,55 @@ func TestWideAgainstBig(t *testing.T) {
 	})
 }
 
+// What one pass forward finds in a row, by uid.
+func TestScan(t *testing.T) {
+	for _, c := range []struct {
+		row  []cell
+		want []fixed
+	}{
+		{nil, []fixed{0, 0, 0, 0}},
+		{[]cell{{0, 5}, {1, 6}, {3, 7}}, []fixed{5, 6, 0, 7}},
+		{[]cell{{2, 5}, {1, 6}, {3, 7}}, []fixed{0, 0, 5, 7}}, // 1 stands behind 2
+		{[]cell{{3, 5}, {0, 6}, {2, 7}}, []fixed{0, 0, 0, 5}},
+		{[]cell{{1, 5}, {1, 6}, {2, 7}}, []fixed{0, 5, 7, 0}}, // the first of two
+	} {
+		got := make([]fixed, 4)
+		scan(c.row, got)
+		equal(t, "scan", got, c.want)
+	}
+}
+
+// The liquid alpha of one pair, where its halves meet: a weight that equals its bond counts as bought.
+func TestLiquidAlpha(t *testing.T) {
+	s := sigmoid{low: 0, high: one, span: one, slope: -10 * one}
+	low := s.alpha(0, 0, 0) // at a difference of 0: 1/(1+e^5)
+	for _, c := range []struct {
+		name                    string
+		weight, bond, consensus fixed
+		want                    fixed
+	}{
+		{"a half above consensus", one / 2, one / 4, 0, one / 2},
+		{"equal to the bond, a half above consensus", one / 2, one / 2, 0, one / 2},
+		{"below the bond by a half", 0, one / 2, one, one / 2},
+		{"below consensus", one / 4, one / 8, one / 2, low},
+		{"all", one, 0, 0, one - low},
+	} {
+		if got := s.alpha(c.weight, c.bond, c.consensus); got < c.want-1 || got > c.want+1 {
+			t.Errorf("%s: %d, want %d", c.name, got, c.want)
+		}
+	}
+	s = sigmoid{low: one / 3, high: one / 2, span: one, slope: -10 * one}
+	if got := s.alpha(one, 0, 0); got != one/2 {
+		t.Errorf("above the upper bound: %d", got)
+	}
+	if s.span = -one; s.alpha(one, 0, 0) != one/3 {
+		t.Error("below the lower bound")
+	}
+	if low < one/150 || low > one/149 {
+		t.Errorf("1/(1+e^5) is %d of %d", low, one)
+	}
+}
+
 func TestMaxUpscale(t *testing.T) {
 	for _, c := range []struct{ in, want []uint16 }{
 		{nil, []uint16{}},

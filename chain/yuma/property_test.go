@@ -99,6 +99,13 @@ func TestTwin(t *testing.T) {
 		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("%+v\nthe twin has\n%+v", got, want)
 		}
+		e := &epoch{in: in, n: n}
+		e.stake()
+		for i, s := range slowKit().stake(in) {
+			if e.s[i] != fixed(s) {
+				t.Fatalf("the stake of %d is %d, the twin has %d", i, e.s[i], s)
+			}
+		}
 	})
 }
 
