@@ -29,6 +29,9 @@ func clamp(x *big.Int) fixed {
 func TestFixedAgainstBig(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := drawFixed(t, "a"), drawFixed(t, "b")
+		if rapid.IntRange(0, 9).Draw(t, "alike") == 0 { // where a quotient just leaves the range, and sums double
+			b = rapid.SampledFrom([]fixed{a, a >> 32, a>>32 + 1, a >> 31, -a}).Draw(t, "b like a")
+		}
 		x, y := big.NewInt(int64(a)), big.NewInt(int64(b))
 		product := new(big.Int).Mul(x, y)
 		want := map[string][2]fixed{
