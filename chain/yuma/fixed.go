@@ -140,7 +140,8 @@ func normalise(v []fixed) {
 // euler is e as the reference has it.
 const euler = 22802600 << 9
 
-// exp is e^x by its series of 31 terms; below zero 1/e^-x; 0 where the series leaves the range.
+// exp is e^x by its series of 31 terms; below zero 1/e^-x; 0 where a product of the series leaves the range, which is from
+// x = 20.8885 on: the sum is still in range there.
 func exp(x fixed) fixed {
 	switch x {
 	case 0:
@@ -156,12 +157,7 @@ func exp(x fixed) fixed {
 			return 0
 		}
 		term = (hi<<32 | lo>>32) / i
-		if sum += term; sum > math.MaxInt64 {
-			return 0
-		}
-	}
-	if sum > math.MaxInt64 {
-		return 0
+		sum += term
 	}
 	if x < 0 {
 		return one.div(fixed(sum))
