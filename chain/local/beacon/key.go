@@ -2,6 +2,7 @@ package beacon
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,6 +22,28 @@ type (
 	PublicKey [PublicLen]byte
 )
 
+// MarshalText writes the key in hex.
+func (k MemberKey) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, k[:]), nil }
+
+// UnmarshalText reads what MarshalText writes; whether it is a point, who uses it finds out.
+func (k *MemberKey) UnmarshalText(b []byte) error { return unhexInto(k[:], b) }
+
+// MarshalText writes the key in hex.
+func (k PublicKey) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, k[:]), nil }
+
+// UnmarshalText reads what MarshalText writes; whether it is a point, who uses it finds out.
+func (k *PublicKey) UnmarshalText(b []byte) error { return unhexInto(k[:], b) }
+
+func unhexInto(dst, text []byte) error {
+	if len(text) != 2*len(dst) {
+		return fmt.Errorf("read key: %d hex digits, want %d", len(text), 2*len(dst))
+	}
+	if _, err := hex.Decode(dst, text); err != nil {
+		return fmt.Errorf("read key: %w", err)
+	}
+	return nil
+}
+
 // Errors of a key and of a list of keys.
 var (
 	ErrKey   = errors.New("beacon: not a shared key")
@@ -33,11 +56,11 @@ var (
 // A public share may be infinity: a dealer that sees all other dealings can make its own so. It cannot sign then, nobody
 // else is touched.
 type Key struct {
-	From         chain.Round
-	Threshold    int
-	Public       PublicKey
-	Members      []MemberKey // their encryption keys, in the order of their indices
-	PublicShares []PublicKey
+	From         chain.Round `json:"from"`
+	Threshold    int         `json:"threshold"`
+	Public       PublicKey   `json:"public"`
+	Members      []MemberKey `json:"members"` // their encryption keys, in the order of their indices
+	PublicShares []PublicKey `json:"public_shares"`
 }
 
 const keyVersion = 1

@@ -2,6 +2,8 @@ package beacon
 
 import (
 	"bytes"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"reflect"
 	"slices"
@@ -26,6 +28,30 @@ func TestKeyEncoding(t *testing.T) {
 		}
 		if err := key.Check(); err != nil {
 			t.Errorf("%d members: %v", n, err)
+		}
+	}
+}
+
+// People and tools see keys in hex.
+func TestKeyText(t *testing.T) {
+	_, key, _ := deal(t, 2, 2)
+	b, err := json.Marshal(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got Key
+	if err := json.Unmarshal(b, &got); err != nil || !reflect.DeepEqual(&got, key) {
+		t.Errorf("%s is read as %+v, %v", b, got, err)
+	}
+	if want := hex.EncodeToString(key.Members[1][:]); !bytes.Contains(b, []byte(want)) {
+		t.Errorf("%s has no %s", b, want)
+	}
+	for _, bad := range []string{"", "00", string(bytes.Repeat([]byte("x"), 2*MemberKeyLen)), string(bytes.Repeat([]byte("0"), 2*MemberKeyLen+2))} {
+		if err := new(MemberKey).UnmarshalText([]byte(bad)); err == nil {
+			t.Errorf("%q is a member key", bad)
+		}
+		if err := new(PublicKey).UnmarshalText([]byte(bad)); err == nil {
+			t.Errorf("%q is a public key", bad)
 		}
 	}
 }
