@@ -106,30 +106,15 @@ func sum(v any, ok bool, s subject) (string, error) {
 // stays says whether an answer never changes once it is there. The key of a round to come may.
 func (s subject) stays() bool { return s.name != local.QueryStatus && s.name != local.QueryKey }
 
-// decides says whether an answer decides money or training and is the same at all nodes: snapshots at the phases of windows,
-// selections, outcomes of transactions, the beacon's keys, what the network was started with. Status, balances, parameters
-// and snapshots of the newest block are not compared: they may differ by a block.
-func (q *Quorum) decides(ctx context.Context, s subject) bool {
+// decides says whether an answer decides money or training and is the same at all nodes: snapshots, selections, outcomes of
+// transactions, the beacon's keys, what the network was started with. Status, balances and parameters are not compared: they
+// are of whatever block a node is at.
+func (s subject) decides() bool {
 	switch s.name {
-	case local.QuerySelection, local.QueryTx, local.QueryRun, local.QueryGenesis, local.QueryKey:
-		return len(q.ends) > 1
-	case local.QuerySnapshot:
-		n, ok := s.number()
-		return ok && len(q.ends) > 1 && q.phase(ctx, chain.Block(n))
-	}
-	return false
-}
-
-// phase says whether a block is a boundary of the schedule; when the schedule cannot be had any block may be one.
-func (q *Quorum) phase(ctx context.Context, b chain.Block) bool {
-	if q.learn(ctx) != nil {
+	case local.QuerySnapshot, local.QuerySelection, local.QueryTx, local.QueryRun, local.QueryGenesis, local.QueryKey:
 		return true
 	}
-	q.mu.Lock()
-	sched := *q.sched
-	q.mu.Unlock()
-	w, ph := sched.Locate(b)
-	return sched.At(w, ph) == b
+	return false
 }
 
 // confirm compares an answer of the node from with the others'. A majority's answer replaces it; without a majority it stays.
@@ -160,7 +145,7 @@ func (q *Quorum) confirm(ctx context.Context, s subject, from int, raw json.RawM
 		case !time.Now().Before(until) && s.name == local.QueryTx:
 			return nil, fmt.Errorf("%s, of which only one chain node knows: %w", s, chain.ErrNotFound)
 		case !time.Now().Before(until):
-			return nil, fmt.Errorf("%s, which only one chain node has: %w", s, chain.ErrNotYet)
+			return nil, fmt.Errorf("%w: most chain nodes do not have %s yet", chain.ErrUnavailable, s)
 		}
 		if err := pause(ctx, again); err != nil {
 			return nil, err

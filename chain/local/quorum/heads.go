@@ -143,8 +143,11 @@ func ascending(heads []chain.Head, after chain.Block) []chain.Head {
 func (q *Quorum) allow(ctx context.Context, from int, heads []chain.Head) []chain.Head {
 	newest := heads[len(heads)-1].Block
 	q.mu.Lock()
-	far := newest > q.book.checked+reach
-	due := far || time.Since(q.book.compared) >= every
+	open, far := q.book.err() != nil, newest > q.book.checked+reach
+	due := !open && (far || time.Since(q.book.compared) >= every) || open && time.Since(q.looked) >= retry
+	if due {
+		q.looked = time.Now()
+	}
 	q.mu.Unlock()
 	verdict := nothing
 	if due {
@@ -152,7 +155,7 @@ func (q *Quorum) allow(ctx context.Context, from int, heads []chain.Head) []chai
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for (verdict == waiting || far && verdict == nothing) && len(heads) > 0 && heads[len(heads)-1].Block > q.book.checked+reach {
+	for q.book.err() == nil && (verdict == waiting || far && verdict == nothing) && len(heads) > 0 && heads[len(heads)-1].Block > q.book.checked+reach {
 		heads = heads[:len(heads)-1]
 	}
 	if n := len(heads); n > 0 {

@@ -36,16 +36,16 @@ type Quorum struct {
 	tell func(Notice)
 	turn chan struct{} // one comparison of heads at a time
 
-	mu    sync.Mutex
-	book  book
-	moved chan struct{} // closed when another node is followed
-	last  chain.Block   // newest block that was handed out
-	sched *chain.Schedule
-	// identity is the value of a status of this network, once it is known
-	identity string
-	cache    cache
-	sent     chain.Hash // last transaction that was submitted
-	tried    time.Time  // last look at what is disputed
+	mu       sync.Mutex
+	book     book
+	moved    chan struct{}             // closed when another node is followed
+	last     chain.Block               // newest block that was handed out
+	identity string                    // value of a status of this network, once it is known
+	cache    cache                     // of compared answers
+	asking   map[subject]chan struct{} // closed when the question is answered
+	sent     chain.Hash                // last transaction that was submitted
+	tried    time.Time                 // last look at what is disputed, for a signature
+	looked   time.Time                 // and for heads
 }
 
 var _ interface {
@@ -102,7 +102,7 @@ func New(ends []Endpoint, tell func(Notice)) *Quorum {
 	if tell == nil {
 		tell = func(Notice) {}
 	}
-	q := &Quorum{ends: ends, tell: tell, turn: make(chan struct{}, 1), moved: make(chan struct{})}
+	q := &Quorum{ends: ends, tell: tell, turn: make(chan struct{}, 1), moved: make(chan struct{}), asking: map[subject]chan struct{}{}}
 	for _, e := range ends {
 		q.book.peers = append(q.book.peers, peer{name: e.Name})
 	}
@@ -129,26 +129,60 @@ func (q *Quorum) with(f func(b *book, now time.Time)) {
 // Query implements local.Backend.
 func (q *Quorum) Query(ctx context.Context, name, arg string) (json.RawMessage, error) {
 	s := subject{name, arg}
-	q.mu.Lock()
-	raw, ok := q.cache.get(s)
-	q.mu.Unlock()
-	if ok {
-		return raw, nil
-	}
-	if name == local.QueryStatus && len(q.ends) > 1 {
+	several := len(q.ends) > 1
+	switch {
+	case several && name == local.QueryStatus:
 		return q.status(ctx, s)
+	case several && (name == local.QueryBeacon || s.decides()):
+		return q.once(ctx, s)
 	}
-	if name == local.QueryBeacon && len(q.ends) > 1 {
+	raw, _, err := q.ask(ctx, s, q.fits)
+	return raw, err
+}
+
+// once answers a question that is compared: from memory, or together with others who ask the same now.
+func (q *Quorum) once(ctx context.Context, s subject) (json.RawMessage, error) {
+	q.mu.Lock()
+	raw, known := q.cache.get(s)
+	before, busy := q.asking[s]
+	if !known && !busy {
+		q.asking[s] = make(chan struct{})
+	}
+	q.mu.Unlock()
+	switch {
+	case known:
+		return raw, nil
+	case busy:
+		select {
+		case <-before:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		q.mu.Lock()
+		raw, known = q.cache.get(s)
+		q.mu.Unlock()
+		if known {
+			return raw, nil
+		}
+	default:
+		defer q.asked(s)
+	}
+	if s.name == local.QueryBeacon {
 		return q.beacon(ctx, s)
 	}
 	raw, from, err := q.ask(ctx, s, q.fits)
 	if err != nil {
 		return nil, err
 	}
-	if !q.decides(ctx, s) {
-		return raw, nil
-	}
 	return q.confirm(ctx, s, from, raw)
+}
+
+// asked releases who waits for the answer to a question.
+func (q *Quorum) asked(s subject) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	close(q.asking[s])
+	delete(q.asking, s)
 }
 
 // errAhead: the followed node claims what most others have not reached; it shows soon which of them is right.
@@ -192,7 +226,7 @@ func (q *Quorum) status(ctx context.Context, s subject) (json.RawMessage, error)
 	return nil, errAhead
 }
 
-// learn gets once what the network is, as the nodes agree on it: its identity and its schedule.
+// learn gets once what the network is, as the nodes agree on it.
 func (q *Quorum) learn(ctx context.Context) error {
 	q.mu.Lock()
 	known := q.identity != ""
@@ -212,24 +246,9 @@ func (q *Quorum) learn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if raw, err = q.Query(ctx, local.QueryRun, ""); err != nil {
-		return err
-	}
-	var encoded []byte
-	if err := json.Unmarshal(raw, &encoded); err != nil {
-		return fmt.Errorf("%w: run", errAnswer)
-	}
-	run, err := chain.ParseRun(encoded)
-	if err != nil {
-		return err
-	}
-	sched, err := chain.NewSchedule(run.Schedule)
-	if err != nil {
-		return err
-	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.identity, q.sched = identity, &sched
+	q.identity = identity
 	return nil
 }
 
@@ -320,13 +339,14 @@ func (q *Quorum) Steady(ctx context.Context) error {
 	}
 	verdict := q.check(ctx, last, true)
 	q.mu.Lock()
-	open = q.book.err()
-	q.mu.Unlock()
-	switch {
+	defer q.mu.Unlock()
+	switch open = q.book.err(); {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case open == nil && verdict == waiting:
 		return errAhead
+	case open == nil && verdict == nothing && q.book.next(last) > 0:
+		return fmt.Errorf("%w: no chain node says what the state of block %d is", chain.ErrUnavailable, q.book.next(last))
 	}
 	return open
 }

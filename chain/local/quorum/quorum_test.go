@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -253,6 +254,51 @@ func TestTwoDisagree(t *testing.T) {
 	}
 }
 
+// A dispute about what no node has any more ends when the parties agree on the newest state.
+func TestOutlivedDispute(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		x := newNodes(t, 2)
+		x.all[1].set(mode{forge: local.QuerySelection})
+		read(t, x, local.QueryStatus, "")
+		read(t, x, local.QuerySelection, "3")
+		for range 3 {
+			x.blocks(t, 10)
+			if err := x.Steady(t.Context()); !errors.Is(err, chain.ErrDisputed) {
+				t.Fatalf("selection: %v", err)
+			}
+		}
+		for _, n := range x.all {
+			n.set(mode{forget: true})
+		}
+		x.blocks(t, 10)
+		_ = x.Steady(t.Context()) // learns that it is gone
+		x.blocks(t, 10)
+		if err := x.Steady(t.Context()); err != nil || x.told(Aside) != "" {
+			t.Errorf("gone: %v", err)
+		}
+	})
+}
+
+// Who is not answered by anybody does not sign.
+func TestNobodyVouches(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		x := newNodes(t, 3)
+		read(t, x, local.QueryStatus, "")
+		x.blocks(t, 10)
+		for _, n := range x.all {
+			n.set(mode{refuse: true})
+		}
+		after(fresh)
+		if err := x.Steady(t.Context()); !errors.Is(err, chain.ErrUnavailable) || errors.Is(err, chain.ErrDisputed) {
+			t.Errorf("nobody: %v", err)
+		}
+		x.all[2].set(mode{})
+		if err := x.Steady(t.Context()); err != nil {
+			t.Errorf("one of three: %v", err)
+		}
+	})
+}
+
 // A dispute of two is decided by the third when it comes back, also against one that has gone silent by then.
 func TestThirdDecides(t *testing.T) {
 	for name, goes := range map[string]bool{"both there": false, "the liar is gone": true} {
@@ -413,10 +459,24 @@ func TestRequests(t *testing.T) {
 		if s, d := x.count(local.QuerySelection), x.count(local.QuerySnapshot); s != 3 || d != 3 {
 			t.Errorf("%d requests for a selection, %d for a snapshot", s, d)
 		}
-		read(t, x, local.QuerySnapshot, headOf(phaseBlock(t, x)+1).arg)
 		read(t, x, local.QueryParams, "")
-		if d, p := x.count(local.QuerySnapshot), x.count(local.QueryParams); d != 4 || p != 1 {
-			t.Errorf("cheap questions went to %d and %d nodes", d-3, p)
+		read(t, x, local.QueryStatus, "")
+		before = x.count(local.QueryStatus)
+		read(t, x, local.QueryStatus, "")
+		if s, p := x.count(local.QueryStatus)-before, x.count(local.QueryParams); s != 1 || p != 1 {
+			t.Errorf("cheap questions went to %d and %d nodes", s, p)
+		}
+		var wg sync.WaitGroup
+		for range 15 {
+			wg.Go(func() {
+				if _, err := x.Query(t.Context(), local.QuerySnapshot, "143"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if d := x.count(local.QuerySnapshot); d != 6 {
+			t.Errorf("15 who ask the same make %d requests", d-3)
 		}
 	})
 }

@@ -62,6 +62,7 @@ type mode struct {
 	behind chain.Block // blocks
 	ahead  chain.Block // blocks that it makes up
 	hollow bool        // and does not have what it makes up
+	forget bool        // has no selections any more
 	reject bool        // of transactions
 }
 
@@ -164,6 +165,9 @@ func (n *node) Query(ctx context.Context, name, arg string) (json.RawMessage, er
 		}
 		v = chain.Snapshot{Block: b, Neurons: []chain.Neuron{{Stake: chain.Amount(b + forged)}}}
 	case local.QuerySelection:
+		if m.forget {
+			return nil, fmt.Errorf("%w: selection %d", chain.ErrPruned, b)
+		}
 		v = chain.Selection{Window: chain.Window(at), Root: hashOf(b+forged, "root")}
 	case local.QueryParams:
 		v = local.Params{MaxSeats: 7}
