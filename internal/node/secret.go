@@ -110,7 +110,7 @@ func (s Secret) Read() (string, error) {
 	var err error
 	switch {
 	case s.file != "" && s.fd != nil, s.file != "" && s.credential != "", s.fd != nil && s.credential != "":
-		return "", proc.Usage(fmt.Errorf("more than one source of the %[1]s: give --%[1]s-file, --%[1]s-fd or a credential", s.flag))
+		return "", proc.Usage(fmt.Errorf("more than one source of the %[1]s, variables of the environment counted: give --%[1]s-file, --%[1]s-fd or a credential", s.flag))
 	case s.fd != nil:
 		b, err = readFD(*s.fd)
 	case s.credential != "":

@@ -16,6 +16,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"sn3/chain/local/wallet"
+	"sn3/internal/canary"
 	"sn3/internal/events"
 	"sn3/internal/plan"
 	"sn3/model/data"
@@ -129,9 +133,45 @@ func TestNetworkOfCards(t *testing.T) {
 		t.Log(out.String())
 	}
 	ofCards(t, d)
+	secrets(t, d, out.Bytes())
 	broke(t, out.String())
 	reports(t, home)
 	planned(t, bin, home, d)
+}
+
+// secrets looks for the nodes' keys, their passphrases and their buckets' secrets in all that the network said and left behind.
+func secrets(t *testing.T, d netdir.Dir, out []byte) {
+	t.Helper()
+	var list []canary.Secret
+	for _, name := range []string{"miner-1", "miner-2", "validator-1"} {
+		var text [2]string
+		for i, file := range []string{"passphrase", "s3.secret"} {
+			raw, err := os.ReadFile(d.NodePath(name, file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text[i] = strings.TrimSpace(string(raw))
+			list = append(list, canary.Of("the "+file+" of "+name, []byte(text[i])))
+		}
+		key, err := wallet.Open(d.NodePath(name, "key.json"), text[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, canary.Of("the key of "+name, crypto.FromECDSA(key)))
+	}
+	kept := []string{"passphrase", "s3.secret", "accounts.json"}
+	found, files, err := canary.Folder(string(d), list, func(path string) bool { return slices.Contains(kept, filepath.Base(path)) })
+	if err != nil || files < 20 {
+		t.Errorf("looked through %d files: %v", files, err)
+	}
+	for _, x := range list {
+		if x.In(out) {
+			found = append(found, "localnet prints "+x.What)
+		}
+	}
+	for _, f := range found {
+		t.Error(f)
+	}
 }
 
 // ofCards looks at what the network says of itself: both miners win after they came back, and there is one root a window.
