@@ -216,6 +216,28 @@ func TestLongHistory(t *testing.T) {
 	}
 }
 
+// An account that holds nothing and never signed anything is not kept, wherever it comes from; one that signed is.
+func TestEmptyAccountsAreNotKept(t *testing.T) {
+	g := genesis(t)
+	g.Accounts = append(g.Accounts, Account{chain.Coldkey{7}, 0})
+	s, err := New(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, kept := s.accounts[chain.Coldkey{7}]
+	s.credit(chain.Coldkey{8}, 0)
+	s.credit(chain.Coldkey{9}, 5)
+	s.debit(chain.Coldkey{9}, 5)
+	if kept || len(s.accounts) != 6 || s.value(accountKey(chain.Coldkey{9})) != nil {
+		t.Errorf("%d accounts are kept", len(s.accounts))
+	}
+	all := balanceOf(s, 5) - s.params.Fee
+	next(s, tx(t, 5, 0, local.Transfer{To: chain.Coldkey(account0(4)), Amount: all}))
+	if x, kept := s.accounts[chain.Coldkey(account0(5))]; !kept || x != (account{0, 1}) {
+		t.Errorf("an account that paid all it had: %+v, kept %v", x, kept)
+	}
+}
+
 // The audit sees a rao too many or too few anywhere.
 func TestAuditSees(t *testing.T) {
 	k, hot := chain.Coldkey(account0(3)), account0(0)
