@@ -42,7 +42,7 @@ func FileSecret(path string) Secret { return Secret{flag: "passphrase", file: pa
 
 // FDFlag is the flag --NAME-fd that FlaggedSecret reads.
 func FDFlag(name, noun, group string) cli.Flag {
-	return &cli.IntFlag{Name: name + "-fd", Usage: "read the " + noun + " from this inherited file `DESCRIPTOR`, up to its end (default: ask on the terminal)", DefaultText: "ask", Category: group}
+	return &cli.IntFlag{Name: name + "-fd", Usage: "read the " + noun + " from this inherited file `DESCRIPTOR`, up to its end", DefaultText: "ask on the terminal", Category: group}
 }
 
 // SecretFlags are the flags --NAME-file and --NAME-fd.

@@ -19,8 +19,8 @@ import (
 
 func walletCommand() *cli.Command {
 	dir := &cli.StringFlag{Name: "dir", Value: "wallets", Usage: "`FOLDER` of wallets", EnvVars: []string{"SN3_WALLETS"}}
-	light := &cli.BoolFlag{Name: "light", Usage: "light scrypt: quick and small, for local networks (the standard one takes 0.3 GiB of memory and half a second to open)"}
-	none := []string{} // what shows secrets is said in the command, not left in an environment
+	none := []string{} // what makes another key, or a weaker one, or shows it is said in the command, not left in an environment
+	light := &cli.BoolFlag{Name: "light", EnvVars: none, Usage: "light scrypt: quick and small, for local networks (the standard one takes 0.3 GiB of memory and half a second to open)"}
 	pipe := &cli.BoolFlag{Name: "to-pipe", EnvVars: none, Usage: "print the secret although the output is no terminal"}
 	flags := func(more ...cli.Flag) []cli.Flag { return append(more, dir) }
 	opens := func(more ...cli.Flag) []cli.Flag { return append(flags(more...), node.PassphraseFlags("")...) }
@@ -29,13 +29,13 @@ func walletCommand() *cli.Command {
 	}
 	return &cli.Command{Name: "wallet", Usage: "make, show, restore and move keys", Subcommands: []*cli.Command{
 		command("new", "make a key in an encrypted keystore file, and show its words once", "NAME", 1, opens(light, pipe,
-			&cli.IntFlag{Name: "words", Value: 12, Usage: "`MANY` words: 12 or 24"},
-			&cli.BoolFlag{Name: "no-words", Usage: "show none: the file and its passphrase are the only backup"}), walletNew),
+			&cli.IntFlag{Name: "words", EnvVars: none, Value: 12, Usage: "`MANY` words: 12 or 24"},
+			&cli.BoolFlag{Name: "no-words", EnvVars: none, Usage: "show none: the file and its passphrase are the only backup"}), walletNew),
 		command("restore", "make the wallet from its words again", "NAME", 1, opens(light,
 			node.FDFlag("mnemonic", "words", ""),
-			&cli.Uint64Flag{Name: "index", Usage: "which account of the words: m/44'/60'/0'/0/`INDEX`"}), walletRestore),
+			&cli.Uint64Flag{Name: "index", EnvVars: none, Usage: "which account of the words: m/44'/60'/0'/0/`INDEX`"}), walletRestore),
 		command("import", "make a wallet from another program's keystore file or from a private key in hex", "NAME", 1, renews(light,
-			&cli.StringFlag{Name: "from", Usage: "keystore v3 `FILE`, such as geth's UTC--…; without it a private key is asked for"},
+			&cli.StringFlag{Name: "from", EnvVars: none, Usage: "keystore v3 `FILE`, such as geth's UTC--…; without it a private key is asked for"},
 			node.FDFlag("key", "private key in hex", "")), walletImport),
 		command("export", "print the private key in hex", "NAME", 1, opens(pipe,
 			&cli.BoolFlag{Name: "private-key", EnvVars: none, Usage: "yes, the private key: whoever reads it owns the account"}), walletExport),
