@@ -44,6 +44,8 @@ const (
 	QueryValidators = "validators" // [] -> []ValidatorInfo
 	QueryHead       = "head"       // [block] -> HeadInfo, of the newest thousands
 	QuerySignature  = "signature"  // [round] -> the signature behind the beacon, which the key verifies
+	QueryHotkey     = "hotkey"     // [hotkey in hex] -> HotkeyInfo
+	QueryBlock      = "block"      // [block] -> BlockInfo, of the newest thousands
 	QueryHistory    = "history"    // [hotkey in hex@block] -> HistoryPage of what happened before block; 0: the newest; without hotkey: to the network
 	QueryWeights    = "weights"    // [] -> every seat's row of chain.Weight, by uid
 	QueryKey        = "key"        // [round] -> the beacon's public key for that round

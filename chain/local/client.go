@@ -73,16 +73,6 @@ func (c *Client) BalanceAt(ctx context.Context, k chain.Coldkey, b chain.Block) 
 	return query[chain.Amount](ctx, c, QueryBalance, k.String()+"@"+number(b))
 }
 
-// History is a page of what happened to a hotkey before a block (0: the newest); with the zero hotkey, to the whole network.
-func (c *Client) History(ctx context.Context, h chain.Hotkey, before chain.Block) (HistoryPage, error) {
-	return query[HistoryPage](ctx, c, QueryHistory, h.String()+"@"+number(before))
-}
-
-// Weights are the weight rows of all seats, by uid.
-func (c *Client) Weights(ctx context.Context) ([][]chain.Weight, error) {
-	return query[[][]chain.Weight](ctx, c, QueryWeights, "")
-}
-
 // Snapshot implements chain.Reader.
 func (c *Client) Snapshot(ctx context.Context, b chain.Block) (*chain.Snapshot, error) {
 	s, err := query[*chain.Snapshot](ctx, c, QuerySnapshot, number(b))

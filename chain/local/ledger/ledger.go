@@ -3,6 +3,7 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -55,10 +56,10 @@ type Ledger struct {
 	byBlock  map[chain.Block][]chain.Hash
 	heads    []local.HeadInfo             // ascending, contiguous
 	supplies map[chain.Block]local.Supply // of heads
-	past    History
-	own     *memory // the history of a ledger without a store
-	moved    chan struct{}                // closed with every Commit
-	running  *Executed                    // a block between Execute and Commit
+	past     History
+	own      *memory       // the history of a ledger without a store
+	moved    chan struct{} // closed with every Commit
+	running  *Executed     // a block between Execute and Commit
 }
 
 // New serves st, which nobody else may use from now on.
@@ -274,6 +275,22 @@ func (l *Ledger) head(b chain.Block) (local.HeadInfo, error) {
 	return local.HeadInfo{}, fmt.Errorf("head of block %d at height %d: %w", b, l.status.Height, chain.ErrPruned)
 }
 
+// block is head with the outcomes of its transactions.
+func (l *Ledger) block(b chain.Block) (any, error) {
+	h, err := l.head(b)
+	if err != nil {
+		return nil, err
+	}
+	out := local.BlockInfo{HeadInfo: h, Txs: []local.BlockTx{}}
+	for _, tx := range l.byBlock[b] {
+		if info := l.txs[tx]; info.Block == b {
+			out.Txs = append(out.Txs, local.BlockTx{Hash: tx, Code: info.Code})
+		}
+	}
+	slices.SortFunc(out.Txs, func(a, b local.BlockTx) int { return bytes.Compare(a.Hash[:], b.Hash[:]) })
+	return out, nil
+}
+
 // Query answers a query of package local.
 func (l *Ledger) Query(_ context.Context, name, arg string) (json.RawMessage, error) {
 	answer := l.answer
@@ -320,6 +337,12 @@ func (l *Ledger) answer(name, arg string) (any, error) {
 		return l.supplyAt(arg)
 	case local.QueryStakes:
 		return l.stakes(arg)
+	case local.QueryHotkey:
+		var h chain.Hotkey
+		if err := h.UnmarshalText([]byte(arg)); err != nil {
+			return nil, fmt.Errorf("%w: hotkey: %v", ErrQuery, err)
+		}
+		return l.st.Hotkey(h)
 	case local.QueryWeights:
 		return l.st.Weights(), nil
 	case local.QueryBalance:
@@ -353,7 +376,7 @@ func (l *Ledger) balance(arg string) (any, error) {
 func (l *Ledger) numbered(name, arg string) (any, error) {
 	n, err := strconv.ParseUint(arg, 10, 64)
 	switch {
-	case name != local.QuerySnapshot && name != local.QuerySelection && name != local.QueryBeacon && name != local.QueryHead && name != local.QueryKey && name != local.QuerySignature:
+	case name != local.QuerySnapshot && name != local.QuerySelection && name != local.QueryBeacon && name != local.QueryHead && name != local.QueryBlock && name != local.QueryKey && name != local.QuerySignature:
 		return nil, fmt.Errorf("%w: no query is called %q", ErrQuery, name)
 	case err != nil:
 		return nil, fmt.Errorf("%w: %s of %q", ErrQuery, name, arg)
@@ -367,6 +390,8 @@ func (l *Ledger) numbered(name, arg string) (any, error) {
 		return l.st.Selection(chain.Window(n))
 	case name == local.QueryHead:
 		return l.head(chain.Block(n))
+	case name == local.QueryBlock:
+		return l.block(chain.Block(n))
 	}
 	return l.st.Beacon(chain.Round(n))
 }

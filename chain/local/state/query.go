@@ -64,18 +64,6 @@ func (s *State) BeaconSignature(r chain.Round) ([]byte, error) {
 	return nil, fmt.Errorf("beacon round %d: %w", r, chain.ErrPruned)
 }
 
-// Weights are the rows of all seats, by uid.
-func (s *State) Weights() [][]chain.Weight {
-	out := make([][]chain.Weight, len(s.seats))
-	for i, x := range s.seats {
-		out[i] = make([]chain.Weight, len(x.Weights))
-		for j, e := range x.Weights {
-			out[i][j] = chain.Weight{UID: chain.UID(e.UID), Value: e.Value}
-		}
-	}
-	return out
-}
-
 // BeaconKey is the public key of the beacon's round r.
 func (s *State) BeaconKey(chain.Round) ([]byte, error) { return s.gen.BeaconKey, nil }
 

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"sn3/chain"
+	"sn3/chain/local"
+	"sn3/chain/local/localtest"
+	"sn3/internal/proc"
+)
+
+// What the chain knows is shown: blocks, seats, weights, parameters, and a hotkey's history from its registration on.
+func TestChainViews(t *testing.T) {
+	w, dev, keys := bank(t)
+	by := func(name string, args ...string) []string { return append(args, keys[name]...) }
+	w.says("no weights yet", "chain", "weights")
+	w.says("nothing has been changed", "chain", "log")
+	w.says("registered with uid 1", by("alice", "register")...)
+	w.says("staked", by("boss", "stake", "add", "0", "0.5")...)
+	w.says("transactions", "chain", "blocks", "-n", "3")
+	h, _ := dev.Height()
+	out, err := w.sn3("chain", "blocks", "-n", "1000", "--json")
+	var list []local.BlockInfo
+	if err != nil || json.Unmarshal([]byte(out), &list) != nil || len(list) != int(h) || list[0].Block != h || list[h-1].Block != 1 {
+		t.Fatalf("%d blocks of %d, %v", len(list), h, err)
+	}
+	done := 0
+	for _, b := range list {
+		done += len(b.Txs) - refused(b)
+		for _, tx := range b.Txs {
+			w.says(tx.Hash.String(), "chain", "block", fmt.Sprint(b.Block))
+		}
+	}
+	if done != 2 {
+		t.Errorf("%d transactions were done, want 2", done)
+	}
+	w.says("no transactions", "chain", "block", "1")
+	w.fails(chain.ErrNotYet, "chain", "block", "99999")
+	w.says("commit_reveal_weights_enabled  true", "chain", "params")
+	w.says("2 seats", "chain", "metagraph", "--sort", "stake")
+	w.fails(chain.ErrNotYet, "chain", "metagraph", "--at", "99999")
+	w.says("of the last epoch", "chain", "metagraph")
+	w.says("first registered in block", "chain", "hotkey", "1")
+	w.says("uid 1, ", "chain", "hotkey", hexOf(t, "alice"))
+	w.says("staked", "chain", "hotkey", "0")
+	for _, args := range [][]string{{"chain", "hotkey", strings.Repeat("0", 64)}, {"chain", "hotkey", "nobody"}, {"chain", "metagraph", "--sort", "size"}, {"chain", "blocks", "-n", "0"},
+		{"chain", "block", "x"}, {"chain", "hotkey", "0", "--events", "-1"}, {"chain", "log", "-n", "-1"}} {
+		if _, err := w.sn3(args...); proc.ExitCode(err) != proc.ExitUsage {
+			t.Errorf("sn3 %s: %v", strings.Join(args, " "), err)
+		}
+	}
+}
+
+// An epoch's weights and emission are in the history of whom they concern, and long histories are read page by page.
+func TestHotkeyHistory(t *testing.T) {
+	w, dev, keys := bank(t)
+	w.says("registered with uid 1", append([]string{"register"}, keys["alice"]...)...)
+	key, err := localtest.Key("boss")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, err := chain.ParseRun(dev.Genesis().Run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	boss, tempo := local.NewClient(dev, local.Signer{Key: key}), run.Tempo
+	for range 3 {
+		if _, err := boss.SetWeights(t.Context(), []chain.Weight{{UID: 1, Value: 7}}); err != nil {
+			t.Fatal(err)
+		}
+		h, _ := dev.Height()
+		if err := dev.Run((h/tempo + 1) * tempo); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.says("weight   1.00000 from", "chain", "hotkey", "1")
+	w.says("uid 1", "chain", "weights")
+	out, err := w.sn3("chain", "hotkey", "1", "--json", "--events", "0")
+	var x life
+	if err != nil || json.Unmarshal([]byte(out), &x) != nil {
+		t.Fatal(err, out)
+	}
+	paid := chain.Amount(0)
+	for i, e := range x.Events {
+		if e.Kind == local.EventEpoch {
+			paid += e.Amount
+		}
+		if i > 0 && e.Block > x.Events[i-1].Block {
+			t.Errorf("event %d is newer than the one before it", i)
+		}
+	}
+	if paid == 0 || paid != x.Earned || x.Seat == nil || x.Seat.Incentive != 65535 || x.Events[len(x.Events)-1].Kind != local.EventRegistered {
+		t.Errorf("earned %s, the epochs' events sum to %s; %+v", x.Earned, paid, x.Events)
+	}
+	out, err = w.sn3("chain", "hotkey", "0", "--json", "--events", "0")
+	var y life
+	if err != nil || json.Unmarshal([]byte(out), &y) != nil {
+		t.Fatal(err, out)
+	}
+	kinds := map[string]int{}
+	for _, e := range y.Events {
+		kinds[e.Kind]++
+	}
+	if kinds[local.EventCommitted] != 3 || kinds[local.EventWeights] != 3 || kinds[local.EventDropped] != 0 {
+		t.Errorf("the validator's events: %v", kinds)
+	}
+	if out, err := w.sn3("chain", "hotkey", "1", "--events", "1"); err != nil || strings.Contains(out, "registered\t") {
+		t.Errorf("one event: %q, %v", out, err)
+	}
+}
