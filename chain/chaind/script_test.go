@@ -25,13 +25,15 @@ func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"chaind": mai
 //
 //	pay READY N          waits for the ready file of a node and has one account pay N more coins to another one
 //	paid READY N         that other account must hold N coins
+//	follow READY OTHER   waits until a node has caught up with another one
+//	join READY OTHER     has the owner make a node a validator, through another one, and waits until it signs
 //	signal NAME READY    sends TERM, INT or KILL to the node
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
 			return genesis(filepath.Join(e.WorkDir, "genesis.json"))
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"pay": pay, "paid": paid, "signal": signal}})
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"pay": pay, "paid": paid, "follow": follow, "join": join, "signal": signal}})
 }
 
 // genesis writes one of a chain with blocks of 100 ms.
@@ -80,6 +82,52 @@ func client(ts *testscript.TestScript, ready string) (*local.Client, context.Con
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	ts.Defer(cancel)
 	return local.NewClient(b, local.Signer{Key: key}), ctx
+}
+
+// until asks a node with every block until something holds.
+func until(ts *testscript.TestScript, ready string, holds func(local.NodeStatus, local.Status) bool) {
+	c, ctx := client(ts, ready)
+	heads, err := c.Heads(ctx)
+	ts.Check(err)
+	for range heads {
+		n, err := c.Node(ctx)
+		ts.Check(err)
+		st, err := c.Status(ctx)
+		ts.Check(err)
+		if holds(n, st) {
+			return
+		}
+	}
+	ts.Fatalf("the node at %s did not get there", ready)
+}
+
+func follow(ts *testscript.TestScript, _ bool, args []string) {
+	c, ctx := client(ts, args[1])
+	st, err := c.Status(ctx)
+	ts.Check(err)
+	until(ts, args[0], func(n local.NodeStatus, own local.Status) bool { return !n.CatchingUp && own.Height >= st.Height })
+}
+
+func join(ts *testscript.TestScript, _ bool, args []string) {
+	c, ctx := client(ts, args[0])
+	n, err := c.Node(ctx)
+	ts.Check(err)
+	line, err := local.ParseCandidate(n.Line, localtest.Network)
+	ts.Check(err)
+	b, err := local.Dial(await(ts, args[1]).Addr)
+	ts.Check(err)
+	key, err := localtest.Key(localtest.Owner)
+	ts.Check(err)
+	_, err = local.NewClient(b, local.Signer{Key: key}).Send(ctx, line.Op())
+	ts.Check(err)
+	until(ts, args[0], func(n local.NodeStatus, _ local.Status) bool {
+		for _, v := range n.Voters {
+			if v.Key == n.Key {
+				return v.Signed > v.Since
+			}
+		}
+		return false
+	})
 }
 
 func pay(ts *testscript.TestScript, _ bool, args []string) {

@@ -22,7 +22,10 @@ type Status struct {
 	AppHash     chain.Hash  `json:"app_hash"` // of the state at Height
 	BlockTimeMS int64       `json:"block_time_ms"`
 	RunHash     chain.Hash  `json:"run_hash"`
-	GenesisHash chain.Hash  `json:"genesis_hash"` // of what the network started from
+	GenesisHash chain.Hash  `json:"genesis_hash"`         // of what the network started from
+	Rules       uint64      `json:"rules"`                // version that the newest block was executed by
+	NextRules   uint64      `json:"next_rules,omitempty"` // announced
+	UpgradeAt   chain.Block `json:"upgrade_at,omitempty"` // the block from which on NextRules count
 	Info        NodeInfo    `json:"info"`
 	Version     string      `json:"version"`
 }

@@ -57,6 +57,16 @@ func (c *Client) Peers(ctx context.Context) ([]string, error) {
 	return query[[]string](ctx, c, QueryPeers, "")
 }
 
+// Validators are the nodes that make blocks, by key.
+func (c *Client) Validators(ctx context.Context) ([]ValidatorInfo, error) {
+	return query[[]ValidatorInfo](ctx, c, QueryValidators, "")
+}
+
+// Node is what the node says of itself and its peers.
+func (c *Client) Node(ctx context.Context) (NodeStatus, error) {
+	return query[NodeStatus](ctx, c, QueryNode, "")
+}
+
 // Account is a balance and the next nonce; an account that nobody ever paid has neither.
 func (c *Client) Account(ctx context.Context, k chain.Coldkey) (AccountInfo, error) {
 	return query[AccountInfo](ctx, c, QueryAccount, k.String())

@@ -68,6 +68,7 @@ func New(st *state.State, past Past, h Hints) *Ledger {
 		heads: slices.Clone(past.Heads), supplies: map[chain.Block]local.Supply{}, moved: make(chan struct{})}
 	l.status = local.Status{Network: l.gen.Network, BlockTimeMS: l.gen.BlockTimeMS, RunHash: l.run.Hash(), GenesisHash: st.GenesisHash(), Info: h.Info, Version: h.Version}
 	l.status.Height, l.status.AppHash = st.Height(), st.AppHash()
+	l.status.Rules, l.status.NextRules, l.status.UpgradeAt = st.Rules()
 	if n := len(l.heads); n > 0 {
 		l.status.Time = l.heads[n-1].Time
 	}
@@ -211,6 +212,7 @@ func (l *Ledger) Commit(e *Executed) {
 	l.running = nil
 	l.remember(e.Txs)
 	l.status.Height, l.status.Time, l.status.AppHash = e.Head.Block, e.Head.Time, e.State.AppHash
+	l.status.Rules, l.status.NextRules, l.status.UpgradeAt = l.st.Rules()
 	l.heads = append(l.heads, e.Info())
 	l.supplies[e.Head.Block] = e.Supply
 	if l.own != nil {

@@ -31,10 +31,10 @@ func StartServers(ctx context.Context, d Dir, lock *Lock, old Runtime, nodes []N
 		return nil, errors.Join(err, s.Close())
 	}
 	s.S3Port = s3.Port
-	args := []string{"run", "--home", d.Path("chain"), "--s3-port", strconv.Itoa(s.S3Port)}
+	args := []string{"start", "--home", d.Path("chain"), "--s3-port", strconv.Itoa(s.S3Port)}
 	for _, n := range nodes {
 		if n.Role == "validator" && n.Peer != "" {
-			args = append(args, "--peer", n.Peer)
+			args = append(args, "--gossip-peer", n.Peer)
 		}
 	}
 	if paused {

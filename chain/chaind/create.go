@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"sn3/chain"
+	"sn3/chain/local"
+	"sn3/chain/local/node"
+	"sn3/chain/local/state"
+	"sn3/internal/proc"
+)
+
+// netFlags are those of peer-to-peer.
+func netFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "p2p-listen", Usage: "`HOST:PORT` for other nodes (default: loopback, a port is chosen)", EnvVars: env("P2P_LISTEN")},
+		&cli.StringFlag{Name: "p2p-external", Usage: "`HOST:PORT` at which other nodes reach this one, if that is elsewhere", EnvVars: env("P2P_EXTERNAL")},
+		&cli.StringSliceFlag{Name: "peer", Usage: "`ID@HOST:PORT` of a node to keep a connection with; may be given again"},
+	}
+}
+
+// withFlags puts the flags of peer-to-peer into n.
+func withFlags(c *cli.Context, n node.Net) (node.Net, error) {
+	if v := c.String("p2p-listen"); v != "" {
+		n.Listen = v
+	}
+	if v := c.String("p2p-external"); v != "" {
+		n.External = v
+	}
+	for _, p := range c.StringSlice("peer") {
+		if !contains(n.Peers, p) {
+			n.Peers = append(n.Peers, p)
+		}
+	}
+	return n, n.Check()
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+func initCommand() *cli.Command {
+	return &cli.Command{Name: "init", Usage: "make a node's folder from a genesis file", Before: given("home", "genesis"), Action: initNode,
+		Description: "The first node of a network takes a genesis without validators: it becomes the only one, and the genesis in its folder is the one that others are given. Several validators from the beginning: see genesis.",
+		Flags: append([]cli.Flag{home(),
+			&cli.StringFlag{Name: "genesis", Usage: "genesis `FILE`; time, beacon key and validators are filled in where there are none"}}, netFlags()...)}
+}
+
+func readGenesis(file string) (*state.Genesis, error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return nil, proc.Usage(fmt.Errorf("read genesis: %w", err))
+	}
+	g, err := state.ParseGenesis(raw)
+	if err != nil {
+		return nil, proc.Usage(fmt.Errorf("%s: %w", file, err))
+	}
+	return g, nil
+}
+
+func initNode(c *cli.Context) error {
+	g, err := readGenesis(c.String("genesis"))
+	if err != nil {
+		return err
+	}
+	n, err := withFlags(c, node.DefaultNet())
+	if err != nil {
+		return exit(err)
+	}
+	if err := node.Init(c.String("home"), g, n); err != nil {
+		return exit(err)
+	}
+	hash, err := g.Hash()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("network   %s\ngenesis   %s\n", g.Network, hash)
+	return nil
+}
+
+func joinCommand() *cli.Command {
+	return &cli.Command{Name: "join", Usage: "make the folder of a node of a network that runs", Before: given("home", "rpc"), Action: joinNode,
+		Flags: append([]cli.Flag{home(),
+			&cli.StringFlag{Name: "rpc", Usage: "API of a running node: `HOST:PORT`, or https://HOST of one behind a proxy"},
+			&cli.StringFlag{Name: "hash", Usage: "`HASH` of the network's genesis, from somebody you trust"}}, netFlags()...)}
+}
+
+// askPatience is how long a command waits for a node's answer.
+const askPatience = 20 * time.Second
+
+func joinNode(c *cli.Context) error {
+	n, err := withFlags(c, node.DefaultNet())
+	if err != nil {
+		return exit(err)
+	}
+	var pinned chain.Hash
+	if v := c.String("hash"); v != "" {
+		if err := pinned.UnmarshalText([]byte(v)); err != nil {
+			return proc.Usage(fmt.Errorf("--hash %q: want 64 hex digits", v))
+		}
+	}
+	from, err := local.Dial(c.String("rpc"))
+	if err != nil {
+		return proc.Usage(err)
+	}
+	ctx, cancel := proc.Context(0)
+	defer cancel(nil)
+	ask, done := context.WithTimeout(ctx, askPatience)
+	defer done()
+	j, err := node.Join(ask, c.String("home"), from, hostOf(c.String("rpc")), pinned, n)
+	if err != nil {
+		return exit(err)
+	}
+	fmt.Printf("network   %s\ngenesis   %s\n", j.Network, j.Genesis)
+	if pinned == (chain.Hash{}) {
+		fmt.Printf("          This is what the node at %s says, and nobody else was asked: compare it with\n          what the network's owner published before you rely on this chain, or join with --hash.\n", c.String("rpc"))
+	}
+	for _, p := range j.Peers {
+		fmt.Printf("peer      %s\n", p)
+	}
+	fmt.Printf("line      %s\n\nStart it: chaind start --home %s\nWhen it has caught up (chaind status) the network's owner can make it a validator:\n  sn3 --chain HOST:PORT chain validator add --keystore OWNER %s\n", j.Line, c.String("home"), j.Line)
+	return nil
+}
+
+// hostOf is the host of an API's address.
+func hostOf(rpc string) string {
+	if strings.Contains(rpc, "://") {
+		if u, err := url.Parse(rpc); err == nil {
+			return u.Hostname()
+		}
+	}
+	host, _, _ := net.SplitHostPort(rpc) // Dial has refused what is none
+	return host
+}
+
+func keysCommand() *cli.Command {
+	return &cli.Command{Name: "keys", Usage: "make a node's keys before there is a chain, and print its line", Before: given("home", "network"), Action: makeKeys,
+		Flags: []cli.Flag{home(), &cli.StringFlag{Name: "network", Usage: "`NAME` of the network that it is for"}}}
+}
+
+func makeKeys(c *cli.Context) error {
+	line, err := node.Keys(c.String("home"), c.String("network"))
+	if err != nil {
+		return exit(err)
+	}
+	fmt.Println(line)
+	return nil
+}
+
+func genesisCommand() *cli.Command {
+	return &cli.Command{Name: "genesis", Usage: "complete the genesis of a network that begins with several validators", Before: given("home", "genesis", "out"), Action: makeGenesis,
+		Description: "Every validator prints its line (chaind keys); the first one puts all of them into the genesis, gives the file to the others, and each makes its folder from it (chaind init --genesis FILE --peer …).",
+		Flags: []cli.Flag{home(),
+			&cli.StringFlag{Name: "genesis", Usage: "genesis `FILE` without validators"},
+			&cli.StringSliceFlag{Name: "validator", Usage: "`LINE` that another validator's chaind keys printed; may be given again"},
+			&cli.StringFlag{Name: "out", Usage: "`FILE` to write; it must not exist"}}}
+}
+
+func makeGenesis(c *cli.Context) error {
+	g, err := readGenesis(c.String("genesis"))
+	if err != nil {
+		return err
+	}
+	var others []local.Candidate
+	for _, line := range c.StringSlice("validator") {
+		o, err := local.ParseCandidate(line, g.Network)
+		if err != nil {
+			return exit(err)
+		}
+		others = append(others, o)
+	}
+	if err := node.Found(c.String("home"), g, others); err != nil {
+		return exit(err)
+	}
+	raw, err := json.MarshalIndent(g, "", "  ")
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(c.String("out"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return proc.Usage(fmt.Errorf("write genesis: %w", err))
+	}
+	_, err = f.Write(append(raw, '\n'))
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write genesis: %w", err)
+	}
+	hash, err := g.Hash()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("network   %s\ngenesis   %s\n", g.Network, hash)
+	for _, v := range g.Validators {
+		fmt.Printf("validator %s\n", v.Key)
+	}
+	return nil
+}
