@@ -65,7 +65,7 @@ func (m *memory) Page(h chain.Hotkey, before chain.Block) (local.HistoryPage, er
 }
 
 // page answers hotkey@block.
-func (l *Ledger) page(_, arg string) (any, error) {
+func (l *Ledger) page(arg string) (any, error) {
 	hotkey, block, _ := strings.Cut(arg, "@")
 	var h chain.Hotkey
 	n, err := strconv.ParseUint(block, 10, 64)

@@ -3,16 +3,12 @@
 package ledger
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"sort"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -275,125 +271,4 @@ func (l *Ledger) head(b chain.Block) (local.HeadInfo, error) {
 		return local.HeadInfo{}, fmt.Errorf("head of block %d at height %d: %w", b, l.status.Height, chain.ErrNotYet)
 	}
 	return local.HeadInfo{}, fmt.Errorf("head of block %d at height %d: %w", b, l.status.Height, chain.ErrPruned)
-}
-
-// block is head with the outcomes of its transactions.
-func (l *Ledger) block(b chain.Block) (any, error) {
-	h, err := l.head(b)
-	if err != nil {
-		return nil, err
-	}
-	out := local.BlockInfo{HeadInfo: h, Txs: []local.BlockTx{}}
-	for _, tx := range l.byBlock[b] {
-		if info := l.txs[tx]; info.Block == b {
-			out.Txs = append(out.Txs, local.BlockTx{Hash: tx, Code: info.Code})
-		}
-	}
-	slices.SortFunc(out.Txs, func(a, b local.BlockTx) int { return bytes.Compare(a.Hash[:], b.Hash[:]) })
-	return out, nil
-}
-
-// Query answers a query of package local.
-func (l *Ledger) Query(_ context.Context, name, arg string) (json.RawMessage, error) {
-	answer := l.answer
-	if name == local.QueryHistory { // reads a disk, where there is one: outside the lock
-		answer = l.page
-	}
-	v, err := answer(name, arg)
-	if err != nil {
-		return nil, err
-	}
-	b, err := json.Marshal(v) // outside the lock: what the machine hands out never changes
-	if err != nil {
-		return nil, fmt.Errorf("answer %s: %w", name, err)
-	}
-	return b, nil
-}
-
-func (l *Ledger) answer(name, arg string) (any, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch name {
-	case local.QueryStatus:
-		return l.status, nil
-	case local.QueryRun:
-		return l.run.Encode(), nil
-	case local.QueryGenesis:
-		return l.gen, nil
-	case local.QueryParams:
-		return l.st.Params(), nil
-	case local.QueryPeers:
-		return l.status.Info.Peers, nil
-	case local.QueryValidators:
-		return l.st.Validators(), nil
-	case local.QueryAccount:
-		var k chain.Coldkey
-		if err := k.UnmarshalText([]byte(arg)); err != nil {
-			return nil, fmt.Errorf("%w: account: %v", ErrQuery, err)
-		}
-		balance, nonce := l.st.Account(k)
-		return local.AccountInfo{Balance: balance, Nonce: nonce}, nil
-	case local.QueryPrice:
-		return l.st.Price(), nil
-	case local.QuerySupply:
-		return l.supplyAt(arg)
-	case local.QueryStakes:
-		return l.stakes(arg)
-	case local.QueryHotkey:
-		var h chain.Hotkey
-		if err := h.UnmarshalText([]byte(arg)); err != nil {
-			return nil, fmt.Errorf("%w: hotkey: %v", ErrQuery, err)
-		}
-		return l.st.Hotkey(h)
-	case local.QueryWeights:
-		return l.st.Weights(), nil
-	case local.QueryBalance:
-		return l.balance(arg)
-	case local.QueryTx:
-		var h chain.Hash
-		if err := h.UnmarshalText([]byte(arg)); err != nil {
-			return nil, fmt.Errorf("%w: transaction: %v", ErrQuery, err)
-		}
-		info, ok := l.txs[h]
-		if !ok {
-			return nil, fmt.Errorf("transaction %s: %w", h.Short(), chain.ErrNotFound)
-		}
-		return info, nil
-	}
-	return l.numbered(name, arg)
-}
-
-// balance answers account@block.
-func (l *Ledger) balance(arg string) (any, error) {
-	account, block, _ := strings.Cut(arg, "@")
-	var k chain.Coldkey
-	n, err := strconv.ParseUint(block, 10, 64)
-	if err := errors.Join(err, k.UnmarshalText([]byte(account))); err != nil {
-		return nil, fmt.Errorf("%w: balance: %v", ErrQuery, err)
-	}
-	return l.st.BalanceAt(k, chain.Block(n))
-}
-
-// numbered answers the queries whose argument is a number.
-func (l *Ledger) numbered(name, arg string) (any, error) {
-	n, err := strconv.ParseUint(arg, 10, 64)
-	switch {
-	case name != local.QuerySnapshot && name != local.QuerySelection && name != local.QueryBeacon && name != local.QueryHead && name != local.QueryBlock && name != local.QueryKey && name != local.QuerySignature:
-		return nil, fmt.Errorf("%w: no query is called %q", ErrQuery, name)
-	case err != nil:
-		return nil, fmt.Errorf("%w: %s of %q", ErrQuery, name, arg)
-	case name == local.QuerySnapshot:
-		return l.st.Snapshot(chain.Block(n))
-	case name == local.QuerySignature:
-		return l.st.BeaconSignature(chain.Round(n))
-	case name == local.QueryKey:
-		return l.st.BeaconKey(chain.Round(n))
-	case name == local.QuerySelection:
-		return l.st.Selection(chain.Window(n))
-	case name == local.QueryHead:
-		return l.head(chain.Block(n))
-	case name == local.QueryBlock:
-		return l.block(chain.Block(n))
-	}
-	return l.st.Beacon(chain.Round(n))
 }
