@@ -17,7 +17,7 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 ifeq ($(shell uname -s)$(wildcard /lib64/ld-linux* /lib/ld-linux*),Linux)
 export GOFLAGS := $(GOFLAGS) -tags=nogpu
 endif
-RACE    := ./chain ./chain/yuma ./chain/local ./chain/local/beacon ./chain/local/state ./gradients ./internal/... ./miner/... ./model/... ./storage ./validator/...
+RACE    := ./chain ./chain/yuma ./chain/timelock ./chain/drand ./chain/local ./chain/local/beacon/... ./chain/local/localtest ./chain/local/quorum ./chain/local/state ./gradients ./internal/... ./miner/... ./model/... ./storage ./validator/...
 
 .PHONY: help build up down status logs clean-localnet test lint race bench bench-peers bench-units fuzz soak golden gpu-check gpu-check-pack FORCE
 
