@@ -288,6 +288,9 @@ func TestUpgradeBringsDelegation(t *testing.T) {
 		}
 		same(t, s, again)
 	}
+	if x := s.hotkeys[account0(1)]; x.Shares != uint64(201*chain.RaoPerCoin) || x.Stake <= 201*chain.RaoPerCoin {
+		t.Errorf("dividends without a take made shares: %+v", x)
+	}
 	if p := s.Params(); s.meta.Rules != 2 || p.MaxSupply != DefaultParams().MaxSupply || p.MaxTake != DefaultParams().MaxTake {
 		t.Errorf("rules %d, %+v", s.meta.Rules, p)
 	}

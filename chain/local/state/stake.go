@@ -191,12 +191,13 @@ func (s *State) enqueue(k chain.Coldkey, d due) {
 func (s *State) payWithdrawals() {
 	for _, k := range s.paydays[s.meta.Height] {
 		list := s.unbonding[k]
-		d := list[0] // ascending, and what was due before is gone
-		if s.unbonding[k] = list[1:]; len(list) == 1 {
+		for ; len(list) > 0 && list[0].At <= s.meta.Height; list = list[1:] {
+			s.meta.Money.Unbonding -= list[0].Amount
+			s.credit(k, list[0].Amount)
+		}
+		if s.unbonding[k] = list; len(list) == 0 {
 			delete(s.unbonding, k)
 		}
-		s.meta.Money.Unbonding -= d.Amount
-		s.credit(k, d.Amount)
 		s.touch(unbondingKey(k))
 	}
 	delete(s.paydays, s.meta.Height)
