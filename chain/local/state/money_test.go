@@ -263,6 +263,40 @@ func TestAuditSees(t *testing.T) {
 	}
 }
 
+// Stored entries whose hash is right but whose sums are not are damaged, too.
+func TestRestoreAudits(t *testing.T) {
+	s, stored := machine(t), disk{}
+	stored.keep(t, next(s))
+	stored[accountKey(chain.Coldkey(account0(3)))] = encodeAccount(account{1, 0})
+	stored.rehash()
+	if _, err := stored.restore(genesis(t)); !errors.Is(err, ErrDamaged) || !errors.Is(err, errAudit) {
+		t.Errorf("restored with %v", err)
+	}
+}
+
+// Parameters of later rules are no part of what a genesis is: a later program, which has more of them, names it the same.
+func TestGenesisHash(t *testing.T) {
+	hash := func(change func(*Genesis)) chain.Hash {
+		g := genesis(t)
+		g.Rules = 1
+		change(g)
+		h, err := g.Hash()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	first := hash(func(*Genesis) {})
+	if later := hash(func(g *Genesis) { g.Params.MaxSupply = 0 }); later != first {
+		t.Error("a parameter of later rules changes the hash")
+	}
+	for name, f := range map[string]func(*Genesis){"a parameter": func(g *Genesis) { g.Params.Fee++ }, "the rules": func(g *Genesis) { g.Rules = 2 }, "an account": func(g *Genesis) { g.Accounts[0].Balance++ }} {
+		if hash(f) == first {
+			t.Errorf("%s does not change the hash", name)
+		}
+	}
+}
+
 // A chain that began with the first rules: no delegation, no take, no halving; after the announced upgrade all of them, with
 // everything that was before.
 func TestUpgradeBringsDelegation(t *testing.T) {
@@ -299,4 +333,16 @@ func TestUpgradeBringsDelegation(t *testing.T) {
 		t.Errorf("by the second rules: codes %v, want %v", r.Codes, want)
 	}
 	audit(t, s)
+}
+
+// The sums recomputed from as many entries as a node recomputes in every block.
+func BenchmarkAudit(b *testing.B) {
+	s := machine(b)
+	for i := range 20_000 {
+		s.credit(chain.Coldkey{byte(i), byte(i >> 8), 1}, 1)
+		s.meta.Money.Emitted++
+	}
+	for b.Loop() {
+		audit(b, s)
+	}
 }
