@@ -155,8 +155,10 @@ func TestMempoolCountsFees(t *testing.T) {
 		}
 	}
 	publish := local.Publish{Record: chain.Record{Body: []byte{1}}}
-	if code := s.CheckTx(tx(t, 3, nonceWindow-1, publish)); code != local.CodeOK {
-		t.Errorf("a seat's record: code %d", code)
+	for nonce, want := range map[uint64]local.Code{0: local.CodeOK, freeWindow - 1: local.CodeOK, freeWindow: local.CodeNonce} {
+		if code := s.CheckTx(tx(t, 3, nonce, publish)); code != want {
+			t.Errorf("a seat's record with %d before it: code %d, want %d", nonce, code, want)
+		}
 	}
 	for _, op := range []local.Op{publish, local.SetWeights{}, local.CommitWeights{Commit: []byte{1}}, local.Transfer{To: to, Amount: 1}, register(), local.SetTake{}} {
 		if code := s.execute(tx(t, 7, 0, op)); code == local.CodeOK || len(s.accounts) != 8 {

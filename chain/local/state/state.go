@@ -13,8 +13,12 @@ import (
 // recentBlocks is how many of the newest blocks can be asked for although they are no phase boundary.
 const recentBlocks = 20
 
-// nonceWindow is how far ahead of the account a nonce may be to enter the mempool.
-const nonceWindow = 16
+// How far ahead of the account a nonce may be to enter the mempool: so many transactions of one account may wait. A window's
+// record, weights and one of each again are all that a seat has to send for nothing.
+const (
+	nonceWindow = 16
+	freeWindow  = 4
+)
 
 // account is a balance and the next nonce.
 type account struct {
@@ -174,14 +178,15 @@ func (s *State) CheckTx(raw []byte) local.Code {
 		return code
 	}
 	acc := s.accounts[chain.Coldkey(from)]
-	if tx.Nonce < acc.Nonce || tx.Nonce-acc.Nonce >= nonceWindow {
+	ahead := tx.Nonce - acc.Nonce
+	if tx.Nonce < acc.Nonce || ahead >= nonceWindow || free(tx.Op) && ahead >= freeWindow {
 		return local.CodeNonce
 	}
 	fee, code := s.fee(tx.Op, from)
 	if code != local.CodeOK {
 		return code
 	}
-	if before := chain.Amount(tx.Nonce - acc.Nonce); fee > 0 && acc.Balance/fee <= before { // those that wait before it cost as much
+	if fee > 0 && uint64(acc.Balance/fee) <= ahead { // those that wait before it cost as much
 		return local.CodeFunds
 	}
 	if code := s.allowed(tx.Op, from, acc.Balance-fee); code != local.CodeRateLimited { // a limit may have passed by the time of inclusion
