@@ -181,11 +181,11 @@ func (b *book) panel(now time.Time, everyone bool) []int {
 // has notes the newest block that a node is known to have; most is the newest that any has.
 func (b *book) has(i int, h, most chain.Block, now time.Time) {
 	p := &b.peers[i]
-	switch {
-	case !p.known || h > p.height:
+	if !p.known || h > p.height {
 		p.rises += bit(p.known)
 		p.height, p.known, p.lagging = h, true, time.Time{}
-	case h < most && p.lagging.IsZero():
+	}
+	if p.height < most && p.lagging.IsZero() {
 		p.lagging = now
 	}
 }

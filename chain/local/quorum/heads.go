@@ -98,7 +98,6 @@ func (q *Quorum) holdAt(ctx context.Context, i int, after chain.Block, moved <-c
 			if overtaken {
 				q.with(func(b *book, now time.Time) {
 					b.faulted(i, now, fmt.Sprintf("it does not show block %d, which others have", after+1))
-					b.choose(now, b.peers[i].why)
 				})
 				return nil, true, nil
 			}
@@ -173,7 +172,6 @@ func (q *Quorum) vouch(ctx context.Context, from int, newest chain.Block, far bo
 	}
 	q.with(func(b *book, now time.Time) {
 		b.faulted(from, now, fmt.Sprintf("it names block %d, of which nobody has the state", newest))
-		b.choose(now, b.peers[from].why)
 	})
 	return nothing
 }

@@ -271,7 +271,9 @@ func TestOutlivedDispute(t *testing.T) {
 			n.set(mode{forget: true})
 		}
 		x.blocks(t, 10)
-		_ = x.Steady(t.Context()) // learns that it is gone
+		if err := x.Steady(t.Context()); !errors.Is(err, chain.ErrDisputed) { // learns that it is gone
+			t.Errorf("heads decide, and did not yet: %v", err)
+		}
 		x.blocks(t, 10)
 		if err := x.Steady(t.Context()); err != nil || x.told(Aside) != "" {
 			t.Errorf("gone: %v", err)
@@ -387,6 +389,9 @@ func TestRacingStart(t *testing.T) {
 			raw, err := x.Query(t.Context(), local.QueryStatus, "")
 			if !hollow && !errors.Is(err, chain.ErrUnavailable) || hollow && (err != nil || !strings.Contains(string(raw), `"height":100`)) {
 				t.Fatalf("%s: %s, %v", name, raw, err)
+			}
+			if x.told(Aside) != "" {
+				t.Errorf("%s: accused although the others may stand still", name)
 			}
 			x.w.make(1)
 			after(time.Second)
