@@ -244,8 +244,8 @@ func TestTwoDisagree(t *testing.T) {
 			if err := x.Steady(t.Context()); err != nil || len(x.notices) == 0 || x.notices[len(x.notices)-1].Kind != Settled {
 				t.Errorf("%s: agreed again: %v, %v", name, err, x.notices)
 			}
-			if n := strings.Count(x.told(Disputed), ""); n != 1 {
-				t.Errorf("%s: told %d times", name, n)
+			if d, s := x.times(Disputed), x.times(Settled); d != 1 || s != 1 {
+				t.Errorf("%s: told %d times that they disagree, %d times that they agree", name, d, s)
 			}
 			if c, err := x.Submit(t.Context(), []byte("tx")); err != nil || c != local.CodeOK {
 				t.Errorf("%s: %v, %v", name, c, err)

@@ -337,3 +337,16 @@ func TestKeyIsNotKept(t *testing.T) {
 		}
 	})
 }
+
+// A status of another network is none, whenever it comes.
+func TestOtherStatus(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		x := newNodes(t, 2)
+		read(t, x, local.QueryStatus, "")
+		x.all[0].set(mode{other: true})
+		var st local.Status
+		if err := json.Unmarshal(read(t, x, local.QueryStatus, ""), &st); err != nil || st.Network != "" || x.now() != "b" {
+			t.Errorf("%+v, %v; following %s", st, err, x.now())
+		}
+	})
+}

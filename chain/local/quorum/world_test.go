@@ -61,6 +61,7 @@ type mode struct {
 	stood  chain.Block // knows nothing above, if not 0
 	behind chain.Block // blocks
 	ahead  chain.Block // blocks that it makes up
+	other  bool        // is of another network by its status
 	hollow bool        // and does not have what it makes up
 	forget bool        // has no selections any more
 	reject bool        // of transactions
@@ -151,7 +152,11 @@ func (n *node) Query(ctx context.Context, name, arg string) (json.RawMessage, er
 		if err != nil {
 			return nil, err
 		}
-		v = local.Status{Height: top, Time: time.Now(), AppHash: hashOf(top, of), BlockTimeMS: 250, RunHash: run.Hash()}
+		network := ""
+		if m.other {
+			network = "another"
+		}
+		v = local.Status{Network: network, Height: top, Time: time.Now(), AppHash: hashOf(top, of), BlockTimeMS: 250, RunHash: run.Hash()}
 	case local.QueryRun:
 		v = n.w.run
 	case local.QueryHead:
@@ -251,6 +256,16 @@ func (x *nodes) told(k Kind) string {
 		}
 	}
 	return strings.Join(out, " ")
+}
+
+// times is how often something of a kind was told.
+func (x *nodes) times(k Kind) (n int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, y := range x.notices {
+		n += bit(y.Kind == k)
+	}
+	return n
 }
 
 func (x *nodes) now() string {
