@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"sn3/chain"
@@ -74,20 +75,37 @@ type httpBackend struct {
 	c    *http.Client
 }
 
-// Dial makes a Backend for the node at HOST:PORT. It does not connect yet.
+// Dial makes a Backend for the node at HOST:PORT, or behind a proxy at https://HOST, whose certificate must be good. It does
+// not connect yet.
 func Dial(addr string) (Backend, error) {
-	host, port, err := net.SplitHostPort(addr)
+	base, err := baseURL(addr)
 	if err != nil {
-		return nil, fmt.Errorf("chain address %q: want HOST:PORT: %w", addr, err)
-	}
-	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || host == "" {
-		return nil, fmt.Errorf("chain address %q: want HOST:PORT", addr)
+		return nil, err
 	}
 	c := &http.Client{
-		Transport:     &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute}, // no proxy: the node is near
+		Transport:     &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true}, // no proxy: the node is near
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return &httpBackend{"http://" + addr, c}, nil
+	return &httpBackend{base, c}, nil
+}
+
+// baseURL is what the API's paths are put behind.
+func baseURL(addr string) (string, error) {
+	if strings.HasPrefix(addr, "https://") {
+		u, err := url.Parse(addr)
+		if err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			return "", fmt.Errorf("chain address %q: want https://HOST, https://HOST:PORT or https://HOST/PATH", addr)
+		}
+		return strings.TrimRight(addr, "/"), nil
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", fmt.Errorf("chain address %q: want HOST:PORT, or https://HOST of a node behind a proxy: %w", addr, err)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || host == "" || strings.Contains(host, "/") {
+		return "", fmt.Errorf("chain address %q: want HOST:PORT, or https://HOST of a node behind a proxy", addr)
+	}
+	return "http://" + addr, nil
 }
 
 // do makes one call of at most wait. An unreachable node is chain.ErrUnavailable, unless it is ctx that ended.
@@ -98,7 +116,7 @@ func (b *httpBackend) do(ctx context.Context, method, path string, body []byte, 
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
-	raw, err := b.exchange(req)
+	raw, status, err := b.exchange(req)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -107,22 +125,25 @@ func (b *httpBackend) do(ctx context.Context, method, path string, body []byte, 
 	}
 	var a Answer
 	if err := json.Unmarshal(raw, &a); err != nil {
+		if status >= 500 || status == http.StatusTooManyRequests { // of a proxy that does not reach its node
+			return nil, fmt.Errorf("%w: %s answers with status %d", chain.ErrUnavailable, b.base, status)
+		}
 		return nil, fmt.Errorf("read answer of %s (is it a chain node?): %w", b.base, err)
 	}
 	return a.Result, a.err()
 }
 
-func (b *httpBackend) exchange(req *http.Request) ([]byte, error) {
+func (b *httpBackend) exchange(req *http.Request) (raw []byte, status int, err error) {
 	resp, err := b.c.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	raw, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err == nil && len(raw) == 0 {
 		err = io.ErrUnexpectedEOF // a node that is stopping
 	}
-	return raw, err
+	return raw, resp.StatusCode, err
 }
 
 func (b *httpBackend) Submit(ctx context.Context, tx []byte) (Code, error) {

@@ -197,7 +197,7 @@ func (n *Node) serve(l net.Listener) {
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stop = cancel
 	const wait = local.HeadsWait + 10*time.Second // reads too: their timeout ends the context of a request that waits
-	n.http = &http.Server{Handler: local.Handler(n), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: wait, WriteTimeout: wait,
+	n.http = &http.Server{Handler: limited(local.Handler(n)), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: wait, WriteTimeout: wait,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 1 << 14, BaseContext: func(net.Listener) context.Context { return ctx },
 		ErrorLog: slog.NewLogLogger(n.opts.Log.Handler(), slog.LevelWarn)}
 	go func() {

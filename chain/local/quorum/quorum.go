@@ -53,17 +53,20 @@ var _ interface {
 	local.Steady
 } = (*Quorum)(nil)
 
-// Split reads a list of node addresses, HOST:PORT separated by commas.
+// Split reads a list of node addresses, each HOST:PORT or https://HOST, separated by commas.
 func Split(list string) ([]string, error) {
 	var out []string
 	seen := map[string]bool{}
 	for _, a := range strings.Split(list, ",") {
 		a = strings.TrimSpace(a)
-		host, port, err := net.SplitHostPort(a)
-		if err != nil || host == "" {
-			return nil, fmt.Errorf("chain address %q: want HOST:PORT, or several of them separated by commas", a)
+		key := strings.TrimRight(strings.ToLower(a), "/")
+		if !strings.HasPrefix(a, "https://") {
+			host, port, err := net.SplitHostPort(a)
+			if err != nil || host == "" {
+				return nil, fmt.Errorf("chain address %q: want HOST:PORT or https://HOST, or several of them separated by commas", a)
+			}
+			key = net.JoinHostPort(strings.ToLower(host), strings.TrimLeft(port, "0"))
 		}
-		key := net.JoinHostPort(strings.ToLower(host), strings.TrimLeft(port, "0"))
 		if seen[key] {
 			return nil, fmt.Errorf("chain address %s is given twice: one node cannot confirm itself", a)
 		}

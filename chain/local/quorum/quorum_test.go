@@ -487,7 +487,7 @@ func TestRequests(t *testing.T) {
 }
 
 func TestSplit(t *testing.T) {
-	for list, want := range map[string]int{"a:1": 1, "a:1,b:2,c:3": 3, " a:1 , b:2": 2, "[::1]:26,h:1": 2,
+	for list, want := range map[string]int{"a:1": 1, "a:1,b:2,c:3": 3, " a:1 , b:2": 2, "[::1]:26,h:1": 2, "https://a/,b:2": 2, "https://a,https://b/x": 2, "https://a,https://A/": 0,
 		"": 0, "a": 0, "a:1,": 0, "a:1,,b:2": 0, ":1": 0, "a:1,A:01": 0, "a:1,b:2,a:1": 0, "a:1;b:2": 0,
 		"a:1,a:2,a:3,a:4,a:5,a:6,a:7,a:8,a:9,b:1": 0} {
 		got, err := Split(list)

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"sn3/chain"
+	"sn3/chain/local"
+	"sn3/internal/proc"
+)
+
+func validatorsCommand() *cli.Command {
+	return command("validators", "list the nodes that make blocks, and whether they do", "", 0, nil, func(c *cli.Context) error {
+		return with(c, nil, func(ctx context.Context, n *network) error {
+			s, err := n.client.Node(ctx)
+			if err != nil {
+				return err
+			}
+			return printVoters(s, n.status.Height)
+		})
+	})
+}
+
+func printVoters(s local.NodeStatus, height chain.Block) error {
+	t := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(t, "KEY\tSINCE\tSIGNED LAST")
+	alive := 0
+	for _, v := range s.Voters {
+		signed := "not seen by this node"
+		switch {
+		case votes(v, height):
+			alive++
+			signed = fmt.Sprint(v.Signed)
+		case v.Signed > 0:
+			signed = fmt.Sprintf("%d, away", v.Signed)
+		}
+		fmt.Fprintf(t, "%s\t%d\t%s\n", v.Key, v.Since, signed)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	total := len(s.Voters)
+	fmt.Printf("\nheight %d: %d of %d sign; blocks need %d\n", height, alive, total, quota(total))
+	return nil
+}
+
+// away is how many blocks a validator may miss before it is taken for one that is away.
+const away = 10
+
+func votes(v local.VoterInfo, height chain.Block) bool {
+	return v.Signed > 0 && v.Signed+away >= height
+}
+
+// quota is how many of n validators decide a block: more than two thirds.
+func quota(n int) int { return 2*n/3 + 1 }
+
+func validatorCommand() *cli.Command {
+	force := &cli.BoolFlag{Name: "force", Usage: "do it although the chain may stop"}
+	return &cli.Command{Name: "validator", Usage: "change the nodes that make blocks, as the subnet's owner", Subcommands: []*cli.Command{
+		command("add", "add the node that printed LINE (chaind status, chaind join)", "LINE", 1, append(keyFlags(), force,
+			&cli.StringFlag{Name: "node", Usage: "API of that node as `HOST:PORT`, to ask whether it follows (default: what the network's node sees of it)"}), validatorAdd),
+		command("remove", "remove a node; it may go on to follow the chain", "KEY", 1, append(keyFlags(), force), validatorRemove),
+	}}
+}
+
+func validatorAdd(c *cli.Context) error {
+	return with(c, keyFrom(c), func(ctx context.Context, n *network) error {
+		line, err := local.ParseCandidate(c.Args().First(), n.status.Network)
+		if err != nil {
+			return proc.Usage(err)
+		}
+		s, err := n.client.Node(ctx)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(follows(ctx, n, s, line, c.String("node")), enough(s, n.status.Height, chain.Hash(line.Key), true)); err != nil && !c.Bool("force") {
+			return proc.Refused(fmt.Errorf("%w\nNothing was changed; --force adds it all the same", err))
+		}
+		r, err := n.client.Send(ctx, line.Op())
+		if err != nil {
+			return err
+		}
+		fmt.Printf("added %s in block %d; it votes from block %d on\n", chain.Hash(line.Key), r.Block, r.Block+2)
+		return nil
+	})
+}
+
+func validatorRemove(c *cli.Context) error {
+	return with(c, keyFrom(c), func(ctx context.Context, n *network) error {
+		var key chain.Hash
+		if err := key.UnmarshalText([]byte(c.Args().First())); err != nil {
+			return proc.Usage(fmt.Errorf("KEY %q: want the 64 hex digits that sn3 chain validators prints", c.Args().First()))
+		}
+		s, err := n.client.Node(ctx)
+		if err != nil {
+			return err
+		}
+		if err := enough(s, n.status.Height, key, false); err != nil && !c.Bool("force") {
+			return proc.Refused(fmt.Errorf("%w\nNothing was changed; --force removes it all the same", err))
+		}
+		r, err := n.client.Send(ctx, local.SetValidator{Key: key})
+		if err != nil {
+			return err
+		}
+		fmt.Printf("removed %s in block %d; its votes no longer count from block %d on\n", key, r.Block, r.Block+2)
+		return nil
+	})
+}
+
+// behind is how many blocks a candidate may be away from the others.
+const behind = 5
+
+// follows refuses a candidate that is not in sync: the chain would wait for its votes until it is.
+func follows(ctx context.Context, n *network, s local.NodeStatus, line local.Candidate, addr string) error {
+	if addr != "" {
+		return asked(ctx, n, line, addr)
+	}
+	why := fmt.Sprintf("with it %d of %d validators must sign every block", quota(len(s.Voters)+1), len(s.Voters)+1)
+	if s.ID == line.Node {
+		if s.CatchingUp {
+			return fmt.Errorf("the node is still catching up; %s: wait until chaind status says that it follows", why)
+		}
+		return nil
+	}
+	for _, p := range s.Peers {
+		switch {
+		case p.ID != line.Node:
+		case p.Height == 0:
+			return fmt.Errorf("the node is still catching up; %s: wait until chaind status there says that it follows", why)
+		case p.Height+behind < n.status.Height:
+			return fmt.Errorf("the node is at block %d, the chain at %d; %s: wait until it has caught up", p.Height, n.status.Height, why)
+		default:
+			return nil
+		}
+	}
+	return fmt.Errorf("the network's node has no connection with that node, so nobody knows whether it follows; %s: start it, or name its API with --node HOST:PORT", why)
+}
+
+// asked asks the candidate itself.
+func asked(ctx context.Context, n *network, line local.Candidate, addr string) error {
+	b, err := local.Dial(addr)
+	if err != nil {
+		return err
+	}
+	c := local.NewClient(b, nil)
+	st, err := c.Status(ctx)
+	if err != nil {
+		return fmt.Errorf("ask the node at %s: %w", addr, err)
+	}
+	s, err := c.Node(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("ask the node at %s: %w", addr, err)
+	case st.GenesisHash != n.status.GenesisHash:
+		return fmt.Errorf("the node at %s is of another network: genesis %s, this one's is %s", addr, st.GenesisHash, n.status.GenesisHash)
+	case s.Key != chain.Hash(line.Key):
+		return fmt.Errorf("the node at %s has the key %s, the line is of %x", addr, s.Key, line.Key)
+	case s.Paused || s.CatchingUp || st.Height+behind < n.status.Height:
+		return fmt.Errorf("the node at %s is at block %d, the chain at %d: wait until it has caught up", addr, st.Height, n.status.Height)
+	}
+	return nil
+}
+
+// enough refuses a change after which fewer validators sign than blocks need.
+func enough(s local.NodeStatus, height chain.Block, key chain.Hash, add bool) error {
+	alive, total := 0, 0
+	for _, v := range s.Voters {
+		if v.Key != key {
+			total++
+			if votes(v, height) {
+				alive++
+			}
+		}
+	}
+	if add {
+		alive, total = alive+1, total+1
+	}
+	if need := quota(total); alive < need && total > 0 {
+		return fmt.Errorf("blocks would need %d of %d validators, and only %d of them sign now: the chain would stop; start those that are away, or remove them first", need, total, alive)
+	}
+	return nil
+}

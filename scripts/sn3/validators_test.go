@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sn3/chain"
+	"sn3/chain/local"
+	"sn3/chain/local/localtest"
+	"sn3/chain/local/wallet"
+	"sn3/internal/proc"
+)
+
+// seen is a chain with what a node of it says of itself and its peers.
+type seen struct {
+	localtest.Instant
+	says *local.NodeStatus
+}
+
+// Query answers as the chain, and as the node.
+func (s seen) Query(ctx context.Context, name, arg string) (json.RawMessage, error) {
+	if name == local.QueryNode {
+		return json.Marshal(s.says)
+	}
+	return s.Instant.Query(ctx, name, arg)
+}
+
+func (s seen) serve(t *testing.T) string {
+	srv := httptest.NewServer(local.Handler(s))
+	t.Cleanup(srv.Close)
+	return strings.TrimPrefix(srv.URL, "http://")
+}
+
+// nominee is the line of a node by number.
+func nominee(t *testing.T, i byte, network string) local.Candidate {
+	t.Helper()
+	key := ed25519.NewKeyFromSeed(append(make([]byte, 31), i))
+	c := local.Candidate{Node: strings.Repeat("0", 39) + string('a'+rune(i)), Key: [32]byte(key.Public().(ed25519.PublicKey))}
+	copy(c.Proof[:], ed25519.Sign(key, local.ValidatorClaim(network, c.Key, nil)))
+	if got, err := local.ParseCandidate(c.String(), network); err != nil || got.Key != c.Key || got.Proof != c.Proof || got.Node != c.Node {
+		t.Fatalf("line %s: %v", c, err)
+	}
+	return c
+}
+
+func ownerKeys(t *testing.T) []string {
+	t.Helper()
+	dir := t.TempDir()
+	pass := filepath.Join(dir, "pass")
+	if err := os.WriteFile(pass, []byte("open\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	key, err := localtest.Key(localtest.Owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := wallet.Create(dir, "owner", key, "open", true); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"--keystore", wallet.Path(dir, "owner"), "--passphrase-file", pass}
+}
+
+// A node is added when it follows and enough others sign, and removed when enough are left; else the command says why not and
+// changes nothing, unless it is forced.
+func TestValidators(t *testing.T) {
+	w, dev, keys := bank(t)
+	if err := dev.Run(100); err != nil {
+		t.Fatal(err)
+	}
+	c := nominee(t, 1, localtest.Network)
+	self := local.VoterInfo{Key: chain.Hash{9}, Signed: 99}
+	says := &local.NodeStatus{ID: "this", Voters: []local.VoterInfo{self}}
+	w.addr = seen{dev, says}.serve(t)
+	owner := ownerKeys(t)
+	add := append([]string{"chain", "validator", "add", c.String()}, owner...)
+	refused := func(why string, args ...string) {
+		t.Helper()
+		before, _ := dev.Height()
+		if _, err := w.sn3(args...); proc.ExitCode(err) != proc.ExitRefused || !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), "--force") {
+			t.Errorf("%s: %v", why, err)
+		}
+		if h, _ := dev.Height(); h != before {
+			t.Errorf("%s: something was changed", why)
+		}
+	}
+	peer := func(h chain.Block) {
+		says.Peers = []local.PeerInfo{{ID: "other", Height: 100}, {ID: c.Node, Height: h}}
+	}
+
+	refused("has no connection with that node", add...)
+	peer(0)
+	refused("still catching up; with it 2 of 2 validators must sign every block", add...)
+	peer(90)
+	refused("at block 90, the chain at 100", add...)
+	peer(99)
+	says.Voters = append(says.Voters, local.VoterInfo{Key: chain.Hash{8}, Signed: 50}, local.VoterInfo{Key: chain.Hash{7}})
+	refused("blocks would need 3 of 4 validators, and only 2 of them sign now", add...)
+	w.says("1 of 3 sign; blocks need 3", "chain", "validators")
+	w.says("50, away", "chain", "validators")
+	refused("blocks would need 2 of 2 validators, and only 1 of them sign now", append([]string{"chain", "validator", "remove", chain.Hash{8}.String()}, owner...)...)
+	says.Voters = says.Voters[:1]
+	w.says("it votes from block", add...)
+	if raw, err := dev.Query(t.Context(), local.QueryValidators, ""); err != nil || !strings.Contains(string(raw), chain.Hash(c.Key).String()) {
+		t.Errorf("validators %s, %v", raw, err)
+	}
+
+	for _, args := range [][]string{append([]string{"chain", "validator", "add", "nonsense"}, owner...), append([]string{"chain", "validator", "remove", "12"}, owner...),
+		append([]string{"chain", "validator", "add", nominee(t, 2, "elsewhere").String()}, owner...)} {
+		if _, err := w.sn3(args...); proc.ExitCode(err) != proc.ExitUsage {
+			t.Errorf("sn3 %s: %v", strings.Join(args[:4], " "), err)
+		}
+	}
+	if _, err := w.sn3(append([]string{"chain", "validator", "add", c.String(), "--force"}, keys["boss"]...)...); err == nil || !strings.Contains(err.Error(), "only the subnet's owner") {
+		t.Errorf("by somebody else: %v", err)
+	}
+	if err := dev.Run(120); err != nil {
+		t.Fatal(err)
+	}
+	second := nominee(t, 3, localtest.Network)
+	refused("no connection", append([]string{"chain", "validator", "add", second.String()}, owner...)...)
+	w.says("it votes from block", append([]string{"chain", "validator", "add", second.String(), "--force"}, owner...)...)
+	if err := dev.Run(140); err != nil {
+		t.Fatal(err)
+	}
+	w.says("its votes no longer count from block", append([]string{"chain", "validator", "remove", chain.Hash(second.Key).String(), "--force"}, owner...)...)
+}
+
+// The candidate itself may be asked: it must be of this network, have the line's key, and follow.
+func TestCandidateIsAsked(t *testing.T) {
+	w, dev, _ := bank(t)
+	if err := dev.Run(100); err != nil {
+		t.Fatal(err)
+	}
+	c := nominee(t, 1, localtest.Network)
+	w.addr = seen{dev, &local.NodeStatus{Voters: []local.VoterInfo{{Key: chain.Hash{9}, Signed: 99}}}}.serve(t)
+	g, secret, err := localtest.Genesis(250, localtest.Actor{Name: "boss", Seat: true, Stake: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := localtest.NewDevChain(g, secret, time.Unix(1000, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := localtest.Instant{DevChain: d}
+	add := append([]string{"chain", "validator", "add", c.String()}, ownerKeys(t)...)
+	for _, x := range []struct {
+		name string
+		node seen
+		want string
+	}{
+		{"of another network", seen{other, &local.NodeStatus{Key: c.Key}}, "is of another network"},
+		{"another node", seen{dev, &local.NodeStatus{Key: chain.Hash{5}}}, "has the key 05"},
+		{"catching up", seen{dev, &local.NodeStatus{Key: c.Key, CatchingUp: true}}, "wait until it has caught up"},
+		{"paused", seen{dev, &local.NodeStatus{Key: c.Key, Paused: true}}, "wait until it has caught up"},
+	} {
+		if _, err := w.sn3(append(add, "--node", x.node.serve(t))...); proc.ExitCode(err) != proc.ExitRefused || !strings.Contains(err.Error(), x.want) {
+			t.Errorf("%s: %v", x.name, err)
+		}
+	}
+	w.says("it votes from block", append(add, "--node", seen{dev, &local.NodeStatus{Key: c.Key}}.serve(t))...)
+}
