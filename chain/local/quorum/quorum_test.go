@@ -136,7 +136,7 @@ func TestFlapping(t *testing.T) {
 		}
 		after(20 * time.Minute)
 		x.with(func(b *book, now time.Time) { b.faulted(0, now, "refused") })
-		if got := x.book.peers[0].until.Sub(time.Now()); got != time.Second {
+		if got := time.Until(x.book.peers[0].until); got != time.Second {
 			t.Errorf("long ago is forgotten: %s", got)
 		}
 	})

@@ -164,6 +164,36 @@ func TestValue(t *testing.T) {
 	}
 }
 
+// A node that read its state from disk may write an empty list where another writes none: that is no contradiction.
+func TestEmptyLists(t *testing.T) {
+	none, empty := chain.Snapshot{Block: 7}, chain.Snapshot{Block: 7, Neurons: []chain.Neuron{}, Records: []chain.Published{}}
+	a, b := chain.Snapshot{Block: 7, Records: []chain.Published{{}}}, chain.Snapshot{Block: 7, Records: []chain.Published{{Record: chain.Record{Locator: []byte{}, Body: []byte{}}}}}
+	c, d := chain.Selection{Window: 7}, chain.Selection{Window: 7, Winners: []chain.Winner{}}
+	e, f := chain.Selection{Window: 7, Winners: []chain.Winner{{}}}, chain.Selection{Window: 7, Winners: []chain.Winner{{Candidate: chain.Candidate{Locator: []byte{}}}}}
+	for _, x := range []struct {
+		s         subject
+		one, same any
+		other     any
+	}{
+		{subject{local.QuerySnapshot, "7"}, none, empty, a}, {subject{local.QuerySnapshot, "7"}, a, b, none},
+		{subject{local.QuerySelection, "7"}, c, d, e}, {subject{local.QuerySelection, "7"}, e, f, c},
+	} {
+		var v [3]string
+		for i, y := range []any{x.one, x.same, x.other} {
+			raw, err := json.Marshal(y)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v[i], err = x.s.value(raw); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if v[0] != v[1] || v[0] == v[2] {
+			t.Errorf("%s: %v", x.s, v)
+		}
+	}
+}
+
 func FuzzValue(f *testing.F) {
 	f.Add("head", "7", []byte(`{"block":7}`))
 	f.Add("snapshot", "7", []byte(`{"Block":7,"Neurons":[{}]}`))
