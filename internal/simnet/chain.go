@@ -98,13 +98,6 @@ func (c *Chain) Ledger(info local.NodeInfo) *ledger.Ledger {
 	return ledger.New(c.st, ledger.Past{}, ledger.Hints{Info: info, Version: "simnet"})
 }
 
-// Audit is state.Audit.
-func (c *Chain) Audit() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.st.Audit()
-}
-
 // join gives a new node a clock that this chain moves.
 func (c *Chain) join() *replica.Clock {
 	k := replica.NewClock(c.load)

@@ -45,6 +45,9 @@ func TestNetworkTrains(t *testing.T) {
 			t.Errorf("window %d has %d winners", e.Window, len(e.Winners))
 		}
 	}
+	if err := n.Chain.st.Audit(); err != nil {
+		t.Error(err)
+	}
 	s, err := n.Chain.st.Snapshot(n.Chain.Height())
 	if err != nil {
 		t.Fatal(err)

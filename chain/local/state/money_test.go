@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"reflect"
 	"testing"
@@ -267,10 +268,17 @@ func TestAuditSees(t *testing.T) {
 func TestRestoreAudits(t *testing.T) {
 	s, stored := machine(t), disk{}
 	stored.keep(t, next(s))
-	stored[accountKey(chain.Coldkey(account0(3)))] = encodeAccount(account{1, 0})
-	stored.rehash()
-	if _, err := stored.restore(genesis(t)); !errors.Is(err, ErrDamaged) || !errors.Is(err, errAudit) {
-		t.Errorf("restored with %v", err)
+	for name, c := range map[string]struct {
+		key   string
+		value []byte
+		want  error
+	}{"less in an account": {accountKey(chain.Coldkey(account0(3))), encodeAccount(account{1, 0}), errAudit}, "parameters of other rules": {paramsKey, encodeParams(s.params, 1), ErrDamaged}} {
+		d := maps.Clone(stored)
+		d[c.key] = c.value
+		d.rehash()
+		if _, err := d.restore(genesis(t)); !errors.Is(err, ErrDamaged) || !errors.Is(err, c.want) {
+			t.Errorf("%s: restored with %v", name, err)
+		}
 	}
 }
 

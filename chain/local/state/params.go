@@ -114,7 +114,7 @@ var paramTable = []param{
 	numeric("min_non_immune_uids", 0, maxSeats, func(p *Params) *int { return &p.MinNonImmune }),
 	numeric("block_emission", 0, math.MaxInt64, func(p *Params) *chain.Amount { return &p.BlockEmission }),
 	numeric("subnet_owner_cut", 0, u16, func(p *Params) *uint16 { return &p.OwnerCut }),
-	numeric("fee", 0, math.MaxInt64, func(p *Params) *chain.Amount { return &p.Fee }),
+	numeric("fee", 1, math.MaxInt64, func(p *Params) *chain.Amount { return &p.Fee }),
 	numeric("existential_deposit", 1, math.MaxInt64, func(p *Params) *chain.Amount { return &p.Deposit }),
 	numeric("min_stake", 1, math.MaxInt64, func(p *Params) *chain.Amount { return &p.MinStake }),
 	numeric("unstake_delay", 1, 1<<40, func(p *Params) *chain.Block { return &p.UnstakeDelay }),

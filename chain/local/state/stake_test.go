@@ -157,6 +157,31 @@ func TestDelegation(t *testing.T) {
 	audit(t, s)
 }
 
+// Where a share is dear, whole shares are bought for what they are worth, or none at all, and as many are sold as pay at least what
+// was asked for.
+func TestDearShares(t *testing.T) {
+	s := machine(t)
+	hot, k := account0(0), chain.Coldkey(account0(0))
+	const dear = 50_000_000 // rao a share
+	s.hotkeys[hot] = hotkey{Owner: k, Stake: 300 * chain.RaoPerCoin, Shares: 6000}
+	s.shares[k][hot] = 6000
+	if code, _ := do(t, s, 4, local.AddStake{Hotkey: hot, Amount: dear - 1}); code != local.CodeAmount || staked(s, 4, hot) != 0 {
+		t.Errorf("less than a share: code %d", code)
+	}
+	if code, events := do(t, s, 4, local.AddStake{Hotkey: hot, Amount: 4*dear - 1}); code != local.CodeOK || staked(s, 4, hot) != 3*dear || events[0].Amount != 3*dear {
+		t.Errorf("a rao less than four shares: code %d, %d", code, staked(s, 4, hot))
+	}
+	if b := balanceOf(s, 4); b != 5*chain.RaoPerCoin-2*s.params.Fee-3*dear {
+		t.Errorf("%s are left", b)
+	}
+	if code, events := do(t, s, 4, local.RemoveStake{Hotkey: hot, Amount: dear + 1}); code != local.CodeOK || events[0].Amount != 2*dear || staked(s, 4, hot) != dear {
+		t.Errorf("a rao more than a share: code %d, %+v", code, events)
+	}
+	if code, events := do(t, s, 4, local.RemoveStake{Hotkey: hot, Amount: local.WholeStake}); code != local.CodeOK || events[0].Amount != dear {
+		t.Errorf("all: code %d, %+v", code, events)
+	}
+}
+
 // Bonds outlive the stake that made them: who has unstaked all is still paid what they earn, as a new stake of its owner.
 func TestRewardWithoutStake(t *testing.T) {
 	s := machine(t)

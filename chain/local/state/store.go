@@ -121,11 +121,15 @@ func Restore(g *Genesis, entries func(yield func(k, v []byte) bool)) (*State, er
 	seats := map[int]seat{}
 	found := map[string]bool{}
 	var root chain.Hash
+	params := 0 // bytes of them
 	entries(func(k, v []byte) bool {
 		found[string(k[:min(len(k), 1)])] = true
 		bad := s.load(string(k), v, seats)
 		if bad != nil && (err == nil || errors.Is(bad, ErrVersion)) { // entries of another version look damaged, too
 			err = fmt.Errorf("restore entry %s: %w", hex.EncodeToString(k), bad)
+		}
+		if string(k) == paramsKey {
+			params = len(v)
 		}
 		if string(k) == appHashKey && bad == nil {
 			root = chain.Hash(v)
@@ -141,6 +145,9 @@ func Restore(g *Genesis, entries func(yield func(k, v []byte) bool)) (*State, er
 		return New(g)
 	case !found[metaKey] || !found[appHashKey] || !found[genesisKey] || !found[paramsKey]:
 		return nil, fmt.Errorf("%w: height, parameters, genesis or app hash is missing", ErrDamaged)
+	}
+	if n := paramCount(s.meta.Rules); params != 8*n {
+		return nil, fmt.Errorf("%w: parameters in %d bytes, rules of version %d have %d", ErrDamaged, params, s.meta.Rules, n)
 	}
 	if err := s.reseat(seats); err != nil {
 		return nil, err
