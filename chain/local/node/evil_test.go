@@ -141,3 +141,57 @@ func TestBeaconsOfABlock(t *testing.T) {
 		}
 	}
 }
+
+// Two validators stop together when one is away, and go on when it is back, or when both were away; nothing is lost.
+func TestPairRestarts(t *testing.T) {
+	first, second := pair(t)
+	up := func(dir string) *Node {
+		n := opened(t, dir)
+		if err := n.run(); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	down := func(n *Node) {
+		t.Helper()
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	reach := func(n *Node, more chain.Block) chain.Block {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+		defer cancel()
+		at, _ := n.Height()
+		for want := at + more; at < want; {
+			heads, err := n.Heads(ctx, at)
+			if err != nil {
+				t.Fatalf("at height %d: %v", at, err)
+			}
+			for _, h := range heads {
+				at = h.Block
+			}
+		}
+		return at
+	}
+	a, b := up(first), up(second)
+	reach(a, 3)
+	down(b)
+	b = up(second)
+	reach(b, 3)
+	down(a)
+	down(b)
+	heights := map[*Node]chain.Block{}
+	heights[a], _ = a.Height()
+	heights[b], _ = b.Height()
+	if d := max(heights[a], heights[b]) - min(heights[a], heights[b]); d > 1 {
+		t.Errorf("heights %v", heights)
+	}
+	a, b = up(first), up(second)
+	defer down(b)
+	defer down(a)
+	at := reach(a, 3)
+	if h, _ := b.Height(); h+1 < at {
+		t.Errorf("one node is at %d, the other at %d", h, at)
+	}
+}
