@@ -157,6 +157,32 @@ func TestDelegation(t *testing.T) {
 	audit(t, s)
 }
 
+// Through a whole epoch: validators are paid by all that is staked on them, delegators share it, and a hotkey's earnings are the
+// dividends of all of them.
+func TestDelegatorsEarn(t *testing.T) {
+	s := machine(t)
+	const coin = chain.RaoPerCoin
+	hot, row := account0(1), local.SetWeights{Weights: []chain.Weight{{UID: 2, Value: 9}}}
+	next(s)
+	next(s, tx(t, 5, 0, local.AddStake{Hotkey: hot, Amount: 4 * coin}), tx(t, 1, 0, local.SetTake{Hotkey: hot, Take: 0}), tx(t, 0, 0, row), tx(t, 1, 1, row))
+	until(s, s.run.Tempo)
+	audit(t, s)
+	x := s.seats[1]
+	if x.Stake != 204*coin+x.Earned || s.hotkeys[hot].Earned != x.Earned || x.Earned == 0 {
+		t.Fatalf("%+v", x.Neuron)
+	}
+	E := s.Supply().Emitted - chain.Amount(s.Height())*share(coin, s.params.OwnerCut)
+	if want := scaled(E/2, 204, 504); x.Earned > want+20 || x.Earned+20 < want { // half of all is dividends, by stake
+		t.Errorf("earned %s, want %s", x.Earned, want)
+	}
+	if got, want := staked(s, 5, hot), 4*coin+scaled(x.Earned, 4, 204); got > want || got+2 < want {
+		t.Errorf("the delegator has %s, want %s", got, want)
+	}
+	if s.seats[2].Stake != 0 || s.seats[2].Earned == 0 {
+		t.Errorf("the miner %+v", s.seats[2].Neuron)
+	}
+}
+
 // Where a share is dear, whole shares are bought for what they are worth, or none at all, and as many are sold as pay at least what
 // was asked for.
 func TestDearShares(t *testing.T) {
