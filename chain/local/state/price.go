@@ -13,8 +13,8 @@ type cost struct {
 	At   chain.Block
 }
 
-// price is what a registration costs in this block.
-func (s *State) price() chain.Amount {
+// Price is what a registration costs in the block being executed, or else in the newest one.
+func (s *State) Price() chain.Amount {
 	c := s.meta.Cost
 	return s.params.clamped(decayed(c.Last, uint64(s.meta.Height-c.At), uint64(s.params.BurnHalfLife)))
 }

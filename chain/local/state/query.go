@@ -79,9 +79,6 @@ func (s *State) Seated(h chain.Hotkey) bool {
 	return ok
 }
 
-// Price is what a registration costs in the newest block.
-func (s *State) Price() chain.Amount { return s.price() }
-
 // Stakes are what a coldkey has staked, by hotkey ascending, and its withdrawals on their way.
 func (s *State) Stakes(k chain.Coldkey) local.Stakes {
 	out := local.Stakes{Staked: []local.Stake{}, Unbonding: []local.Withdrawal{}}

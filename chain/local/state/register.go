@@ -35,7 +35,7 @@ func (s *State) checkRegister(o local.Register, from chain.Hotkey, funds chain.A
 		return local.CodeOK
 	}
 	x, known := s.hotkeys[from]
-	price := s.price()
+	price := s.Price()
 	switch {
 	case known && o.Coldkey != (chain.Coldkey{}) && o.Coldkey != x.Owner:
 		return local.CodeNotOwner
@@ -54,7 +54,7 @@ func (s *State) register(h chain.Hotkey, c chain.Coldkey) {
 	if s.Seated(h) {
 		return
 	}
-	price := s.price()
+	price := s.Price()
 	s.burn(chain.Coldkey(h), price)
 	s.raise(price)
 	uid := len(s.seats)

@@ -143,7 +143,10 @@ func (s *State) fee(op local.Op, from chain.Hotkey) (chain.Amount, local.Code) {
 		return 0, local.CodeOK
 	}
 	if free(op) {
-		return 0, s.allowed(op, from, 0)
+		if code := s.allowed(op, from, 0); code != local.CodeOK { // the same reason as for anybody
+			return 0, code
+		}
+		return 0, local.CodeNotRegistered
 	}
 	if s.accounts[chain.Coldkey(from)].Balance < s.params.Fee {
 		return 0, local.CodeFunds
