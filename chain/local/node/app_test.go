@@ -28,7 +28,7 @@ var ctx = context.Background()
 // bare is an app on a store that does not sync, without consensus.
 func bare(t testing.TB, path string) *app {
 	t.Helper()
-	g, secret, err := localtest.Genesis(100, localtest.Actor{Name: "me", Seat: true, Balance: 100_000})
+	g, secret, err := localtest.Genesis(100, localtest.Actor{Name: "me", Seat: true, Balance: 100_000}, localtest.Actor{Name: "stranger", Balance: chain.RaoPerCoin})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,21 +48,29 @@ func (n *Node) peer(p p2p.Peer) local.PeerInfo {
 	return info
 }
 
-// listens is where a peer takes connections: what it says, its address being the one it was seen at where it says none.
+// listens is where a peer takes connections: where it was dialled, or the port that it claims, at the address that it claims if
+// that is a public one, else where it was seen. Nobody can aim others' connections at private addresses.
 func listens(p p2p.Peer) string {
+	if p.IsOutbound() {
+		return p.SocketAddr().DialString()
+	}
 	info, ok := p.NodeInfo().(p2p.DefaultNodeInfo)
 	if !ok {
 		return ""
 	}
-	host, port, err := net.SplitHostPort(strings.TrimPrefix(info.ListenAddr, "tcp://"))
-	if err != nil || port == "0" {
+	return claims(strings.TrimPrefix(info.ListenAddr, "tcp://"), p.RemoteIP())
+}
+
+func claims(addr string, seen net.IP) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
 		return ""
 	}
-	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-		host = p.RemoteIP().String()
+	ip := net.ParseIP(host)
+	if ip == nil || !ip.IsGlobalUnicast() || ip.IsPrivate() {
+		ip = seen
 	}
-	addr := net.JoinHostPort(host, port)
-	if !hostPort(addr, 1) {
+	if addr = net.JoinHostPort(ip.String(), port); !hostPort(addr, 1) {
 		return ""
 	}
 	return addr
