@@ -57,5 +57,8 @@ func TestNetworkTrains(t *testing.T) {
 		if idle != (x.Earned == 0) {
 			t.Errorf("uid %d earned %s", x.UID, x.Earned)
 		}
+		if x.Permit != (x.Stake > 0) { // what miners earn is no stake
+			t.Errorf("uid %d has a stake of %s, permit %v", x.UID, x.Stake, x.Permit)
+		}
 	}
 }

@@ -120,6 +120,9 @@ func recode(kind byte, v []byte) (again []byte, err error) {
 		return encodeMeta(x), err
 	case 'q':
 		x, err := decodeParams(v)
+		if len(v) == 8*paramCount(1) {
+			return encodeParams(x, 1), err
+		}
 		return encodeParams(x, NewestRules), err
 	case 't':
 		x, err := decodeCommits(v)
@@ -183,6 +186,12 @@ func FuzzDecodeStored(f *testing.F) {
 
 func TestDecodeRefuses(t *testing.T) {
 	two := encodeSnapshot(&chain.Snapshot{Records: []chain.Published{{Hotkey: chain.Hotkey{2}}, {Hotkey: chain.Hotkey{1}}}})
+	wide := encodeParams(DefaultParams(), 1)
+	for i, x := range paramTable {
+		if x.name == "kappa" {
+			wide[8*i] = 1 // 2^56 and the default
+		}
+	}
 	flag := encodeSeat(seat{})
 	flag[72] = 2
 	for name, c := range map[string]struct {
@@ -191,7 +200,7 @@ func TestDecodeRefuses(t *testing.T) {
 		want error
 	}{
 		"nothing": {'m', nil, errForm}, "another version": {'m', []byte(`{"height":3}`), ErrVersion}, "short account": {'a', make([]byte, 15), errForm}, "long account": {'a', make([]byte, 17), errForm},
-		"no shares": {'n', make([]byte, 8), errForm}, "no withdrawal": {'u', nil, errForm}, "too many withdrawals": {'u', make([]byte, 16*(maxUnbonding+1)), errForm},
+		"a parameter that its field would cut": {'q', wide, errForm}, "no shares": {'n', make([]byte, 8), errForm}, "no withdrawal": {'u', nil, errForm}, "too many withdrawals": {'u', make([]byte, 16*(maxUnbonding+1)), errForm},
 		"withdrawals of one block": {'u', make([]byte, 32), errForm}, "half a withdrawal": {'u', make([]byte, 24), errForm},
 		"records out of order": {'p', two, errForm}, "a flag of 2": {'s', flag, errForm}, "a count beyond the end": {'w', append(make([]byte, 32), 0xff, 0xff), errForm},
 		"a locator beyond the end": {'r', append(make([]byte, 8), 0xff, 0xff, 1), errForm}, "trailing byte": {'s', append(encodeSeat(seat{}), 0), errForm},

@@ -186,12 +186,13 @@ func decodeParams(v []byte) (Params, error) {
 	}
 	d := decoder{b: v}
 	for _, x := range paramTable[:n] {
-		x.set(&p, d.u64())
+		v := d.u64()
+		if v < x.least || v > x.top { // before its field cuts it
+			return Params{}, errForm
+		}
+		x.set(&p, v)
 	}
-	if err := d.end(); err != nil || p.check() != nil {
-		return Params{}, errForm
-	}
-	return p, nil
+	return p, d.end()
 }
 
 // changed are the parameters after one is set by its owner; ok is false where that is not possible.
