@@ -28,7 +28,7 @@ func run(args []string) error {
 	app := proc.Frame(&cli.App{
 		Name: "sn3", Usage: "operate and use an SN3 network",
 		Description: "Commands that need a network take --local FOLDER (one made by make up; when it does not run, its S3 server and, paused, its chain are started for the length of the command) or --chain HOST:PORT.",
-		Commands: []*cli.Command{statusCommand(), whyCommand(), registerCommand(), transferCommand(), faucetCommand(), stakeCommand(), walletCommand(), chainCommand(),
+		Commands: []*cli.Command{statusCommand(), whyCommand(), registerCommand(), transferCommand(), faucetCommand(), stakeCommand(), walletCommand(), genesisCommand(), chainCommand(),
 			bucketCommand(), pullCommand(), verifyCommand(), importCommand(), exportCommand(), evalCommand(), generateCommand(), inspectCommand(), presetCommand(), planCommand(), dataCommand(), s3Command()},
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "local", Usage: "`FOLDER` of a local network"},
