@@ -43,10 +43,11 @@ func pair(t *testing.T) (first, second string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port, err := freePort("127.0.0.1:0")
+	number, err := freePort("127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
+	port := join("127.0.0.1", number)
 	if err := WriteNet(first, Net{Listen: port, MaxInbound: 1}); err != nil {
 		t.Fatal(err)
 	}

@@ -24,12 +24,13 @@ const netFile = "node.json"
 
 // Net is how a node meets others.
 type Net struct {
-	Listen        string   `json:"listen"`                  // HOST:PORT; port 0 is chosen
+	Listen        string   `json:"listen"`                  // HOST:PORT; port 0 is chosen, once
+	Port          int      `json:"port,omitempty"`          // that was chosen
 	External      string   `json:"external,omitempty"`      // HOST:PORT where others reach it, if that is elsewhere
 	Peers         []string `json:"peers,omitempty"`         // ID@HOST:PORT, dialled for as long as the node runs
 	Unconditional []string `json:"unconditional,omitempty"` // ids of others that find a place when the node is full
 	MaxInbound    int      `json:"max_inbound"`             // peers that dialled it, beside the unconditional and Peers
-	Private       bool     `json:"private,omitempty"`       // do not tell anybody where its peers are
+	Private       bool     `json:"private,omitempty"`       // do not tell anybody where its peers are, and look for no others
 }
 
 // DefaultNet is a node that only programs on the same machine reach.
@@ -104,8 +105,8 @@ func WriteNet(home string, n Net) error {
 	return writeFile(filepath.Join(home, netFile), append(raw, '\n'))
 }
 
-// config is the engine's configuration. Discovery is off: a node talks to the peers that its operator named and to whoever
-// of the same network dials it, so nobody can fill its address book.
+// config is the engine's configuration. A node talks to the peers that its operator named, to whoever of the same network
+// dials it, and, unless it is private, to a few that these tell of.
 func config(home string, blockTime time.Duration, n Net) *cfg.Config {
 	c := cfg.DefaultConfig()
 	c.SetRoot(home)
@@ -124,7 +125,7 @@ func config(home string, blockTime time.Duration, n Net) *cfg.Config {
 	c.P2P.MaxNumInboundPeers = n.MaxInbound
 	c.P2P.PersistentPeersMaxDialPeriod = redial
 	c.P2P.AllowDuplicateIP = true // several nodes behind one address; MaxInbound is the limit
-	c.P2P.PexReactor = false
+	c.P2P.PexReactor = false      // see discovery
 	c.P2P.AddrBookStrict = false
 	c.TxIndex.Indexer = "null"
 	c.Storage.DiscardABCIResponses = true
@@ -146,19 +147,17 @@ const (
 	redial       = 30 * time.Second       // between attempts to reach a peer that is away
 )
 
-// freePort replaces port 0 by a free one: the engine tells peers the port it was given. It is taken from below the range in
-// which the system chooses ports for connections, so that nothing else takes it before the engine does.
-func freePort(addr string) (string, error) {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil || port != "0" {
-		return addr, err
-	}
+// freePort chooses a port: the engine tells peers the port it was given. It is taken from below the range in which the system
+// chooses ports for connections, so that nothing else takes it before the engine does.
+func freePort(host string) (port int, err error) {
 	for range 100 {
-		at := net.JoinHostPort(host, strconv.Itoa(20000+rand.IntN(10000)))
-		l, lerr := net.Listen("tcp", at)
+		port = 20000 + rand.IntN(10000)
+		l, lerr := net.Listen("tcp", join(host, port))
 		if err = lerr; err == nil {
-			return at, l.Close()
+			return port, l.Close()
 		}
 	}
-	return "", fmt.Errorf("find a port for peer-to-peer on %s: %w", host, err)
+	return 0, fmt.Errorf("find a port for peer-to-peer on %s: %w", host, err)
 }
+
+func join(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cometbft/cometbft/mempool"
 	comet "github.com/cometbft/cometbft/node"
+	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/proxy"
 	comettypes "github.com/cometbft/cometbft/types"
 
@@ -51,6 +52,7 @@ type Node struct {
 	stop  context.CancelFunc // ends requests that wait for heads
 	err   chan error
 
+	book    interface{ Wait() } // of addresses; nil: of a private node
 	closing atomic.Bool
 }
 
@@ -152,14 +154,24 @@ func (n *Node) startComet(blockTime time.Duration) (err error) {
 			err = caught("start consensus", r)
 		}
 	}()
-	meet := n.home.net
-	if meet.Listen, err = freePort(meet.Listen); err != nil {
+	meet, err := settle(n.opts.Home, n.home.net)
+	if err != nil {
 		return err
 	}
 	c := config(n.opts.Home, blockTime, meet)
 	genesis := func() (*comettypes.GenesisDoc, error) { return document(n.home.genesis) }
+	log := logger{n.opts.Log, &n.closing, n.diskFailed}
+	var options []comet.Option
+	if !meet.Private {
+		exchange, book, err := discovery(n.opts.Home, n.home.id.ID(), meet, log)
+		if err != nil {
+			return err
+		}
+		n.book, _ = book.(interface{ Wait() })
+		options = append(options, comet.CustomReactors(map[string]p2p.Reactor{"PEX": exchange}))
+	}
 	n.comet, err = comet.NewNode(c, n.home.pv, n.home.id, proxy.NewLocalClientCreator(n.app), genesis, shelves,
-		comet.DefaultMetricsProvider(c.Instrumentation), logger{n.opts.Log, &n.closing, n.diskFailed})
+		comet.DefaultMetricsProvider(c.Instrumentation), log, options...)
 	if err != nil {
 		return fmt.Errorf("start consensus: %w; %s", err, advice(err))
 	}
@@ -249,6 +261,9 @@ func (n *Node) Close() error {
 		err = errors.Join(err, fmt.Errorf("stop consensus: %w", serr))
 	} else {
 		n.comet.Wait()
+		if n.book != nil {
+			n.book.Wait() // it is saved
+		}
 	}
 	return errors.Join(err, n.app.store.close())
 }
