@@ -57,7 +57,7 @@ var exclusive = map[string][]string{
 	"github.com/libp2p/":                       {"internal/gossip"},
 	"github.com/aws/aws-sdk-go-v2":             {"storage"},
 	"github.com/parquet-go/":                   {"model/data/pack"}, // a miner reads no parquet
-	"github.com/Shopify/toxiproxy":             {"storage/embedded"},
+	"github.com/Shopify/toxiproxy":             {"storage/embedded", "scripts/chainsoak"},
 	"github.com/ethereum/go-ethereum/accounts": {"chain/local/wallet"}, // its keystores are checked there first
 	"github.com/ebitengine/purego":             {"model/gpu/dl", "model/gpu/cuda", "model/gpu/standin", "miner"},
 }

@@ -150,5 +150,9 @@ func loadKey(c *cfg.Config) (*privval.FilePV, error) {
 	if k, ok := key.PrivKey.(ed25519.PrivKey); !ok || len(k) != ed25519.PrivateKeySize {
 		return nil, fmt.Errorf("read consensus key: %s is damaged; restore it from a copy of this folder", c.PrivValidatorKeyFile())
 	}
-	return privval.LoadFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile()), nil
+	pv := privval.LoadFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile())
+	if err := checkSigned(pv); err != nil {
+		return nil, fmt.Errorf("read consensus key: %s is damaged (%w); with an older copy the node could sign a block twice, for which it would be known: take it out of the validators and join with a new key", c.PrivValidatorStateFile(), err)
+	}
+	return pv, nil
 }
