@@ -21,6 +21,7 @@ type Client struct {
 	by   chain.Signer // nil: for reading
 
 	turn     chan struct{} // one transaction of this key at a time
+	next     uint64        // whoever has the turn: nonces below it are in final blocks
 	patience time.Duration // how long a write waits for a node that does not answer
 }
 

@@ -123,6 +123,49 @@ func TestSendGivesUp(t *testing.T) {
 	}
 }
 
+// Two equal transfers are two, also when the second one is prepared with a node that has not got the first one yet: its nonce,
+// and with it the same bytes and the same outcome, would be the first one's.
+func TestSendTwiceBehind(t *testing.T) {
+	_, b, c := dev(t)
+	ctx, next := within(t), b.Backend
+	old := map[string]json.RawMessage{}
+	for _, name := range []string{local.QueryStatus, local.QueryAccount} {
+		b.query = func(ctx context.Context, asked, arg string) (json.RawMessage, error) {
+			raw, err := next.Query(ctx, asked, arg)
+			if _, ok := old[asked]; !ok && asked == name {
+				old[asked] = raw
+			}
+			return raw, err
+		}
+		if err := c.Transfer(ctx, chain.Coldkey{9}, 700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	behind := 2
+	b.query = func(ctx context.Context, asked, arg string) (json.RawMessage, error) {
+		if raw, ok := old[asked]; ok && behind > 0 {
+			return raw, nil
+		}
+		return next.Query(ctx, asked, arg)
+	}
+	b.heads = func(ctx context.Context, after chain.Block) ([]chain.Head, error) {
+		behind--
+		return next.Heads(ctx, after)
+	}
+	if err := c.Transfer(ctx, chain.Coldkey{9}, 700); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.Balance(ctx, chain.Coldkey{9}); err != nil || got != 3*700 || behind != 0 {
+		t.Errorf("%d rao of three transfers, %v; the node was behind %d times more", got, err, behind)
+	}
+
+	behind = 1 << 30
+	c.SetPatience(time.Millisecond)
+	if err := c.Transfer(ctx, chain.Coldkey{9}, 700); !errors.Is(err, chain.ErrUnavailable) {
+		t.Errorf("a node that stays behind: %v", err)
+	}
+}
+
 // A node that forgot its mempool gets the same transaction again.
 func TestSendAgain(t *testing.T) {
 	d, b, c := dev(t)

@@ -78,13 +78,8 @@ func (c *Client) Send(ctx context.Context, op Op) (chain.Receipt, error) {
 	case <-ctx.Done():
 		return chain.Receipt{}, ctx.Err()
 	}
-	self := chain.Coldkey(c.by.Hotkey())
 	for try := 1; ; try++ {
-		st, err := persist(ctx, c, func() (Status, error) { return c.Status(ctx) })
-		if err != nil {
-			return chain.Receipt{}, err
-		}
-		acc, err := persist(ctx, c, func() (AccountInfo, error) { return c.Account(ctx, self) })
+		st, acc, err := c.self(ctx)
 		if err != nil {
 			return chain.Receipt{}, err
 		}
@@ -99,11 +94,35 @@ func (c *Client) Send(ctx context.Context, op Op) (chain.Receipt, error) {
 		if err != nil {
 			return chain.Receipt{}, err
 		}
+		if in.Code == CodeOK {
+			c.next = acc.Nonce + 1
+		}
 		if in.Code != CodeNonce || try == nonceTries {
 			return chain.Receipt{Block: in.Block, Tx: tx.Hash()}, in.Code.Err()
 		}
 		if _, err := persist(ctx, c, func() ([]chain.Head, error) { return c.back.Heads(ctx, st.Height) }); err != nil {
 			return chain.Receipt{}, err
+		}
+	}
+}
+
+// self is the chain's status and this client's account, of a node that has what this client was told is final. One that has
+// not would give a nonce again: the same operation would be the same transaction, and be taken for done.
+func (c *Client) self(ctx context.Context) (Status, AccountInfo, error) {
+	for begin := time.Now(); ; {
+		st, err := persist(ctx, c, func() (Status, error) { return c.Status(ctx) })
+		if err != nil {
+			return st, AccountInfo{}, err
+		}
+		acc, err := persist(ctx, c, func() (AccountInfo, error) { return c.Account(ctx, chain.Coldkey(c.by.Hotkey())) })
+		if err != nil || acc.Nonce >= c.next {
+			return st, acc, err
+		}
+		if time.Since(begin) > c.patience {
+			return st, acc, fmt.Errorf("%w: the node at block %d has not got this account's last transaction; is it behind, or of another chain?", chain.ErrUnavailable, st.Height)
+		}
+		if _, err := persist(ctx, c, func() ([]chain.Head, error) { return c.back.Heads(ctx, st.Height) }); err != nil {
+			return st, acc, err
 		}
 	}
 }

@@ -135,16 +135,22 @@ func Keys(home, network string) (local.Candidate, error) {
 	return candidate(k.pv, k.node.ID(), network)
 }
 
+// stale is what to do about the file of the last signature, which no copy replaces.
+const stale = "a copy may be older, and with it the node could sign a block twice: have its key taken out of the validators and let it join with a new one, in another folder (where it is the network's only node, a copy will do)"
+
 // loadKey reads the consensus key. CometBFT's own reader would make a new key, or end the process.
 func loadKey(c *cfg.Config) (*privval.FilePV, error) {
 	var key privval.FilePVKey
-	for f, v := range map[string]any{c.PrivValidatorKeyFile(): &key, c.PrivValidatorStateFile(): new(privval.FilePVLastSignState)} {
-		raw, err := os.ReadFile(f)
+	for _, f := range []struct {
+		path, then string
+		v          any
+	}{{c.PrivValidatorKeyFile(), "restore it from a copy of this folder", &key}, {c.PrivValidatorStateFile(), stale, new(privval.FilePVLastSignState)}} {
+		raw, err := os.ReadFile(f.path)
 		if err != nil {
-			return nil, fmt.Errorf("read consensus key: %w; restore it from a copy of this folder", err)
+			return nil, fmt.Errorf("read consensus key: %w; %s", err, f.then)
 		}
-		if err := cometjson.Unmarshal(raw, v); err != nil {
-			return nil, fmt.Errorf("read consensus key: %s is damaged (%v); restore it from a copy of this folder", f, err)
+		if err := cometjson.Unmarshal(raw, f.v); err != nil {
+			return nil, fmt.Errorf("read consensus key: %s is damaged (%v); %s", f.path, err, f.then)
 		}
 	}
 	if k, ok := key.PrivKey.(ed25519.PrivKey); !ok || len(k) != ed25519.PrivateKeySize {
@@ -152,7 +158,7 @@ func loadKey(c *cfg.Config) (*privval.FilePV, error) {
 	}
 	pv := privval.LoadFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile())
 	if err := checkSigned(pv); err != nil {
-		return nil, fmt.Errorf("read consensus key: %s is damaged (%w); with an older copy the node could sign a block twice, for which it would be known: take it out of the validators and join with a new key", c.PrivValidatorStateFile(), err)
+		return nil, fmt.Errorf("read consensus key: %s is damaged (%w); %s", c.PrivValidatorStateFile(), err, stale)
 	}
 	return pv, nil
 }

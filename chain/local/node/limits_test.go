@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"sn3/chain/local/state"
 )
 
 // The API holds no more than so many connections; one that closes makes room, and closing the listener ends the wait.
@@ -117,6 +119,8 @@ func TestAdvice(t *testing.T) {
 		says string
 	}{
 		{fmt.Errorf("open: %w", &fs.PathError{Op: "open", Path: "x", Err: syscall.EACCES}), "must be able to read and write"},
+		{fmt.Errorf("open: %w", &fs.PathError{Op: "open", Path: "x", Err: syscall.EROFS}), "mount it for writing"},
+		{fmt.Errorf("read: %w", state.ErrVersion), "nothing was changed"},
 		{errors.New("checksum"), "restore it from a copy"}, {strings.Repeat("state ", 1000), "restore it from a copy"}, {7, "start x: 7; is the disk full"},
 	} {
 		if err := caught("start x", x.r); !strings.Contains(err.Error(), x.says) || len(err.Error()) > 500 {

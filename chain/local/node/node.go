@@ -116,6 +116,12 @@ func advice(err error) string {
 	if errors.Is(err, fs.ErrPermission) {
 		return "the user of the node must be able to read and write the whole folder"
 	}
+	if errors.Is(err, syscall.EROFS) {
+		return "the disk is mounted for reading only: mount it for writing, then start the node again"
+	}
+	if errors.Is(err, state.ErrVersion) {
+		return "nothing was changed"
+	}
 	return "is the disk full? else the folder is damaged: restore it from a copy, or start a new network in another folder"
 }
 
@@ -141,7 +147,7 @@ func load(path string, g *state.Genesis) (st *store, machine *state.State, past 
 		return nil, nil, past, err
 	}
 	if machine, past, err = st.restore(g); err != nil {
-		return nil, nil, past, errors.Join(fmt.Errorf("restore chain state from %s: %w", path, err), st.close())
+		return nil, nil, past, errors.Join(fmt.Errorf("restore chain state from %s: %w; %s", path, err, advice(err)), st.close())
 	}
 	return st, machine, past, nil
 }
