@@ -91,8 +91,17 @@ gpu-check: bin/bench ## everything on this machine's NVIDIA card: kernels and mo
 gpu-check-pack: ## gpu-check for a machine without Go and network: bin/sn3-gpu-check.tar.gz
 	@GO='$(GO)' sh scripts/gpu-check-pack.sh bin/sn3-gpu-check
 
-soak: build ## long: a network while each of its processes is killed in turn
+SUITE ?= network
+soak: build ## long: SUITE=network kills every process of a network in turn, SUITE=chain hurts four chain nodes (SHORT=1 ONLY= ROUNDS= SEED= JSON=)
+ifeq ($(SUITE),chain)
+	@$(BUILD) -o bin/chainsoak ./scripts/chainsoak
+	@bin/chainsoak --chaind bin/chaind $(if $(filter 1 yes true,$(SHORT)),--short) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	  $(foreach s,$(ONLY),--only $(s)) $(if $(JSON),--json '$(JSON)')
+else ifeq ($(SUITE),network)
 	@sh scripts/soak.sh
+else
+	@echo "there is no SUITE=$(SUITE); there are network and chain"; exit 2
+endif
 
 golden: ## tests against reference vectors: the committed part, then the whole sets in GOLDEN=<folder>
 	@for d in internal/golden/testdata '$(GOLDEN)'; do \
