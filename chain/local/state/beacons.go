@@ -24,8 +24,7 @@ var ErrBeacons = errors.New("state: beacons that a block must not bring")
 
 // lowest is the oldest round that the block at height may bring: what is kept of history.
 func (s *State) lowest(height chain.Block) chain.Round {
-	span := s.run.Schedule.Length * chain.Block(s.params.KeepWindows)
-	return chain.Round(height - min(height, span))
+	return chain.Round(height - min(height, s.span()))
 }
 
 // wants says whether the block at height may bring a round: it is over, not long ago, and its signature is not there yet.

@@ -76,9 +76,9 @@ func TestStoredFormsRoundTrip(t *testing.T) {
 		}
 		gotDues, err := decodeUnbonding(encodeUnbonding(dues))
 		same("unbonding", dues, gotDues, err)
-		var hist []balance
+		var hist []former
 		for i := range rapid.IntRange(2, 5).Draw(t, "balances") {
-			hist = append(hist, balance{chain.Block(100*i + rapid.IntRange(0, 99).Draw(t, "from")), chain.Amount(u64.Draw(t, "amount"))})
+			hist = append(hist, former{chain.Coldkey{byte(i), rapid.Byte().Draw(t, "account")}, chain.Amount(u64.Draw(t, "amount"))})
 		}
 		gotHist, err := decodeHistory(encodeHistory(hist))
 		same("history", hist, gotHist, err)
@@ -172,7 +172,7 @@ func FuzzDecodeStored(f *testing.F) {
 	f.Add(byte('o'), encodeHotkey(hotkey{Owner: chain.Coldkey{1}, Stake: 2, Shares: 3}))
 	f.Add(byte('n'), encodeShares(4))
 	f.Add(byte('u'), encodeUnbonding([]due{{5, 6}, {7, 8}}))
-	f.Add(byte('c'), encodeHistory([]balance{{1, 2}, {3, 4}}))
+	f.Add(byte('c'), encodeHistory([]former{{chain.Coldkey{1}, 2}, {chain.Coldkey{3}, 4}}))
 	f.Add(byte('r'), appendPublished(nil, rec))
 	f.Add(byte('s'), encodeSeat(seat{Neuron: neuron, Weights: []yuma.Entry{{UID: 1, Value: 2}}}))
 	f.Add(byte('p'), encodeSnapshot(&chain.Snapshot{Neurons: []chain.Neuron{neuron}, Records: []chain.Published{rec, {Hotkey: chain.Hotkey{2}}}}))
@@ -219,12 +219,12 @@ func TestStoredFormsArePinned(t *testing.T) {
 	w := chain.Winner{Candidate: chain.Candidate{UID: 18, Hotkey: chain.Hotkey{19}, Shard: 20, Locator: []byte{21}, Digest: chain.Hash{22}}, Score: 23}
 	h := sha256.New()
 	for _, b := range [][]byte{encodeMeta(meta{24, money{41, 42, 43, 44, 45, 46, 47, 48}, cost{25, 26}, 1, upgrade{38, 39}, chain.Hash{40}}), encodeParams(DefaultParams(), NewestRules), encodeCommits([]commit{{62, 63, []byte{64}}}), encodeAccount(account{27, 28}),
-		encodeHotkey(hotkey{chain.Coldkey{49}, 50, 51, 52, 53, 54, 55, 56}), encodeShares(57), encodeUnbonding([]due{{58, 59}, {60, 61}}), encodeHistory([]balance{{34, 35}, {36, 37}}), appendPublished(nil, p),
+		encodeHotkey(hotkey{chain.Coldkey{49}, 50, 51, 52, 53, 54, 55, 56}), encodeShares(57), encodeUnbonding([]due{{58, 59}, {60, 61}}), encodeHistory([]former{{chain.Coldkey{34}, 35}, {chain.Coldkey{36}, 37}}), appendPublished(nil, p),
 		encodeSeat(seat{n, []yuma.Entry{{UID: 29, Value: 30}}, []yuma.Entry{{UID: 31, Value: 32}}}),
 		encodeSnapshot(&chain.Snapshot{Neurons: []chain.Neuron{n}, Records: []chain.Published{p}}), encodeSelection(chain.Selection{Root: chain.Hash{33}, Winners: []chain.Winner{w}})} {
 		h.Write(b)
 	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != "bff8b59e32e79c24c55c79eb5fe6174fa689e6aded2fa67ef32996711855e94d" || stateVersion != 3 {
+	if got := hex.EncodeToString(h.Sum(nil)); got != "07ede4996525b334f1a5683c8a0fe7b7327491208dc2f9f7ac5099ac14441172" || stateVersion != 4 {
 		t.Errorf("stored forms of version %d hash to %s", stateVersion, got)
 	}
 }

@@ -1,95 +1,133 @@
 package state
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"sn3/chain"
 )
 
-// balance is what an account holds from a block on.
-type balance struct {
-	from   chain.Block
-	amount chain.Amount
+// former is what an account held until the block that changed it.
+type former struct {
+	account chain.Coldkey
+	amount  chain.Amount
 }
 
-// changed enters a balance that changes in the block being executed. The history of an account has at least two entries,
-// ascending; an account without one has held what it holds for as long as history can be asked for.
+// journal says for every block of the kept ones whose balances it changed and what they were before, by account ascending
+// once the block is executed. An entry is written once and goes as a whole, so that what a block costs follows from what
+// changes in it and not from what is kept.
+type journal struct {
+	of     map[chain.Block][]former
+	blocks map[chain.Coldkey][]chain.Block // at which an account changed, ascending
+}
+
+func newJournal() journal {
+	return journal{map[chain.Block][]former{}, map[chain.Coldkey][]chain.Block{}}
+}
+
+// changed enters a balance that changes in the block being executed, with what it was before; the first time counts.
 func (s *State) changed(k chain.Coldkey, old, now chain.Amount) {
-	if old == now {
+	j, h := &s.journal, s.meta.Height
+	at := j.blocks[k]
+	if old == now || len(at) > 0 && at[len(at)-1] == h {
 		return
 	}
-	h := s.history[k]
-	if len(h) == 0 {
-		h = []balance{{0, old}}
-	}
-	if last := &h[len(h)-1]; last.from == s.meta.Height && len(h) > 1 {
-		last.amount = now
-	} else {
-		h = append(h, balance{s.meta.Height, now})
-	}
-	s.history[k] = h
-	s.touch(historyKey(k))
+	j.of[h] = append(j.of[h], former{k, old})
+	j.blocks[k] = append(at, h)
 }
 
-// pruneHistory forgets what balances were before limit.
-func (s *State) pruneHistory(limit chain.Block) {
-	for k, h := range s.history { // any order: every account for itself
-		first := 0
-		for first+1 < len(h) && h[first+1].from <= limit {
-			first++
-		}
-		switch {
-		case first == 0:
-			continue
-		case first == len(h)-1: // what it holds now, it has held since
-			delete(s.history, k)
-		default:
-			s.history[k] = append([]balance(nil), h[first:]...)
-		}
-		s.touch(historyKey(k))
+// closeJournal puts the entry of the executed block into its order.
+func (s *State) closeJournal() {
+	if list := s.journal.of[s.meta.Height]; len(list) > 0 {
+		slices.SortFunc(list, func(a, b former) int { return bytes.Compare(a.account[:], b.account[:]) })
+		s.touch(historyKey(s.meta.Height))
 	}
+}
+
+// pruneHistory forgets what balances were before a block.
+func (s *State) pruneHistory(at chain.Block) {
+	j := &s.journal
+	list, kept := j.of[at]
+	if !kept {
+		return
+	}
+	for _, x := range list {
+		if b := j.blocks[x.account]; len(b) > 1 {
+			j.blocks[x.account] = b[1:] // the first is this one: what was before is gone
+		} else {
+			delete(j.blocks, x.account)
+		}
+	}
+	delete(j.of, at)
+	s.touch(historyKey(at))
+}
+
+// link finds the changes of every account in the restored entries, which must be of kept blocks.
+func (s *State) link() error {
+	j := &s.journal
+	blocks := make([]chain.Block, 0, len(j.of))
+	for b := range j.of { // any order: sorted below
+		blocks = append(blocks, b)
+	}
+	slices.Sort(blocks)
+	for _, b := range blocks {
+		if b == 0 || b > s.meta.Height || s.meta.Height-b >= s.span() {
+			return fmt.Errorf("%w: former balances of block %d at height %d", ErrDamaged, b, s.meta.Height)
+		}
+		for _, x := range j.of[b] {
+			j.blocks[x.account] = append(j.blocks[x.account], b)
+		}
+	}
+	return nil
+}
+
+// span is how many blocks back history can be asked for.
+func (s *State) span() chain.Block {
+	return s.run.Schedule.Length * chain.Block(s.params.KeepWindows)
 }
 
 // BalanceAt is what an account held as of block b: after executing it.
 func (s *State) BalanceAt(k chain.Coldkey, b chain.Block) (chain.Amount, error) {
-	span := s.run.Schedule.Length * chain.Block(s.params.KeepWindows)
 	switch h := s.meta.Height; {
 	case b > h:
 		return 0, fmt.Errorf("balance of block %d at height %d: %w", b, h, chain.ErrNotYet)
-	case h > span && b < h-span:
+	case h > s.span() && b < h-s.span():
 		return 0, fmt.Errorf("balance of block %d at height %d: %w", b, h, chain.ErrPruned)
 	}
-	h := s.history[k]
-	for i := len(h) - 1; i >= 0; i-- {
-		if h[i].from <= b {
-			return h[i].amount, nil
-		}
+	changes := s.journal.blocks[k]
+	i, _ := slices.BinarySearch(changes, b+1) // the first one after b; b+1 does not wrap: b <= height
+	if i == len(changes) {
+		return s.accounts[k].Balance, nil
 	}
-	return s.accounts[k].Balance, nil
+	list := s.journal.of[changes[i]]
+	at, _ := slices.BinarySearchFunc(list, k, func(x former, k chain.Coldkey) int { return bytes.Compare(x.account[:], k[:]) })
+	return list[at].amount, nil
 }
 
-func encodeHistory(h []balance) []byte {
-	b := make([]byte, 0, 16*len(h))
-	for _, x := range h {
-		b = binary.BigEndian.AppendUint64(b, uint64(x.from))
-		b = binary.BigEndian.AppendUint64(b, uint64(x.amount))
+const formerLen = 32 + 8
+
+func encodeHistory(list []former) []byte {
+	b := make([]byte, 0, formerLen*len(list))
+	for _, x := range list {
+		b = binary.BigEndian.AppendUint64(append(b, x.account[:]...), uint64(x.amount))
 	}
 	return b
 }
 
-// decodeHistory reads at least two entries with ascending blocks.
-func decodeHistory(v []byte) ([]balance, error) {
-	if len(v) < 32 || len(v)%16 != 0 {
+// decodeHistory reads at least one account, ascending.
+func decodeHistory(v []byte) ([]former, error) {
+	if len(v) == 0 || len(v)%formerLen != 0 {
 		return nil, errForm
 	}
-	h := make([]balance, len(v)/16)
+	list := make([]former, len(v)/formerLen)
 	d := decoder{b: v}
-	for i := range h {
-		h[i] = balance{chain.Block(d.u64()), chain.Amount(d.u64())}
-		if i > 0 && h[i].from <= h[i-1].from {
+	for i := range list {
+		list[i] = former{d.h32(), chain.Amount(d.u64())}
+		if i > 0 && bytes.Compare(list[i-1].account[:], list[i].account[:]) >= 0 {
 			return nil, errForm
 		}
 	}
-	return h, d.end()
+	return list, d.end()
 }

@@ -52,21 +52,24 @@ func TestBalanceAt(t *testing.T) {
 		for range span + 1 {
 			next(s)
 		}
-		for k, h := range s.history {
+		for k, h := range s.journal.blocks {
 			if len(h) > 1+int(2*span/s.run.Tempo) {
 				rt.Fatalf("account %x keeps %d balances", k[:4], len(h))
 			}
+		}
+		if n := chain.Block(len(s.journal.of)); n > span {
+			rt.Fatalf("balances of %d blocks are kept", n)
 		}
 	})
 }
 
 func TestHistoryForms(t *testing.T) {
-	for name, h := range map[string][]balance{"one entry": {{1, 2}}, "equal blocks": {{1, 2}, {1, 3}}, "descending": {{2, 2}, {1, 3}}, "none": nil} {
+	for name, h := range map[string][]former{"equal accounts": {{chain.Coldkey{1}, 2}, {chain.Coldkey{1}, 3}}, "descending": {{chain.Coldkey{2}, 2}, {chain.Coldkey{1}, 3}}, "none": nil} {
 		if _, err := decodeHistory(encodeHistory(h)); !errors.Is(err, errForm) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := decodeHistory(make([]byte, 33)); !errors.Is(err, errForm) {
+	if _, err := decodeHistory(make([]byte, 41)); !errors.Is(err, errForm) {
 		t.Errorf("a cut entry: %v", err)
 	}
 }

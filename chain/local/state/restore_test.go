@@ -48,7 +48,7 @@ func (d disk) restore(g *Genesis) (*State, error) {
 // same compares all that two machines answer.
 func same(t testing.TB, a, b *State) {
 	t.Helper()
-	if a.meta != b.meta || a.params != b.params || a.tree.sum() != b.tree.sum() || !reflect.DeepEqual(a.seats, b.seats) || !maps.Equal(a.accounts, b.accounts) || !maps.Equal(a.hotkeys, b.hotkeys) || !reflect.DeepEqual(a.shares, b.shares) || !reflect.DeepEqual(a.unbonding, b.unbonding) || !reflect.DeepEqual(a.paydays, b.paydays) || !reflect.DeepEqual(a.history, b.history) || !reflect.DeepEqual(a.records, b.records) || !reflect.DeepEqual(a.commits, b.commits) ||
+	if a.meta != b.meta || a.params != b.params || a.tree.sum() != b.tree.sum() || !reflect.DeepEqual(a.seats, b.seats) || !maps.Equal(a.accounts, b.accounts) || !maps.Equal(a.hotkeys, b.hotkeys) || !reflect.DeepEqual(a.shares, b.shares) || !reflect.DeepEqual(a.unbonding, b.unbonding) || !reflect.DeepEqual(a.paydays, b.paydays) || !reflect.DeepEqual(a.journal, b.journal) || !reflect.DeepEqual(a.records, b.records) || !reflect.DeepEqual(a.commits, b.commits) ||
 		!reflect.DeepEqual(a.snapshots, b.snapshots) || !reflect.DeepEqual(a.selections, b.selections) || !reflect.DeepEqual(a.beacons, b.beacons) || !reflect.DeepEqual(a.validators, b.validators) || a.validatorsAt != b.validatorsAt || !maps.Equal(a.byHotkey, b.byHotkey) {
 		t.Fatalf("machines differ at height %d", a.Height())
 	}
@@ -113,7 +113,7 @@ func TestRestoreAfterPruning(t *testing.T) {
 		t.Fatal(err)
 	}
 	same(t, s, b)
-	if n := len(s.snapshots) + len(s.selections) + len(s.beacons) + 5 + len(s.validators) + len(s.seats) + len(s.accounts) + len(s.records) + len(s.history) + len(s.hotkeys) + len(s.shares); len(stored) != n {
+	if n := len(s.snapshots) + len(s.selections) + len(s.beacons) + 5 + len(s.validators) + len(s.seats) + len(s.accounts) + len(s.records) + len(s.journal.of) + len(s.hotkeys) + len(s.shares); len(stored) != n {
 		t.Errorf("%d entries are stored; %d snapshots, %d selections, %d beacons are kept", len(stored), len(s.snapshots), len(s.selections), len(s.beacons))
 	}
 }

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"sort"
@@ -78,8 +79,8 @@ type State struct {
 	params     Params
 	tree       tree
 	accounts   map[chain.Coldkey]account
-	history    map[chain.Coldkey][]balance // of accounts whose balance changed lately
-	hotkeys    map[chain.Hotkey]hotkey     // that ever registered
+	journal    journal
+	hotkeys    map[chain.Hotkey]hotkey // that ever registered
 	shares     map[chain.Coldkey]map[chain.Hotkey]uint64
 	unbonding  map[chain.Coldkey][]due         // ascending
 	paydays    map[chain.Block][]chain.Coldkey // who has something in unbonding for that block, ascending
@@ -120,12 +121,7 @@ func New(g *Genesis) (*State, error) {
 	}
 	s.meta.Money.Genesis = s.meta.Money.Balances + s.meta.Money.Staked
 	s.meta.Cost.Last = s.params.Burn
-	clear(s.history)         // there is nothing before genesis
-	for k := range s.dirty { // any order: what is deleted is a set
-		if k[0] == 'c' {
-			delete(s.dirty, k)
-		}
-	}
+	s.journal = newJournal() // there is nothing before genesis
 	s.found(g.Validators)
 	for _, k := range []string{genesisKey, metaKey, paramsKey} {
 		s.touch(k)
@@ -147,7 +143,7 @@ func empty(g *Genesis) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &State{gen: g, genHash: hash, run: run, sched: sched, meta: meta{Rules: g.Rules}, params: g.Params.of(g.Rules), accounts: map[chain.Coldkey]account{}, history: map[chain.Coldkey][]balance{}, byHotkey: map[chain.Hotkey]int{},
+	return &State{gen: g, genHash: hash, run: run, sched: sched, meta: meta{Rules: g.Rules}, params: g.Params.of(g.Rules), journal: newJournal(), accounts: map[chain.Coldkey]account{}, byHotkey: map[chain.Hotkey]int{},
 		hotkeys: map[chain.Hotkey]hotkey{}, shares: map[chain.Coldkey]map[chain.Hotkey]uint64{}, unbonding: map[chain.Coldkey][]due{}, paydays: map[chain.Block][]chain.Coldkey{},
 		records: map[chain.Hotkey]chain.Published{}, commits: map[chain.Hotkey][]commit{}, snapshots: map[chain.Block]*chain.Snapshot{},
 		selections: map[chain.Window]chain.Selection{}, beacons: map[chain.Round][]byte{}, validators: map[[32]byte]validator{}, dirty: map[string]bool{}}, nil
@@ -240,6 +236,7 @@ func (s *State) Finalize(in Block) Result {
 	s.snap() // 5
 	s.prune()
 	s.recent = append(s.recent[max(0, len(s.recent)-recentBlocks+1):], s.now())
+	s.closeJournal()
 	res.Dirty = s.flush() // 6
 	res.AppHash = s.meta.AppHash
 	res.Events, s.events = s.events, nil
@@ -312,22 +309,18 @@ func (s *State) now() *chain.Snapshot {
 }
 
 func (s *State) prune() {
-	span := s.run.Schedule.Length * chain.Block(s.params.KeepWindows)
-	if s.meta.Height <= span {
+	if s.meta.Height <= s.span() {
 		return
 	}
-	limit := s.meta.Height - span
-	for b := range s.snapshots { // any order: what is deleted is a set
-		if b < limit {
-			delete(s.snapshots, b)
-			s.touch(snapshotKey(b))
-		}
+	limit := s.meta.Height - s.span()
+	gone := limit - 1 // what is older went in the blocks before
+	if _, kept := s.snapshots[gone]; kept {
+		delete(s.snapshots, gone)
+		s.touch(snapshotKey(gone))
 	}
-	for r := range s.beacons { // any order: what is deleted is a set
-		if chain.Block(r) < limit {
-			delete(s.beacons, r)
-			s.touch(roundKey(r))
-		}
+	if r := chain.Round(gone); s.beacons[r] != nil {
+		delete(s.beacons, r)
+		s.touch(roundKey(r))
 	}
 	s.pruneHistory(limit)
 	outcomes := s.outcomes()
@@ -359,24 +352,22 @@ func uneventful(x chain.Selection) bool { return len(x.Winners) == 0 && x.Root =
 // flush turns what was touched into sorted entries and brings the tree up to date.
 func (s *State) flush() []KV {
 	s.touch(metaKey)
-	keys := s.hash()
-	out := make([]KV, 0, len(keys)+1)
-	for _, k := range keys {
-		out = append(out, KV{[]byte(k), s.value(k)})
-	}
+	out := s.hash()
 	clear(s.dirty)
-	at, _ := slices.BinarySearch(keys, appHashKey)
+	at, _ := slices.BinarySearchFunc(out, appHashKey, func(e KV, key string) int { return cmp.Compare(string(e.Key), key) })
 	return slices.Insert(out, at, KV{[]byte(appHashKey), slices.Clone(s.meta.AppHash[:])})
 }
 
-// hash enters what was touched into the tree, whose root is the application hash, and gives the keys in order.
-func (s *State) hash() []string {
-	keys := slices.Sorted(maps.Keys(s.dirty))
-	for _, k := range keys {
-		s.tree.set(k, s.value(k))
+// hash enters what was touched into the tree, whose root is the application hash, and gives the entries in order.
+func (s *State) hash() []KV {
+	out := make([]KV, 0, len(s.dirty)+1)
+	for _, k := range slices.Sorted(maps.Keys(s.dirty)) {
+		v := s.value(k)
+		s.tree.set(k, v)
+		out = append(out, KV{[]byte(k), v})
 	}
 	s.meta.AppHash = s.tree.sum()
-	return keys
+	return out
 }
 
 func less(a, b []byte) bool { return string(a) < string(b) }

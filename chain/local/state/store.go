@@ -33,7 +33,7 @@ var (
 func (s *State) touch(key string) { s.dirty[key] = true }
 
 func accountKey(k chain.Coldkey) string               { return "a" + string(k[:]) }
-func historyKey(k chain.Coldkey) string               { return "c" + string(k[:]) }
+func historyKey(b chain.Block) string                 { return "c" + number(uint64(b)) }
 func hotkeyKey(h chain.Hotkey) string                 { return "o" + string(h[:]) }
 func unbondingKey(k chain.Coldkey) string             { return "u" + string(k[:]) }
 func shareKey(k chain.Coldkey, h chain.Hotkey) string { return "n" + string(k[:]) + string(h[:]) }
@@ -77,8 +77,8 @@ func (s *State) value(key string) []byte {
 			return encodeUnbonding(list)
 		}
 	case 'c':
-		if h := s.history[chain.Coldkey([]byte(key[1:]))]; len(h) > 0 {
-			return encodeHistory(h)
+		if list := s.journal.of[chain.Block(n)]; len(list) > 0 {
+			return encodeHistory(list)
 		}
 	case 'r':
 		if x, ok := s.records[chain.Hotkey([]byte(key[1:]))]; ok {
@@ -152,6 +152,9 @@ func Restore(g *Genesis, entries func(yield func(k, v []byte) bool)) (*State, er
 	if err := s.reseat(seats); err != nil {
 		return nil, err
 	}
+	if err := s.link(); err != nil {
+		return nil, err
+	}
 	if s.meta.AppHash = s.tree.sum(); s.meta.AppHash != root {
 		return nil, fmt.Errorf("%w: they have the hash %s, not %s", ErrDamaged, s.meta.AppHash.Short(), root.Short())
 	}
@@ -193,9 +196,8 @@ func (s *State) load(key string, v []byte, seats map[int]seat) (err error) {
 	case named && key[0] == 'a':
 		id := chain.Coldkey([]byte(key[1:]))
 		s.accounts[id], err = decodeAccount(v)
-	case named && key[0] == 'c':
-		id := chain.Coldkey([]byte(key[1:]))
-		s.history[id], err = decodeHistory(v)
+	case numbered && key[0] == 'c':
+		s.journal.of[chain.Block(n)], err = decodeHistory(v)
 	case named && key[0] == 'o':
 		id := chain.Hotkey([]byte(key[1:]))
 		s.hotkeys[id], err = decodeHotkey(v)
