@@ -130,7 +130,7 @@ func (l *Ledger) Admit(raw []byte) (code local.Code, fresh bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if tx, err := local.ParseTx(raw); err == nil {
-		if done, ok := l.known(tx.Hash()); ok && done.Code != local.CodeNonce {
+		if l.known(tx.Hash()) {
 			return local.CodeOK, false
 		}
 	}
@@ -154,14 +154,14 @@ func (l *Ledger) Seated(raw []byte) bool {
 }
 
 // known finds a transaction in the blocks that ran, announced or not.
-func (l *Ledger) known(h chain.Hash) (local.TxInfo, bool) {
+func (l *Ledger) known(h chain.Hash) bool {
 	if l.running != nil {
-		if info, ok := l.running.Txs[h]; ok {
-			return info, true
+		if _, ok := l.running.Txs[h]; ok {
+			return true
 		}
 	}
-	info, ok := l.txs[h]
-	return info, ok
+	_, ok := l.txs[h]
+	return ok
 }
 
 // Executed is a block that ran but is not announced yet: whoever makes it durable does so before Commit.
@@ -185,16 +185,11 @@ func (l *Ledger) Execute(head chain.Head, beacons []state.Beacon, txs [][]byte) 
 	e.State = l.st.Finalize(state.Block{Height: head.Block, Beacons: beacons, Txs: txs})
 	e.Supply = l.supply()
 	for i, code := range e.State.Codes {
-		tx, err := local.ParseTx(txs[i])
-		if err != nil || !l.lasting(tx, code) {
-			continue
+		if !e.State.Spent[i] {
+			continue // nothing came of it, and nobody paid for keeping that; the same bytes may be executed later
 		}
-		h := tx.Hash()
-		if known, ok := l.txs[h]; ok && known.Code == local.CodeOK {
-			continue // a second copy, refused for its nonce, must not hide that the first one worked
-		}
-		if known, ok := e.Txs[h]; !ok || known.Code != local.CodeOK {
-			e.Txs[h] = local.TxInfo{Block: head.Block, Code: code}
+		if tx, err := local.ParseTx(txs[i]); err == nil {
+			e.Txs[tx.Hash()] = local.TxInfo{Block: head.Block, Code: code}
 		}
 	}
 	l.running = e

@@ -57,20 +57,6 @@ func (l *Ledger) stakes(arg string) (any, error) {
 	return l.st.Stakes(k), nil
 }
 
-// lasting says whether the outcome of a transaction is final. One that was refused before its account paid for it, because
-// the account had too little or no seat, may still be executed later.
-func (l *Ledger) lasting(tx *local.Tx, code local.Code) bool {
-	if code != local.CodeFunds && code != local.CodeNotRegistered {
-		return true
-	}
-	from, err := tx.Sender()
-	if err != nil {
-		return true
-	}
-	_, next := l.st.Account(chain.Coldkey(from))
-	return tx.Nonce < next
-}
-
 // Audit recomputes the sums of money from every entry of the state.
 func (l *Ledger) Audit() error {
 	l.mu.Lock()

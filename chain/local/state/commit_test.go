@@ -194,7 +194,7 @@ func TestCommitChecks(t *testing.T) {
 		if c.change != nil {
 			c.change(&op)
 		}
-		if got := s.execute(tx(t, c.who, 0, op)); got != c.want {
+		if got, _ := s.execute(tx(t, c.who, 0, op)); got != c.want {
 			t.Errorf("%s: code %d, want %d", name, got, c.want)
 		}
 	}

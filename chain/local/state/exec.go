@@ -8,29 +8,29 @@ import (
 )
 
 // execute runs one transaction. A refused one changes nothing, or if its nonce was right and the fee could be paid, the nonce
-// and the fee only.
-func (s *State) execute(raw []byte) local.Code {
+// and the fee only: spent says that the nonce is used up.
+func (s *State) execute(raw []byte) (code local.Code, spent bool) {
 	tx, from, code := s.parse(raw)
 	if code != local.CodeOK {
-		return code
+		return code, false
 	}
 	key := chain.Coldkey(from)
 	acc := s.accounts[key]
 	if tx.Nonce != acc.Nonce {
-		return local.CodeNonce
+		return local.CodeNonce, false
 	}
 	fee, code := s.fee(tx.Op, from)
 	if code != local.CodeOK {
-		return code
+		return code, false
 	}
 	acc.Nonce++
 	s.setAccount(key, acc)
 	s.burn(key, fee)
 	if code := s.allowed(tx.Op, from, acc.Balance-fee); code != local.CodeOK {
-		return code
+		return code, true
 	}
 	s.apply(tx.Op, from)
-	return local.CodeOK
+	return local.CodeOK, true
 }
 
 // allowed checks an operation against the state as it is; funds is what the account has to spend.

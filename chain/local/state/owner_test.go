@@ -37,7 +37,7 @@ func TestOwnerSetsParameters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if code := nobody.execute(tx(t, 0, 0, local.SetParam{Name: "kappa", Value: 1})); code != local.CodeNotSubnetOwner {
+	if code, _ := nobody.execute(tx(t, 0, 0, local.SetParam{Name: "kappa", Value: 1})); code != local.CodeNotSubnetOwner {
 		t.Errorf("a chain without an owner: code %d", code)
 	}
 }

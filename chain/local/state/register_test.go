@@ -71,7 +71,7 @@ func TestWeakest(t *testing.T) {
 	if got := one.weakest(); got != -1 {
 		t.Errorf("of the owner's seat alone: %d", got)
 	}
-	if code := one.execute(tx(t, 5, 0, register())); code != local.CodeNoSeat {
+	if code, _ := one.execute(tx(t, 5, 0, register())); code != local.CodeNoSeat {
 		t.Errorf("code %d", code)
 	}
 }
@@ -149,7 +149,7 @@ func TestMempoolCountsFees(t *testing.T) {
 		}
 	}
 	s.setAccount(chain.Coldkey(account0(8)), account{Balance: fee - 1})
-	for _, code := range []local.Code{s.CheckTx(tx(t, 8, 0, register())), s.execute(tx(t, 8, 0, register()))} {
+	for _, code := range []local.Code{s.CheckTx(tx(t, 8, 0, register())), codeOf(s.execute(tx(t, 8, 0, register())))} {
 		if b, nonce := s.Account(chain.Coldkey(account0(8))); code != local.CodeFunds || b != fee-1 || nonce != 0 {
 			t.Errorf("a rao less than the fee: code %d, %d left, nonce %d", code, b, nonce)
 		}
@@ -161,7 +161,7 @@ func TestMempoolCountsFees(t *testing.T) {
 		}
 	}
 	for _, op := range []local.Op{publish, local.SetWeights{}, local.CommitWeights{Commit: []byte{1}}, local.Transfer{To: to, Amount: 1}, register(), local.SetTake{}} {
-		if code := s.execute(tx(t, 7, 0, op)); code == local.CodeOK || len(s.accounts) != 8 {
+		if code, spent := s.execute(tx(t, 7, 0, op)); code == local.CodeOK || spent || len(s.accounts) != 8 {
 			t.Errorf("%T of nobody: code %d, %d accounts", op, code, len(s.accounts))
 		}
 	}
@@ -175,7 +175,7 @@ func TestFreeRefusalsLeaveNoTrace(t *testing.T) {
 		before, size := s.AppHash(), s.Size()
 		nobody := 20 + rapid.IntRange(0, 5).Draw(rt, "who")
 		b := rapid.SliceOfN(rapid.Byte(), 1, 20).Draw(rt, "operation")
-		if code := s.execute(tx(t, nobody, rapid.Uint64Range(0, 2).Draw(rt, "nonce"), opOf(b))); code == local.CodeOK {
+		if code, spent := s.execute(tx(t, nobody, rapid.Uint64Range(0, 2).Draw(rt, "nonce"), opOf(b))); code == local.CodeOK || spent {
 			rt.Fatal("done for nothing")
 		}
 		if s.hash(); s.AppHash() != before || s.Size() != size {

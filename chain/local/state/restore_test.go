@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"errors"
 	"maps"
 	"reflect"
@@ -45,10 +46,19 @@ func (d disk) restore(g *Genesis) (*State, error) {
 	})
 }
 
+// inOrder is a copy with sorted lists.
+func inOrder(days map[chain.Block][]chain.Coldkey) map[chain.Block][]chain.Coldkey {
+	out := maps.Clone(days)
+	for b, list := range out {
+		out[b] = slices.SortedFunc(slices.Values(list), func(a, b chain.Coldkey) int { return bytes.Compare(a[:], b[:]) })
+	}
+	return out
+}
+
 // same compares all that two machines answer.
 func same(t testing.TB, a, b *State) {
 	t.Helper()
-	if a.meta != b.meta || a.params != b.params || a.tree.sum() != b.tree.sum() || !reflect.DeepEqual(a.seats, b.seats) || !maps.Equal(a.accounts, b.accounts) || !maps.Equal(a.hotkeys, b.hotkeys) || !reflect.DeepEqual(a.shares, b.shares) || !reflect.DeepEqual(a.unbonding, b.unbonding) || !reflect.DeepEqual(a.paydays, b.paydays) || !reflect.DeepEqual(a.journal, b.journal) || !reflect.DeepEqual(a.records, b.records) || !reflect.DeepEqual(a.commits, b.commits) ||
+	if a.meta != b.meta || a.params != b.params || a.tree.sum() != b.tree.sum() || !reflect.DeepEqual(a.seats, b.seats) || !maps.Equal(a.accounts, b.accounts) || !maps.Equal(a.hotkeys, b.hotkeys) || !reflect.DeepEqual(a.shares, b.shares) || !reflect.DeepEqual(a.unbonding, b.unbonding) || !reflect.DeepEqual(a.stakers, b.stakers) || !reflect.DeepEqual(inOrder(a.paydays), inOrder(b.paydays)) || !reflect.DeepEqual(a.journal, b.journal) || !reflect.DeepEqual(a.records, b.records) || !reflect.DeepEqual(a.commits, b.commits) ||
 		!reflect.DeepEqual(a.snapshots, b.snapshots) || !reflect.DeepEqual(a.selections, b.selections) || !reflect.DeepEqual(a.beacons, b.beacons) || !reflect.DeepEqual(a.validators, b.validators) || a.validatorsAt != b.validatorsAt || !maps.Equal(a.byHotkey, b.byHotkey) {
 		t.Fatalf("machines differ at height %d", a.Height())
 	}
@@ -113,6 +123,14 @@ func TestRestoreAfterPruning(t *testing.T) {
 		t.Fatal(err)
 	}
 	same(t, s, b)
+	old := maps.Clone(stored)
+	old[historyKey(s.Height()-s.span())] = encodeHistory([]former{{chain.Coldkey{1}, 2}})
+	if old.rehash(); len(s.journal.of) == 0 {
+		t.Fatal("nothing of history is kept")
+	}
+	if _, err := old.restore(genesis(t)); !errors.Is(err, ErrDamaged) {
+		t.Errorf("balances of a block that is too old: %v", err)
+	}
 	if n := len(s.snapshots) + len(s.selections) + len(s.beacons) + 5 + len(s.validators) + len(s.seats) + len(s.accounts) + len(s.records) + len(s.journal.of) + len(s.hotkeys) + len(s.shares); len(stored) != n {
 		t.Errorf("%d entries are stored; %d snapshots, %d selections, %d beacons are kept", len(stored), len(s.snapshots), len(s.selections), len(s.beacons))
 	}
@@ -155,6 +173,8 @@ func TestRestoreRefuses(t *testing.T) {
 		"an unknown key":        {func(d disk) { d["x12345678"] = []byte{1} }, ErrDamaged},
 		"an empty key":          {func(d disk) { d[""] = []byte{1} }, ErrDamaged},
 		"a short beacon":        {func(d disk) { d[roundKey(1)] = []byte{1} }, ErrDamaged},
+		"balances of genesis":   {func(d disk) { d[historyKey(0)] = d[historyKey(1)]; d.rehash() }, ErrDamaged},
+		"balances to come":      {func(d disk) { d[historyKey(3)] = d[historyKey(1)]; d.rehash() }, ErrDamaged},
 	} {
 		d := maps.Clone(good)
 		c.change(d)

@@ -1,7 +1,6 @@
 package state
 
 import (
-	"bytes"
 	"math/bits"
 	"slices"
 
@@ -92,18 +91,24 @@ func (s *State) mint(h chain.Hotkey, to chain.Coldkey, amount chain.Amount, n ui
 }
 
 func (s *State) setShares(k chain.Coldkey, h chain.Hotkey, n uint64) {
-	of := s.shares[k]
+	put(s.shares, k, h, n)
+	put(s.stakers, h, k, n > 0)
+	s.touch(shareKey(k, h))
+}
+
+// put enters a value into a table of tables; a zero one is not kept, nor is an empty table.
+func put[A, B, V comparable](t map[A]map[B]V, a A, b B, v V) {
+	of, zero := t[a], *new(V)
 	switch {
-	case n > 0 && of == nil:
-		s.shares[k] = map[chain.Hotkey]uint64{h: n}
-	case n > 0:
-		of[h] = n
+	case v != zero && of == nil:
+		t[a] = map[B]V{b: v}
+	case v != zero:
+		of[b] = v
 	default:
-		if delete(of, h); len(of) == 0 {
-			delete(s.shares, k)
+		if delete(of, b); len(of) == 0 {
+			delete(t, a)
 		}
 	}
-	s.touch(shareKey(k, h))
 }
 
 // sold is how many of the shares that a coldkey holds are worth an amount, rounded up, and what they are worth.
@@ -180,14 +185,12 @@ func (s *State) enqueue(k chain.Coldkey, d due) {
 		list[i].Amount += d.Amount
 	} else {
 		list = slices.Insert(list, i, d)
-		who := s.paydays[d.At]
-		at, _ := slices.BinarySearchFunc(who, k, func(a, b chain.Coldkey) int { return bytes.Compare(a[:], b[:]) })
-		s.paydays[d.At] = slices.Insert(who, at, k)
+		s.paydays[d.At] = append(s.paydays[d.At], k)
 	}
 	s.unbonding[k] = list
 }
 
-// payWithdrawals pays out what is due in this block.
+// payWithdrawals pays out what is due in this block. The order does not matter: each is for another account.
 func (s *State) payWithdrawals() {
 	for _, k := range s.paydays[s.meta.Height] {
 		list := s.unbonding[k]

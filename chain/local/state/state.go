@@ -59,9 +59,11 @@ type Block struct {
 	Txs     [][]byte
 }
 
-// Result is the output: one code per transaction, the hash of the state, and what changed, sorted by key.
+// Result is the output: one code per transaction and whether it used up its nonce, which is once at most in all blocks, the
+// hash of the state, and what changed, sorted by key.
 type Result struct {
 	Codes      []local.Code
+	Spent      []bool
 	AppHash    chain.Hash
 	Dirty      []KV
 	Events     []local.Event
@@ -82,9 +84,10 @@ type State struct {
 	journal    journal
 	hotkeys    map[chain.Hotkey]hotkey // that ever registered
 	shares     map[chain.Coldkey]map[chain.Hotkey]uint64
-	unbonding  map[chain.Coldkey][]due         // ascending
-	paydays    map[chain.Block][]chain.Coldkey // who has something in unbonding for that block, ascending
-	seats      []seat                          // index = uid
+	stakers    map[chain.Hotkey]map[chain.Coldkey]bool // who has shares of a hotkey
+	unbonding  map[chain.Coldkey][]due                 // ascending
+	paydays    map[chain.Block][]chain.Coldkey         // who has something in unbonding for that block, in any order
+	seats      []seat                                  // index = uid
 	byHotkey   map[chain.Hotkey]int
 	records    map[chain.Hotkey]chain.Published
 	commits    map[chain.Hotkey][]commit // weights that nobody can read yet, the oldest first
@@ -144,7 +147,7 @@ func empty(g *Genesis) (*State, error) {
 		return nil, err
 	}
 	return &State{gen: g, genHash: hash, run: run, sched: sched, meta: meta{Rules: g.Rules}, params: g.Params.of(g.Rules), journal: newJournal(), accounts: map[chain.Coldkey]account{}, byHotkey: map[chain.Hotkey]int{},
-		hotkeys: map[chain.Hotkey]hotkey{}, shares: map[chain.Coldkey]map[chain.Hotkey]uint64{}, unbonding: map[chain.Coldkey][]due{}, paydays: map[chain.Block][]chain.Coldkey{},
+		hotkeys: map[chain.Hotkey]hotkey{}, shares: map[chain.Coldkey]map[chain.Hotkey]uint64{}, stakers: map[chain.Hotkey]map[chain.Coldkey]bool{}, unbonding: map[chain.Coldkey][]due{}, paydays: map[chain.Block][]chain.Coldkey{},
 		records: map[chain.Hotkey]chain.Published{}, commits: map[chain.Hotkey][]commit{}, snapshots: map[chain.Block]*chain.Snapshot{},
 		selections: map[chain.Window]chain.Selection{}, beacons: map[chain.Round][]byte{}, validators: map[[32]byte]validator{}, dirty: map[string]bool{}}, nil
 }
@@ -220,10 +223,10 @@ func (s *State) Finalize(in Block) Result {
 	s.latest = nil
 	s.upgrade()         // 0
 	s.enter(in.Beacons) // 1
-	res := Result{Codes: make([]local.Code, len(in.Txs))}
+	res := Result{Codes: make([]local.Code, len(in.Txs)), Spent: make([]bool, len(in.Txs))}
 	s.payWithdrawals() // 2
 	for i, raw := range in.Txs {
-		res.Codes[i] = s.execute(raw)
+		res.Codes[i], res.Spent[i] = s.execute(raw)
 	}
 	s.accrue() // 3
 	s.reveal()

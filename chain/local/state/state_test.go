@@ -72,6 +72,9 @@ func tx(t testing.TB, who int, nonce uint64, op local.Op) []byte {
 // next makes a block without a beacon, which costs a pairing to verify.
 func next(s *State, txs ...[]byte) Result { return s.Finalize(Block{Height: s.Height() + 1, Txs: txs}) }
 
+// codeOf is what execute answered.
+func codeOf(code local.Code, _ bool) local.Code { return code }
+
 func register() local.Op { return local.Register{} }
 
 // until makes empty blocks up to height h.
@@ -111,7 +114,7 @@ func TestCodes(t *testing.T) {
 		{"register poor", tx(t, 9, 0, local.Register{}), local.CodeFunds},
 		{"last seat", tx(t, 4, 0, local.Register{}), local.CodeOK},
 	} {
-		if got := s.execute(c.raw); got != c.want {
+		if got, _ := s.execute(c.raw); got != c.want {
 			t.Errorf("%s: code %d, want %d (%v)", c.name, got, c.want, c.want.Err())
 		}
 	}
@@ -119,7 +122,7 @@ func TestCodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := s.execute(other.Encode()); got != local.CodeNetwork {
+	if got, _ := s.execute(other.Encode()); got != local.CodeNetwork {
 		t.Errorf("another network: code %d", got)
 	}
 }

@@ -184,7 +184,7 @@ func TestGenesisValidators(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if code := s.execute(tx(t, 0, 0, joined(200, "test", nil))); code != local.CodeValidator {
+	if code, _ := s.execute(tx(t, 0, 0, joined(200, "test", nil))); code != local.CodeValidator {
 		t.Errorf("one more than there can be: code %d", code)
 	}
 	h, err := genesis(t).Hash()

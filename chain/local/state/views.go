@@ -18,21 +18,26 @@ func (s *State) Hotkey(h chain.Hotkey) (local.HotkeyInfo, error) {
 	}
 	out := local.HotkeyInfo{Hotkey: h, Owner: x.Owner, First: x.First, Times: x.Times, Earned: x.Earned, Stake: x.Stake, Take: x.Take,
 		Stakers: []local.Staker{}, Commitments: []local.Commitment{}}
-	for k, of := range s.shares { // any order: sorted below
-		if n := of[h]; n > 0 {
-			out.Stakers = append(out.Stakers, local.Staker{Coldkey: k, Amount: worth(n, x.Shares, x.Stake)})
+	for k := range s.stakers[h] { // any order: sorted
+		out.Stakers = append(out.Stakers, local.Staker{Coldkey: k, Amount: worth(s.shares[k][h], x.Shares, x.Stake)})
+		if len(out.Stakers) == 2*local.MaxStakers {
+			out.Stakers = largest(out.Stakers)
 		}
 	}
-	slices.SortFunc(out.Stakers, func(a, b local.Staker) int {
-		return cmp.Or(cmp.Compare(b.Amount, a.Amount), bytes.Compare(a.Coldkey[:], b.Coldkey[:]))
-	})
-	if more := len(out.Stakers) - local.MaxStakers; more > 0 {
-		out.Stakers, out.MoreStakers = out.Stakers[:local.MaxStakers], more
-	}
+	out.Stakers = largest(out.Stakers)
+	out.MoreStakers = len(s.stakers[h]) - len(out.Stakers)
 	for _, c := range s.commits[h] {
 		out.Commitments = append(out.Commitments, local.Commitment{At: c.at, Round: c.round})
 	}
 	return out, nil
+}
+
+// largest are the first MaxStakers by amount, then account.
+func largest(list []local.Staker) []local.Staker {
+	slices.SortFunc(list, func(a, b local.Staker) int {
+		return cmp.Or(cmp.Compare(b.Amount, a.Amount), bytes.Compare(a.Coldkey[:], b.Coldkey[:]))
+	})
+	return list[:min(len(list), local.MaxStakers)]
 }
 
 // Weights are the rows of all seats, by uid.

@@ -53,7 +53,7 @@ func TestWeightChecks(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.meta.Height = 5
-		if got := s.execute(tx(t, c.who, 0, c.op)); got != c.want {
+		if got, _ := s.execute(tx(t, c.who, 0, c.op)); got != c.want {
 			t.Errorf("%s: code %d, want %d", name, got, c.want)
 		}
 	}
@@ -90,7 +90,7 @@ func TestPermitsAreOfTheEpoch(t *testing.T) {
 	if !s.seats[0].Permit || s.seats[1].Permit || s.seats[2].Permit {
 		t.Errorf("permits %v %v %v for one validator", s.seats[0].Permit, s.seats[1].Permit, s.seats[2].Permit)
 	}
-	if code := s.execute(tx(t, 1, 0, local.SetWeights{Weights: rowOf(2, 3)})); code != local.CodeNoPermit {
+	if code, _ := s.execute(tx(t, 1, 0, local.SetWeights{Weights: rowOf(2, 3)})); code != local.CodeNoPermit {
 		t.Errorf("weights without a permit: code %d", code)
 	}
 }
