@@ -65,7 +65,7 @@ func validate(c *cli.Context) error {
 	if err := book.Damaged(); err != nil {
 		n.Log.Warn("starting without ratings: miners begin anew with this validator", "reason", err)
 	}
-	v := scoring.New(scoring.Config{Hotkey: n.Hotkey, Replica: n.Replica, Judge: judge, Data: n.Data, Book: book, Events: n.Events,
+	v := scoring.New(scoring.Config{Hotkey: n.Hotkey, Replica: n.Replica, Dropped: n.Client.Dropped, Judge: judge, Data: n.Data, Book: book, Events: n.Events,
 		Log: n.Log, Compute: n.Compute, Failpoint: n.Failpoint})
 	n.Events(events.Event{Kind: events.Start, Role: "validator", Hotkey: &n.Hotkey, Engine: engine.Name(), Version: proc.Version})
 	n.Log.Info("validating", "hotkey", n.Hotkey.Short(), "network", n.Run.Network, "engine", engine.Name())

@@ -56,6 +56,24 @@ func (c *Client) SetWeights(ctx context.Context, row []chain.Weight) (chain.Rece
 	}
 }
 
+// Dropped says why the chain dropped, at their reveal, weights that the client committed in block since or later; "" if it
+// did not drop any.
+func (c *Client) Dropped(ctx context.Context, since chain.Block) (string, error) {
+	if c.by == nil {
+		return "", ErrNoKey
+	}
+	p, err := c.History(ctx, c.by.Hotkey(), 0)
+	if err != nil {
+		return "", err
+	}
+	for _, e := range p.Events {
+		if e.Kind == EventDropped && e.At >= since && e.Reason != Superseded {
+			return fmt.Sprintf("committed in block %d: %s", e.At, e.Reason), nil
+		}
+	}
+	return "", nil
+}
+
 // commit seals a row for the next block and sends it.
 func (c *Client) commit(ctx context.Context, row []chain.Weight, period uint64) (chain.Receipt, error) {
 	run, err := persist(ctx, c, func() (*chain.Run, error) { return c.Describe(ctx) })

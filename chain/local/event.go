@@ -26,6 +26,9 @@ const (
 	Unscored    = "unscored"     // by more than half of the stake
 )
 
+// Superseded is the reason of an EventDropped that is no loss.
+const Superseded = "a newer commitment was revealed"
+
 // Frequent says whether events of a kind come in every window: nodes keep the newest KeptEvents of a hotkey's, and all others.
 func Frequent(kind string) bool {
 	switch kind {

@@ -36,6 +36,8 @@ type Config struct {
 	Log     *slog.Logger
 	// Compute runs f when this machine has a core to spare; nil runs it at once.
 	Compute func(ctx context.Context, f func() error) error
+	// Dropped says why the chain dropped weights that were committed since a block, "" if it did not; nil: nobody knows.
+	Dropped func(ctx context.Context, since chain.Block) (reason string, err error)
 	// Failpoint is called at named points, for crash tests; nil in production.
 	Failpoint func(name string)
 }
@@ -265,6 +267,7 @@ func (v *Validator) weigh(ctx context.Context, w chain.Window) error {
 	if v.cfg.Book.Weighed != 0 && now < v.cfg.Book.Weighed+v.run.Tempo {
 		return nil
 	}
+	v.lost(ctx)
 	meta, err := v.cfg.Replica.Metagraph(ctx)
 	if err != nil {
 		return v.unweighed(ctx, err)
@@ -291,6 +294,16 @@ func (v *Validator) weigh(ctx context.Context, w chain.Window) error {
 	}
 	v.cfg.Events(events.Event{Kind: events.Weights, Window: w, Block: r.Block, Scores: shown})
 	return v.cfg.Book.Save()
+}
+
+// lost tells if the row of last time never counted: the chain reveals it by itself, and nobody else would say so.
+func (v *Validator) lost(ctx context.Context) {
+	if v.cfg.Dropped == nil || v.cfg.Book.Weighed == 0 {
+		return
+	}
+	if reason, err := v.cfg.Dropped(ctx, v.cfg.Book.Weighed); err == nil && reason != "" { // who cannot be asked is asked again with the next row
+		v.cfg.Log.Warn("the chain dropped the weights of last time", "reason", reason)
+	}
 }
 
 func (v *Validator) unweighed(ctx context.Context, err error) error {

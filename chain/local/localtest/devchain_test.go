@@ -235,3 +235,32 @@ func TestHistory(t *testing.T) {
 		}
 	}
 }
+
+// Who committed weights that the chain could not take at their reveal can find out why.
+func TestDroppedWeights(t *testing.T) {
+	d := dev(t)
+	b := localtest.Instant{DevChain: d}
+	ctx, boss := context30(t), client(t, b, chaintest.Boss)
+	one, err := boss.SetWeights(ctx, []chain.Weight{{UID: 2, Value: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client(t, b, localtest.Owner).Send(ctx, local.SetParam{Name: "weights_version", Value: local.WeightsVersion + 1}); err != nil {
+		t.Fatal(err)
+	}
+	if why, err := boss.Dropped(ctx, one.Block); err != nil || why != "" {
+		t.Errorf("before the reveal: %q, %v", why, err)
+	}
+	if err := d.Run(one.Block + 100); err != nil {
+		t.Fatal(err)
+	}
+	if why, err := boss.Dropped(ctx, one.Block); err != nil || !strings.Contains(why, "older than the network demands") {
+		t.Errorf("after it: %q, %v", why, err)
+	}
+	if why, err := boss.Dropped(ctx, one.Block+1); err != nil || why != "" {
+		t.Errorf("since a later block: %q, %v", why, err)
+	}
+	if _, err := local.NewClient(b, nil).Dropped(ctx, 0); !errors.Is(err, local.ErrNoKey) {
+		t.Errorf("without a key: %v", err)
+	}
+}

@@ -87,7 +87,7 @@ func (s *State) reveal() {
 			}
 			s.open(uid, keep[i], sig)
 			for _, c := range keep[:i] {
-				s.dropped(uid, c, "a newer commitment was revealed")
+				s.dropped(uid, c, local.Superseded)
 			}
 			keep = keep[i+1:]
 			break
