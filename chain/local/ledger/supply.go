@@ -56,10 +56,3 @@ func (l *Ledger) stakes(arg string) (any, error) {
 	}
 	return l.st.Stakes(k), nil
 }
-
-// Audit recomputes the sums of money from every entry of the state.
-func (l *Ledger) Audit() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.st.Audit()
-}

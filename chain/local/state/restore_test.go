@@ -131,7 +131,7 @@ func TestRestoreAfterPruning(t *testing.T) {
 	if _, err := old.restore(genesis(t)); !errors.Is(err, ErrDamaged) {
 		t.Errorf("balances of a block that is too old: %v", err)
 	}
-	if n := len(s.snapshots) + len(s.selections) + len(s.beacons) + 5 + len(s.validators) + len(s.seats) + len(s.accounts) + len(s.records) + len(s.journal.of) + len(s.hotkeys) + len(s.shares); len(stored) != n {
+	if n := len(s.snapshots) + len(s.selections) + len(s.beacons) + 5 + len(s.validators) + len(s.seats) + len(s.accounts) + len(s.records) + len(s.journal.of) + len(s.hotkeys) + s.stakes; len(stored) != n {
 		t.Errorf("%d entries are stored; %d snapshots, %d selections, %d beacons are kept", len(stored), len(s.snapshots), len(s.selections), len(s.beacons))
 	}
 }

@@ -91,6 +91,12 @@ func (s *State) mint(h chain.Hotkey, to chain.Coldkey, amount chain.Amount, n ui
 }
 
 func (s *State) setShares(k chain.Coldkey, h chain.Hotkey, n uint64) {
+	if s.shares[k][h] > 0 {
+		s.stakes--
+	}
+	if n > 0 {
+		s.stakes++
+	}
 	put(s.shares, k, h, n)
 	put(s.stakers, h, k, n > 0)
 	s.touch(shareKey(k, h))

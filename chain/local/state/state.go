@@ -84,6 +84,7 @@ type State struct {
 	journal    journal
 	hotkeys    map[chain.Hotkey]hotkey // that ever registered
 	shares     map[chain.Coldkey]map[chain.Hotkey]uint64
+	stakes     int                                     // entries in shares
 	stakers    map[chain.Hotkey]map[chain.Coldkey]bool // who has shares of a hotkey
 	unbonding  map[chain.Coldkey][]due                 // ascending
 	paydays    map[chain.Block][]chain.Coldkey         // who has something in unbonding for that block, in any order

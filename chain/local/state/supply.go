@@ -40,9 +40,9 @@ func (s *State) Supply() local.Supply {
 		Unbonding: m.Unbonding, Burned: m.Burned, Pending: m.Pending}
 }
 
-// Size is how many entries Audit reads, about.
+// Size is how many entries Audit reads.
 func (s *State) Size() int {
-	return len(s.accounts) + len(s.hotkeys) + len(s.shares) + len(s.unbonding)
+	return len(s.accounts) + len(s.hotkeys) + s.stakes + len(s.unbonding)
 }
 
 // errAudit: sums that do not follow from the entries.
