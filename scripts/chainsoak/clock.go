@@ -64,47 +64,52 @@ func skewed(ctx context.Context, dir string) (string, error) {
 	return out, nil
 }
 
-// clock lets one node's clock jump, there and back: the chain goes on with it, and keeps the time of the others.
+// clock lets one node's clock jump, there and back, then those of all at once: the chain goes on, and keeps the time of more than
+// half while there is such.
 func clock(ctx context.Context, n *network, rounds int) error {
 	bin, err := skewed(ctx, n.dir)
 	if err != nil {
 		return err
 	}
-	for i := range rounds {
-		m := n.any()
-		file := m.home + ".clock"
+	for _, m := range n.nodes {
 		at, err := n.down(ctx, m)
 		if err != nil {
 			return err
 		}
-		m.chaind, m.env = bin, []string{clockEnv + "=" + file}
-		if err := errors.Join(set(file, 0), m.start(ctx)); err != nil {
+		m.chaind, m.env = bin, []string{clockEnv + "=" + m.clock()}
+		if err := errors.Join(set(m.clock(), 0), m.start(ctx)); err != nil {
 			return err
 		}
 		if err := n.recovered(ctx, at, m); err != nil {
 			return err
 		}
+	}
+	for range rounds {
 		by := jump
-		if (i+n.rng.IntN(2))%2 == 0 {
+		if n.rng.IntN(2) == 0 {
 			by = -jump
 		}
+		m := n.any()
 		for _, d := range []time.Duration{by, 0, -by, 0} {
-			n.log.Info("clock", "node", m.name(), "shift", d)
-			n.faults++
-			if err := set(file, d); err != nil {
+			if err := n.jump(ctx, d, m); err != nil {
 				return err
-			}
-			if err := n.goOn(ctx, 15, n.nodes...); err != nil {
-				return fmt.Errorf("clock of %s by %s: %w", m.name(), d, err)
 			}
 			if err := n.onTime(ctx); err != nil {
 				return err
 			}
 		}
-		if at, err = n.down(ctx, m); err != nil {
+	}
+	for range rounds { // forwards and back again: the newest block is then ten minutes ahead of every clock
+		for _, d := range []time.Duration{jump, 0, -jump} {
+			if err := n.jump(ctx, d, n.nodes...); err != nil {
+				return err
+			}
+		}
+		m := n.any() // and a node that starts on such a day
+		at, err := n.down(ctx, m)
+		if err != nil {
 			return err
 		}
-		m.chaind, m.env = n.chaind, nil
 		if err := m.start(ctx); err != nil {
 			return err
 		}
@@ -114,6 +119,23 @@ func clock(ctx context.Context, n *network, rounds int) error {
 	}
 	return nil
 }
+
+// jump sets the clocks of nodes apart and waits for blocks.
+func (n *network) jump(ctx context.Context, by time.Duration, list ...*member) error {
+	for _, m := range list {
+		n.log.Info("clock", "node", m.name(), "shift", by)
+		n.faults++
+		if err := set(m.clock(), by); err != nil {
+			return err
+		}
+	}
+	if err := n.goOn(ctx, 15, n.nodes...); err != nil {
+		return fmt.Errorf("clocks of %d nodes by %s: %w", len(list), by, err)
+	}
+	return nil
+}
+
+func (m *member) clock() string { return m.home + ".clock" }
 
 // set replaces the shift of a clock; the file is never empty.
 func set(file string, by time.Duration) error {

@@ -71,7 +71,7 @@ func found(dir, chaind string, rng *rand.Rand, log *slog.Logger) (*network, erro
 		others = append(others, c)
 	}
 	for i, m := range n.nodes {
-		meet := node.Net{Listen: m.p2p, MaxInbound: size}
+		meet := node.Net{Listen: m.p2p, MaxInbound: size, Private: true} // no way around the proxies
 		for j := range size {
 			if i == j {
 				continue

@@ -96,6 +96,13 @@ func (l *Ledger) Height() (chain.Block, chain.Hash) {
 	return l.st.Height(), l.st.AppHash()
 }
 
+// Newest is the newest block that was announced; of no block the time is zero.
+func (l *Ledger) Newest() chain.Head {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return chain.Head{Block: l.status.Height, Time: l.status.Time}
+}
+
 // Missing is state.Missing: the rounds that the block at height should bring.
 func (l *Ledger) Missing(height chain.Block) []chain.Round {
 	l.mu.Lock()

@@ -90,8 +90,8 @@ func (a *app) PrepareProposal(_ context.Context, r *abci.RequestPrepareProposal)
 		txs = append(txs, encodeBeacon(b))
 		size += beaconTxLen + 16
 	}
-	for _, tx := range r.Txs {
-		if size += int64(len(tx) + 16); size > r.MaxTxBytes {
+	for i, tx := range r.Txs {
+		if size += int64(len(tx) + 16); size > r.MaxTxBytes || i == maxPending {
 			break
 		}
 		txs = append(txs, tx)
@@ -100,15 +100,21 @@ func (a *app) PrepareProposal(_ context.Context, r *abci.RequestPrepareProposal)
 }
 
 // ProcessProposal refuses a block with a beacon that is wrong or not wanted, or with bytes that are no transaction behind the
-// beacons. One without a beacon is right: its proposer may lack the key.
+// beacons, or with what no mempool holds: one transaction twice, or more than there is room for, each of which costs every
+// node a signature. One without a beacon is right: its proposer may lack the key.
 func (a *app) ProcessProposal(_ context.Context, r *abci.RequestProcessProposal) (_ *abci.ResponseProcessProposal, err error) {
 	defer a.guard("process proposal", &err)
 	res := &abci.ResponseProcessProposal{Status: abci.ResponseProcessProposal_REJECT}
 	beacons, txs := splitBeacons(r.Txs)
+	if len(txs) > maxPending {
+		return res, nil
+	}
+	seen := make(map[string]bool, len(txs))
 	for _, tx := range txs {
-		if _, err := local.ParseTx(tx); err != nil {
+		if _, err := local.ParseTx(tx); err != nil || seen[string(tx)] {
 			return res, nil
 		}
+		seen[string(tx)] = true
 	}
 	if a.ledger.CheckBeacons(chain.Block(r.Height), beacons) != nil {
 		return res, nil

@@ -84,6 +84,20 @@ func transfer(t testing.TB, nonce uint64) []byte {
 	return tx.Encode()
 }
 
+// crowd are transactions that parse, each another one; their signatures are nobody's.
+func crowd(t testing.TB, n int) (txs [][]byte) {
+	t.Helper()
+	one, err := local.ParseTx(transfer(t, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		one.Nonce = uint64(i)
+		txs = append(txs, one.Encode())
+	}
+	return txs
+}
+
 // A store closed and opened again after any block gives the same hash, and so do the blocks after it.
 func TestRestoreEveryBlock(t *testing.T) {
 	dir := t.TempDir()
@@ -115,6 +129,9 @@ func TestProposals(t *testing.T) {
 	if err != nil || len(p.Txs) != 2 {
 		t.Fatalf("%d transactions fit into 300 bytes, %v", len(p.Txs), err)
 	}
+	if full, err := a.PrepareProposal(ctx, &abci.RequestPrepareProposal{Height: 1, Txs: crowd(t, maxPending+1), MaxTxBytes: maxBlock}); err != nil || len(full.Txs) != 1+maxPending {
+		t.Errorf("a proposal of %d transactions, %v", len(full.Txs), err)
+	}
 	good := p.Txs[0]
 	bad := append([]byte(nil), good...)
 	bad[20] ^= 1
@@ -123,18 +140,21 @@ func TestProposals(t *testing.T) {
 		txs    [][]byte
 		want   abci.ResponseProcessProposal_ProposalStatus
 	}{
-		"good":                {1, [][]byte{good, transfer(t, 0)}, abci.ResponseProcessProposal_ACCEPT},
-		"without transaction": {1, [][]byte{good}, abci.ResponseProcessProposal_ACCEPT},
-		"empty":               {1, nil, abci.ResponseProcessProposal_ACCEPT}, // its proposer may lack the beacon's key
-		"no beacon":           {1, [][]byte{transfer(t, 0)}, abci.ResponseProcessProposal_ACCEPT},
-		"a beacon too short":  {1, [][]byte{good[:beaconTxLen-1]}, abci.ResponseProcessProposal_REJECT},
-		"a beacon too long":   {1, [][]byte{append(good[:beaconTxLen:beaconTxLen], 0)}, abci.ResponseProcessProposal_REJECT},
-		"wrong beacon":        {1, [][]byte{bad}, abci.ResponseProcessProposal_REJECT},
-		"of a late round":     {2, [][]byte{good}, abci.ResponseProcessProposal_ACCEPT},
-		"of a round to come":  {1, [][]byte{encodeBeacon(state.Beacon{Round: 1, Signature: good[9:]})}, abci.ResponseProcessProposal_REJECT},
-		"beacon behind":       {1, [][]byte{transfer(t, 0), good}, abci.ResponseProcessProposal_REJECT},
-		"two beacons":         {1, [][]byte{good, good}, abci.ResponseProcessProposal_REJECT},
-		"garbage":             {1, [][]byte{good, []byte("garbage")}, abci.ResponseProcessProposal_REJECT},
+		"good":                  {1, [][]byte{good, transfer(t, 0)}, abci.ResponseProcessProposal_ACCEPT},
+		"without transaction":   {1, [][]byte{good}, abci.ResponseProcessProposal_ACCEPT},
+		"empty":                 {1, nil, abci.ResponseProcessProposal_ACCEPT}, // its proposer may lack the beacon's key
+		"no beacon":             {1, [][]byte{transfer(t, 0)}, abci.ResponseProcessProposal_ACCEPT},
+		"a beacon too short":    {1, [][]byte{good[:beaconTxLen-1]}, abci.ResponseProcessProposal_REJECT},
+		"a beacon too long":     {1, [][]byte{append(good[:beaconTxLen:beaconTxLen], 0)}, abci.ResponseProcessProposal_REJECT},
+		"wrong beacon":          {1, [][]byte{bad}, abci.ResponseProcessProposal_REJECT},
+		"of a late round":       {2, [][]byte{good}, abci.ResponseProcessProposal_ACCEPT},
+		"of a round to come":    {1, [][]byte{encodeBeacon(state.Beacon{Round: 1, Signature: good[9:]})}, abci.ResponseProcessProposal_REJECT},
+		"beacon behind":         {1, [][]byte{transfer(t, 0), good}, abci.ResponseProcessProposal_REJECT},
+		"two beacons":           {1, [][]byte{good, good}, abci.ResponseProcessProposal_REJECT},
+		"garbage":               {1, [][]byte{good, []byte("garbage")}, abci.ResponseProcessProposal_REJECT},
+		"a transaction twice":   {1, [][]byte{good, transfer(t, 0), transfer(t, 0)}, abci.ResponseProcessProposal_REJECT},
+		"all there is room for": {1, append([][]byte{good}, crowd(t, maxPending)...), abci.ResponseProcessProposal_ACCEPT},
+		"one more":              {1, append([][]byte{good}, crowd(t, maxPending+1)...), abci.ResponseProcessProposal_REJECT},
 	} {
 		got, err := a.ProcessProposal(ctx, &abci.RequestProcessProposal{Height: x.height, Txs: x.txs})
 		if err != nil || got.Status != x.want {

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"sn3/chain/local/state"
 )
@@ -125,6 +126,21 @@ func TestAdvice(t *testing.T) {
 	} {
 		if err := caught("start x", x.r); !strings.Contains(err.Error(), x.says) || len(err.Error()) > 500 {
 			t.Error(err)
+		}
+	}
+}
+
+// Why the engine ended is said where it is known: a clock far behind the chain's.
+func TestStopped(t *testing.T) {
+	a := bare(t, filepath.Join(t.TempDir(), "a"))
+	n := &Node{Ledger: a.ledger}
+	if err := n.stopped(time.Unix(-1e6, 0)); strings.Contains(err.Error(), "set the clock") {
+		t.Errorf("before the first block: %v", err)
+	}
+	block(t, a) // of the second 1
+	for back, says := range map[time.Duration]string{time.Minute: "full disk", 59 * time.Minute: "58m59s behind block 1", 3 * time.Hour: "set the clock"} {
+		if err := n.stopped(time.Unix(0, 0).Add(time.Second - back + time.Second)); !strings.Contains(err.Error(), says) {
+			t.Errorf("%s behind: %v", back, err)
 		}
 	}
 }

@@ -138,6 +138,7 @@ func config(home string, blockTime time.Duration, n Net) *cfg.Config {
 	c.Consensus.TimeoutPrevote, c.Consensus.TimeoutPrecommit = leastTimeout/2, leastTimeout/2
 	c.Consensus.TimeoutCommit = blockTime
 	c.Consensus.SkipTimeoutCommit = false
+	c.Consensus.BlockTimeTolerance = clockTolerance
 	c.Consensus.PeerGossipSleepDuration = 20 * time.Millisecond // every step of a block waits for it
 	return c
 }
@@ -145,6 +146,10 @@ func config(home string, blockTime time.Duration, n Net) *cfg.Config {
 const (
 	leastTimeout = 500 * time.Millisecond // longer than a message takes around the world
 	redial       = 30 * time.Second       // between attempts to reach a peer that is away
+
+	// clockTolerance is how far a machine's clock may be behind the newest block. The engine ends beyond it, and its default of a
+	// minute is less than a clock that is set back: a network of one machine could not go on for as long as it was set back by.
+	clockTolerance = time.Hour
 )
 
 // freePort chooses a port: the engine tells peers the port it was given. It is taken from below the range in which the system

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	abci "github.com/cometbft/cometbft/abci/types"
 	"github.com/cometbft/cometbft/mempool"
 	comet "github.com/cometbft/cometbft/node"
 	"github.com/cometbft/cometbft/p2p"
@@ -54,6 +55,7 @@ type Node struct {
 
 	book    interface{ Wait() } // of addresses; nil: of a private node
 	closing atomic.Bool
+	between func(*app) abci.Application // tests: what the engine is given instead of app
 }
 
 // Start runs a node on an initialised folder.
@@ -167,6 +169,10 @@ func (n *Node) startComet(blockTime time.Duration) (err error) {
 	c := config(n.opts.Home, blockTime, meet)
 	genesis := func() (*comettypes.GenesisDoc, error) { return document(n.home.genesis) }
 	log := logger{n.opts.Log, &n.closing, n.diskFailed}
+	served := abci.Application(n.app)
+	if n.between != nil {
+		served = n.between(n.app)
+	}
 	var options []comet.Option
 	if !meet.Private {
 		exchange, book, err := discovery(n.opts.Home, n.home.id.ID(), meet, log)
@@ -176,7 +182,7 @@ func (n *Node) startComet(blockTime time.Duration) (err error) {
 		n.book, _ = book.(interface{ Wait() })
 		options = append(options, comet.CustomReactors(map[string]p2p.Reactor{"PEX": exchange}))
 	}
-	n.comet, err = comet.NewNode(c, n.home.pv, n.home.id, proxy.NewLocalClientCreator(n.app), genesis, shelves,
+	n.comet, err = comet.NewNode(c, n.home.pv, n.home.id, proxy.NewLocalClientCreator(served), genesis, shelves,
 		comet.DefaultMetricsProvider(c.Instrumentation), log, options...)
 	if err != nil {
 		return fmt.Errorf("start consensus: %w; %s", err, advice(err))
@@ -205,9 +211,18 @@ func (n *Node) watch() error {
 	}
 	go func() {
 		engine.Wait()
-		n.fail(errors.New("the consensus engine stopped; the log has its reason (a full disk, a damaged folder)"))
+		n.fail(n.stopped(time.Now()))
 	}()
 	return nil
+}
+
+// stopped is why the engine may have ended at that time.
+func (n *Node) stopped(now time.Time) error {
+	if last := n.Newest(); last.Time.Sub(now) > clockTolerance/2 {
+		return fmt.Errorf("the consensus engine stopped: this machine's clock is %s behind block %d of %s; set the clock, then start the node again",
+			last.Time.Sub(now).Round(time.Second), last.Block, last.Time.Format(time.RFC3339))
+	}
+	return errors.New("the consensus engine stopped; the log has its reason (a full disk, a damaged folder, a clock that is wrong by hours)")
 }
 
 // serve answers requests until Close.
