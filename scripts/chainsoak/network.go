@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
@@ -54,7 +55,8 @@ func found(dir, chaind string, rng *rand.Rand, log *slog.Logger) (*network, erro
 	if err != nil {
 		return nil, err
 	}
-	g.BeaconKey = nil // the first node makes it
+	g.BeaconKey = nil                                               // the first node makes it
+	g.Time = time.Now().UTC().Add(-time.Hour).Truncate(time.Second) // a node whose clock is before it would not start
 	var others []local.Candidate
 	ids := make([]string, size)
 	for i := size - 1; i >= 0; i-- {
