@@ -42,8 +42,9 @@ func TestCandidate(t *testing.T) {
 	}{{"a", ""}, {"b", ""}, {"a", "b"}, {"ab", ""}, {"", "ab"}} {
 		seen[string(local.ValidatorClaim(x.network, key, []byte(x.beacon)))] = true
 	}
-	if len(seen) != 5 {
-		t.Errorf("%d different claims of 5", len(seen))
+	seen[string(local.ValidatorClaim("a", [32]byte{2}, nil))] = true
+	if len(seen) != 6 {
+		t.Errorf("%d different claims of 6", len(seen))
 	}
 }
 

@@ -43,6 +43,8 @@ type ledger struct {
 	mu   sync.Mutex
 	snap chain.Snapshot
 	err  error
+	// late is how often a beacon is asked for before it is there.
+	late int
 	// pruned is the newest block that is no longer known.
 	pruned chain.Block
 }
@@ -63,7 +65,15 @@ func (l *ledger) Snapshot(_ context.Context, b chain.Block) (*chain.Snapshot, er
 	return &s, nil
 }
 
-func (l *ledger) Beacon(context.Context, chain.Round) ([]byte, error) { return []byte("beacon"), nil }
+func (l *ledger) Beacon(context.Context, chain.Round) ([]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.late > 0 {
+		l.late--
+		return nil, chain.ErrNotYet
+	}
+	return []byte("beacon"), nil
+}
 
 // seat adds a neuron with a bucket of its name.
 func (l *ledger) seat(t testing.TB, name string, stake chain.Amount) {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"sn3/chain"
@@ -266,5 +268,31 @@ func TestVoteWithoutBucket(t *testing.T) {
 	}
 	if len(f.outbox.todo) != 1 || f.outbox.todo[0].key != evidenceKey(p.Record.Digest) {
 		t.Errorf("queued: %+v", f.outbox.todo)
+	}
+}
+
+// A beacon that is late is waited for, block by block; what else is wrong with it is told at once.
+func TestLateBeacon(t *testing.T) {
+	f := fix(t, nil)
+	f.chain.late = 3
+	done := make(chan error, 1)
+	go func() {
+		b, err := f.Beacon(context.Background(), 0, chain.PhaseDeadline)
+		if err == nil && string(b) != "beacon" {
+			err = fmt.Errorf("beacon %q", b)
+		}
+		done <- err
+	}()
+	for b := f.clock.Now().Block + 1; ; b++ {
+		select {
+		case err := <-done:
+			if err != nil || f.chain.late != 0 {
+				t.Errorf("%v; %d times late", err, f.chain.late)
+			}
+			return
+		default:
+			f.clock.Advance(chain.Head{Block: b})
+			runtime.Gosched()
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -148,6 +149,7 @@ func TestPairRestarts(t *testing.T) {
 	first, second := pair(t)
 	up := func(dir string) *Node {
 		n := opened(t, dir)
+		n.home.net.Private = true // so that it finds nobody by itself
 		if err := n.run(); err != nil {
 			t.Fatal(err)
 		}
@@ -182,16 +184,30 @@ func TestPairRestarts(t *testing.T) {
 	reach(b, 3)
 	down(a)
 	down(b)
+	// keys that have signed are of no use in another chain
+	if _, err := complete(second, &state.Genesis{}, nil); err == nil || !strings.Contains(err.Error(), "has signed block") {
+		t.Errorf("keys with a past: %v", err)
+	}
 	heights := map[*Node]chain.Block{}
 	heights[a], _ = a.Height()
 	heights[b], _ = b.Height()
 	if d := max(heights[a], heights[b]) - min(heights[a], heights[b]); d > 1 {
 		t.Errorf("heights %v", heights)
 	}
-	a, b = up(first), up(second)
+	a, b = up(first), opened(t, second)
+	named := b.home.net.Peers
+	b.home.net.Private, b.home.net.Peers = true, nil
+	if err := b.run(); err != nil {
+		t.Fatal(err)
+	}
 	defer down(b)
 	defer down(a)
+	b.dialAway(named) // as it does every half minute
 	at := reach(a, 3)
+	b.dialAway(named) // who is there is left alone
+	if n := len(b.Status().Peers); n != 1 {
+		t.Errorf("%d peers", n)
+	}
 	if h, _ := b.Height(); h+1 < at {
 		t.Errorf("one node is at %d, the other at %d", h, at)
 	}

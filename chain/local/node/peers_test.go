@@ -10,12 +10,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	abci "github.com/cometbft/cometbft/abci/types"
 
 	"sn3/chain"
 	"sn3/chain/local"
 	"sn3/chain/local/localtest"
+	"sn3/chain/local/state"
 )
 
 // A stranger's transaction stays out of a mempool that is half full, by whatever way it comes; what is in it stays.
@@ -59,6 +61,74 @@ func TestClaims(t *testing.T) {
 	} {
 		if got := claims(addr, seen); got != want {
 			t.Errorf("%s: %q, want %q", addr, got, want)
+		}
+	}
+}
+
+// A genesis that begins tomorrow is not begun today: the engine would sleep until then.
+func TestEarlyGenesis(t *testing.T) {
+	g, _, err := localtest.Genesis(100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.BeaconKey, g.Time = nil, time.Now().Add(time.Hour).UTC()
+	dir := filepath.Join(t.TempDir(), "chain")
+	if err := Init(dir, g, DefaultNet()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openHome(dir); err == nil || !strings.Contains(err.Error(), "the network begins at") {
+		t.Errorf("opened: %v", err)
+	}
+}
+
+// lying is a node whose genesis is not the one that its status names.
+type lying struct{ local.Backend }
+
+// Query answers with another hash of the genesis.
+func (l lying) Query(ctx context.Context, name, arg string) (json.RawMessage, error) {
+	raw, err := l.Backend.Query(ctx, name, arg)
+	var st local.Status
+	if name != local.QueryStatus || err != nil || json.Unmarshal(raw, &st) != nil {
+		return raw, err
+	}
+	st.GenesisHash[0]++
+	return json.Marshal(st)
+}
+
+func TestFetchGenesis(t *testing.T) {
+	g, secret, err := localtest.Genesis(100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chainOf := func() local.Backend {
+		d, err := localtest.NewDevChain(g, secret, time.Unix(0, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	if _, err := fetchGenesis(ctx, chainOf(), chain.Hash{}); !errors.Is(err, ErrGenesis) || !strings.Contains(err.Error(), "not complete") {
+		t.Errorf("a genesis without validators and time: %v", err)
+	}
+	g.Time, g.Validators = time.Unix(1, 0).UTC(), []state.Validator{{Key: chain.Hash{1}}}
+	hash, err := g.Hash()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, x := range map[string]struct {
+		from   local.Backend
+		pinned chain.Hash
+		ok     bool
+	}{"not pinned": {chainOf(), chain.Hash{}, true}, "pinned": {chainOf(), hash, true}, "another one": {chainOf(), chain.Hash{9}, false}, "of two minds": {lying{chainOf()}, chain.Hash{}, false}} {
+		got, err := fetchGenesis(ctx, x.from, x.pinned)
+		if x.ok != (err == nil) || err != nil && !errors.Is(err, ErrGenesis) {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if x.ok {
+			if h, err := got.Hash(); err != nil || h != hash {
+				t.Errorf("%s: hash %s, %v", name, h, err)
+			}
 		}
 	}
 }

@@ -86,14 +86,19 @@ func (n *Node) keepDialling() {
 			return
 		case <-tick.C:
 		}
-		var away []string
-		for _, p := range n.home.net.Peers {
-			if id, _, _ := strings.Cut(p, "@"); !n.comet.Switch().Peers().Has(p2p.ID(id)) {
-				away = append(away, p)
-			}
+		n.dialAway(n.home.net.Peers)
+	}
+}
+
+// dialAway dials those of some peers with which there is no connection.
+func (n *Node) dialAway(peers []string) {
+	var away []string
+	for _, p := range peers {
+		if id, _, _ := strings.Cut(p, "@"); !n.comet.Switch().Peers().Has(p2p.ID(id)) {
+			away = append(away, p)
 		}
-		if len(away) > 0 {
-			_ = n.comet.Switch().DialPeersAsync(away) // only says that a name did not resolve, and the next try may
-		}
+	}
+	if len(away) > 0 {
+		_ = n.comet.Switch().DialPeersAsync(away) // only says that a name did not resolve, and the next try may
 	}
 }

@@ -85,6 +85,11 @@ func TestCheckBeacons(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	crowd := machine(t)
+	until(crowd, 20)
+	if crowd.Finalize(Block{Height: 21, Beacons: sigs(t, rounds...)}); len(crowd.beacons) != MaxBeacons {
+		t.Errorf("a block brought %d rounds", len(crowd.beacons))
+	}
 	before := len(s.beacons)
 	s.Finalize(Block{Height: 22, Beacons: append(bad, Beacon{22, mustSign(t, 22)}, Beacon{7, nil}, Beacon{3, mustSign(t, 3)})})
 	if len(s.beacons) != before {
