@@ -38,8 +38,10 @@ func (n *network) violated(format string, args ...any) {
 }
 
 // compare holds the state's hash at every height of every running node against the others'.
-func (n *network) compare(ctx context.Context) error {
-	for _, m := range n.running() {
+func (n *network) compare(ctx context.Context) error { return n.compareAll(ctx, n.running()) }
+
+func (n *network) compareAll(ctx context.Context, list []*member) error {
+	for _, m := range list {
 		c, err := m.client()
 		if err != nil {
 			return err
