@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"errors"
 	"fmt"
+	"math/big"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
@@ -26,16 +27,16 @@ func AccountOfAddress(a common.Address) chain.Hotkey {
 }
 
 func recoverKey(digest, sig []byte) (*ecdsa.PublicKey, error) {
-	if len(sig) != 65 || sig[64] > 1 {
+	if len(sig) != 65 {
 		return nil, ErrSignature
+	}
+	// SigToPub accepts a high s; a signature that it takes verifies by the key that it gives
+	if r, s := new(big.Int).SetBytes(sig[:32]), new(big.Int).SetBytes(sig[32:64]); !crypto.ValidateSignatureValues(sig[64], r, s, true) {
+		return nil, fmt.Errorf("%w: out of range", ErrSignature)
 	}
 	pub, err := crypto.SigToPub(digest, sig)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrSignature, err)
-	}
-	// SigToPub accepts a high s; VerifySignature does not
-	if !crypto.VerifySignature(crypto.CompressPubkey(pub), digest, sig[:64]) {
-		return nil, fmt.Errorf("%w: high s", ErrSignature)
 	}
 	return pub, nil
 }

@@ -42,9 +42,10 @@ type Hints struct {
 
 // Ledger is the machine and its past. Safe for concurrent use; Execute and Commit alternate.
 type Ledger struct {
-	run    *chain.Run
-	gen    *state.Genesis
-	status local.Status // under mu, of the newest committed block
+	run     *chain.Run
+	gen     *state.Genesis
+	status  local.Status // under mu, of the newest committed block
+	senders *local.Senders
 
 	mu       sync.Mutex
 	st       *state.State
@@ -60,7 +61,7 @@ type Ledger struct {
 
 // New serves st, which nobody else may use from now on.
 func New(st *state.State, past Past, h Hints) *Ledger {
-	l := &Ledger{run: st.Run(), gen: st.Genesis(), st: st, txs: map[chain.Hash]local.TxInfo{}, byBlock: map[chain.Block][]chain.Hash{},
+	l := &Ledger{run: st.Run(), gen: st.Genesis(), st: st, senders: st.Senders(), txs: map[chain.Hash]local.TxInfo{}, byBlock: map[chain.Block][]chain.Hash{},
 		heads: slices.Clone(past.Heads), supplies: map[chain.Block]local.Supply{}, moved: make(chan struct{})}
 	l.status = local.Status{Network: l.gen.Network, BlockTimeMS: l.gen.BlockTimeMS, RunHash: l.run.Hash(), GenesisHash: st.GenesisHash(), Info: h.Info, Version: h.Version}
 	l.status.Height, l.status.AppHash = st.Height(), st.AppHash()
@@ -124,8 +125,17 @@ func (l *Ledger) CheckBeacons(height chain.Block, list []state.Beacon) error {
 	return l.st.CheckBeacons(height, list)
 }
 
+// Recover finds out who signed a transaction, outside the lock: checking and executing it is quick afterwards. Bytes that are
+// no transaction of this chain cost nothing.
+func (l *Ledger) Recover(raw []byte) {
+	if tx, err := local.ParseTx(raw); err == nil && tx.Network == l.gen.Network {
+		_, _ = l.senders.Of(tx) // whoever needs the sender asks again, and sees the error
+	}
+}
+
 // CheckTx says whether a transaction may enter the mempool, or stay there.
 func (l *Ledger) CheckTx(raw []byte) local.Code {
+	l.Recover(raw)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.st.CheckTx(raw)
@@ -134,6 +144,7 @@ func (l *Ledger) CheckTx(raw []byte) local.Code {
 // Admit is CheckTx for a client's transaction: one that was executed already is OK, but not fresh, and nobody needs it in a
 // mempool. Without that a client which submits again would take its own inclusion for somebody else's use of the nonce.
 func (l *Ledger) Admit(raw []byte) (code local.Code, fresh bool) {
+	l.Recover(raw)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if tx, err := local.ParseTx(raw); err == nil {
@@ -151,7 +162,7 @@ func (l *Ledger) Seated(raw []byte) bool {
 	if err != nil {
 		return false
 	}
-	from, err := tx.Sender()
+	from, err := l.senders.Of(tx)
 	if err != nil {
 		return false
 	}

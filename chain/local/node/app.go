@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync"
 
@@ -129,6 +130,7 @@ func (a *app) FinalizeBlock(_ context.Context, r *abci.RequestFinalizeBlock) (_ 
 	res := &abci.ResponseFinalizeBlock{}
 	a.saw(r.Height-1, r.DecidedLastCommit)
 	beacons, txs := splitBeacons(r.Txs)
+	a.recover(txs)
 	for range beacons {
 		res.TxResults = append(res.TxResults, &abci.ExecTxResult{})
 	}
@@ -139,6 +141,20 @@ func (a *app) FinalizeBlock(_ context.Context, r *abci.RequestFinalizeBlock) (_ 
 	res.AppHash = a.pending.State.AppHash[:]
 	res.ValidatorUpdates, err = updates(a.pending.State.Validators)
 	return res, err
+}
+
+// recover finds the senders of a block's transactions on all cores: a node that follows, or replays, saw none of them before.
+func (a *app) recover(txs [][]byte) {
+	var wg sync.WaitGroup
+	for i := range min(runtime.GOMAXPROCS(0), len(txs)) {
+		wg.Go(func() {
+			defer func() { _ = recover() }() // a panic, which would end the process, comes again where guard catches it
+			for ; i < len(txs); i += runtime.GOMAXPROCS(0) {
+				a.ledger.Recover(txs[i])
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // updates are what the engine is told of a change of validators.

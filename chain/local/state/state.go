@@ -76,6 +76,7 @@ type State struct {
 	genHash chain.Hash
 	run     *chain.Run
 	sched   chain.Schedule
+	senders *local.Senders // no part of the state: what it answers follows from the transaction
 
 	meta       meta
 	params     Params
@@ -147,7 +148,7 @@ func empty(g *Genesis) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &State{gen: g, genHash: hash, run: run, sched: sched, meta: meta{Rules: g.Rules}, params: g.Params.of(g.Rules), journal: newJournal(), accounts: map[chain.Coldkey]account{}, byHotkey: map[chain.Hotkey]int{},
+	return &State{gen: g, genHash: hash, run: run, sched: sched, senders: new(local.Senders), meta: meta{Rules: g.Rules}, params: g.Params.of(g.Rules), journal: newJournal(), accounts: map[chain.Coldkey]account{}, byHotkey: map[chain.Hotkey]int{},
 		hotkeys: map[chain.Hotkey]hotkey{}, shares: map[chain.Coldkey]map[chain.Hotkey]uint64{}, stakers: map[chain.Hotkey]map[chain.Coldkey]bool{}, unbonding: map[chain.Coldkey][]due{}, paydays: map[chain.Block][]chain.Coldkey{},
 		records: map[chain.Hotkey]chain.Published{}, commits: map[chain.Hotkey][]commit{}, snapshots: map[chain.Block]*chain.Snapshot{},
 		selections: map[chain.Window]chain.Selection{}, beacons: map[chain.Round][]byte{}, validators: map[[32]byte]validator{}, dirty: map[string]bool{}}, nil
@@ -167,6 +168,9 @@ func (s *State) Genesis() *Genesis { return s.gen }
 
 // GenesisHash is Genesis.Hash.
 func (s *State) GenesisHash() chain.Hash { return s.genHash }
+
+// Senders is the machine's memory of who signed what; unlike the machine it is safe for concurrent use.
+func (s *State) Senders() *local.Senders { return s.senders }
 
 // Params are the parameters as they are now.
 func (s *State) Params() Params { return s.params }
@@ -203,7 +207,7 @@ func (s *State) parse(raw []byte) (*local.Tx, chain.Hotkey, local.Code) {
 	if tx.Network != s.gen.Network {
 		return nil, chain.Hotkey{}, local.CodeNetwork
 	}
-	from, err := tx.Sender()
+	from, err := s.senders.Of(tx)
 	if err != nil {
 		return nil, chain.Hotkey{}, local.CodeSignature
 	}
