@@ -1,5 +1,5 @@
-// Command bench measures the training engine on this machine: peaks, matrix products, the train step, generation, scaling,
-// attention and the codec; with peers it runs the same work in torch, interleaved with ours, and prints the ratios.
+// Command bench measures the training engine and the chain on this machine: peaks, matrix products, the train step, generation,
+// scaling, attention and the codec; transactions, latency, blocks, disk and replay of chain nodes; with peers it runs the same work in torch, interleaved with ours, and prints the ratios.
 //
 // Every figure comes from rounds that alternate between what is compared, in the same command on the same machine; what stands in
 // a table is the median and the range of the rounds. `make bench` and `make bench-peers` build and run it.
@@ -49,6 +49,7 @@ func run(args []string) error {
 		command("generate", "inference with a cache of keys and values", (*bench).generate, shape, precision),
 		command("codec", "compression of a pseudo-gradient, and 15 payloads applied", (*bench).codec),
 		command("peers", "the same work in torch, in a throw-away Python environment", (*bench).peers, peerFlags()...),
+		command("chain", "chain nodes against the bare consensus engine, and the state machine", (*bench).chain, chainFlags()...),
 		gpuCommand(shared),
 		workCommand(),
 	}}

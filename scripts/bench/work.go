@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -26,7 +27,7 @@ import (
 
 // job is what a worker of ours is to do, as it stands in its command line.
 type job struct {
-	Task       string // step, card (the step on a card), generate or gemm
+	Task       string // step, card (the step on a card), generate, gemm or chain-…
 	Dir        string // of the task
 	Precision  model.Precision
 	Kernels    string
@@ -38,13 +39,17 @@ type job struct {
 	Plan       memory.Plan
 	Recompute  memory.Recompute
 	Profile    string // file for a CPU profile of what is timed
+	Chain      chainJob
 }
 
 // piece is work that can be repeated: turn does work units of it.
 type piece struct {
-	ready ready
-	work  float64
-	turn  func(context.Context) error
+	ready  ready
+	work   float64
+	before func(context.Context) error // a turn, not timed; or nil
+	turn   func(context.Context) error
+	found  figures      // by the turns since the last reply; or nil
+	close  func() error // or nil
 }
 
 // workCommand is this program as a worker.
@@ -75,11 +80,14 @@ func ours(ctx context.Context, j job) (*worker, error) {
 }
 
 // serve is the worker's side of the protocol. What goes wrong is said to the other side, which reports it.
-func (j job) serve(ctx context.Context, in io.Reader, out io.Writer) error {
+func (j job) serve(ctx context.Context, in io.Reader, out io.Writer) (err error) {
 	enc := json.NewEncoder(out)
 	p, err := j.prepare(ctx)
 	if err != nil {
 		return enc.Encode(ready{Error: err.Error()})
+	}
+	if p.close != nil {
+		defer func() { err = errors.Join(err, p.close()) }()
 	}
 	debug.FreeOSMemory() // what only preparing took
 	resetPeak()
@@ -116,16 +124,24 @@ func (j job) serve(ctx context.Context, in io.Reader, out io.Writer) error {
 func (p *piece) turns(ctx context.Context, n int) (reply, error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	from := time.Now()
+	var took time.Duration
 	for range n {
+		if p.before != nil {
+			if err := p.before(ctx); err != nil {
+				return reply{}, err
+			}
+		}
+		from := time.Now()
 		if err := p.turn(ctx); err != nil {
 			return reply{}, err
 		}
+		took += time.Since(from)
 	}
-	took := time.Since(from)
 	runtime.ReadMemStats(&after)
 	allocs := after.Mallocs - before.Mallocs
-	return reply{Seconds: max(took, 1).Seconds(), Work: p.work * float64(n), Memory: peakMemory(), Allocs: &allocs}, nil
+	r := reply{Seconds: max(took, 1).Seconds(), Work: p.work * float64(n), Memory: peakMemory(), Allocs: &allocs, Figures: maps.Clone(p.found)}
+	clear(p.found)
+	return r, nil
 }
 
 func (j job) prepare(ctx context.Context) (*piece, error) {
@@ -136,6 +152,10 @@ func (j job) prepare(ctx context.Context) (*piece, error) {
 		return j.generate(ctx)
 	case "gemm":
 		return j.gemm()
+	case "chain-tx", "chain-latency", "chain-window", "chain-life":
+		return j.chain(ctx)
+	case "chain-state":
+		return j.chainState()
 	}
 	return nil, fmt.Errorf("unknown task %q", j.Task)
 }

@@ -47,10 +47,16 @@ type reply struct {
 	Work    float64 `json:"work"` // done in all turns, in the unit of the task
 	Memory  int64   `json:"memory"`
 	Allocs  *uint64 `json:"allocs,omitempty"`
+	Figures figures `json:"figures,omitempty"` // of the turns, what else was measured
 	Error   string  `json:"error,omitempty"`
 
 	others float64
 }
+
+// figures are what a turn measured beside its time, by name.
+type figures map[string][]float64
+
+func (f figures) add(name string, v ...float64) { f[name] = append(f[name], v...) }
 
 // errWorker: a worker ended, or said why it cannot go on.
 var errWorker = errors.New("worker failed")
