@@ -216,6 +216,9 @@ func (r *chainRun) stateJob(block string, c chainJob) job {
 	return j
 }
 
+// blocksARound are few: what leads to each of them takes far longer than itself.
+const blocksARound = 5
+
 // state is the state machine alone, block by block.
 func (r *chainRun) state() error {
 	rows := r.c
@@ -227,7 +230,7 @@ func (r *chainRun) state() error {
 		what        string
 	}{{"signatures", "window cold", r.c, "a window"}, {"empty", "window", r.c, "a window, senders known"}, {"open", "reveal", rows, "rows revealed, epoch"}, {"empty", "epoch", rows, "epoch"}} {
 		base := map[string]string{"signatures": "its signatures, all cores", "empty": "an empty block", "open": "opening the rows alone"}[x.base]
-		cs, done, err := r.ask([]string{base, "sn3"}, 0, r.stateJob(x.base, x.c), r.stateJob(x.block, x.c))
+		cs, done, err := r.ask([]string{base, "sn3"}, blocksARound, r.stateJob(x.base, x.c), r.stateJob(x.block, x.c))
 		if err != nil {
 			done()
 			return err
