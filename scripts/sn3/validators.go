@@ -100,7 +100,7 @@ func validatorRemove(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := enough(s, n.status.Height, key, false); err != nil && !c.Bool("force") {
+		if err := errors.Join(enough(s, n.status.Height, key, false), makesBeacon(ctx, n, key)); err != nil && !c.Bool("force") {
 			return proc.Refused(fmt.Errorf("%w\nNothing was changed; --force removes it all the same", err))
 		}
 		r, err := n.client.Send(ctx, local.SetValidator{Key: key})
@@ -110,6 +110,16 @@ func validatorRemove(c *cli.Context) error {
 		fmt.Printf("removed %s in block %d; its votes no longer count from block %d on\n", key, r.Block, r.Block+2)
 		return nil
 	})
+}
+
+// makesBeacon refuses to remove the node that completed the genesis: it has the beacon's key, and only who proposes blocks brings
+// rounds.
+func makesBeacon(ctx context.Context, n *network, key chain.Hash) error {
+	first, err := n.client.Founder(ctx)
+	if err == nil && first == key {
+		err = errors.New("this validator has the beacon's key: without it in the set no round is made any more, and training waits for rounds")
+	}
+	return err
 }
 
 // behind is how many blocks a candidate may be away from the others.

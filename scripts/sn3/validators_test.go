@@ -14,6 +14,7 @@ import (
 	"sn3/chain"
 	"sn3/chain/local"
 	"sn3/chain/local/localtest"
+	"sn3/chain/local/state"
 	"sn3/chain/local/wallet"
 	"sn3/internal/proc"
 )
@@ -130,6 +131,32 @@ func TestValidators(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.says("its votes no longer count from block", append([]string{"chain", "validator", "remove", chain.Hash(second.Key).String(), "--force"}, owner...)...)
+}
+
+// Who has the beacon's key is not removed by the way.
+func TestFounderStays(t *testing.T) {
+	w, _, _ := bank(t)
+	g, secret, err := localtest.Genesis(250, localtest.Actor{Name: "boss", Seat: true, Stake: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	founder, other := chain.Hash(nominee(t, 1, localtest.Network).Key), chain.Hash(nominee(t, 2, localtest.Network).Key)
+	g.Validators = []state.Validator{{Key: founder}, {Key: other}}
+	d, err := localtest.NewDevChain(g, secret, time.Unix(1000, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Run(20); err != nil {
+		t.Fatal(err)
+	}
+	w.addr = seen{localtest.Instant{DevChain: d}, &local.NodeStatus{Voters: []local.VoterInfo{{Key: founder, Signed: 19}, {Key: other, Signed: 19}}}}.serve(t)
+	remove := func(key chain.Hash) []string {
+		return append([]string{"chain", "validator", "remove", key.String()}, ownerKeys(t)...)
+	}
+	if _, err := w.sn3(remove(founder)...); proc.ExitCode(err) != proc.ExitRefused || !strings.Contains(err.Error(), "has the beacon's key") {
+		t.Errorf("the founder: %v", err)
+	}
+	w.says("its votes no longer count", remove(other)...)
 }
 
 // The candidate itself may be asked: it must be of this network, have the line's key, and follow.
