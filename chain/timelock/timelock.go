@@ -96,8 +96,8 @@ func seal(public *curve.G2Affine, identity *curve.G1Affine, sigma, key [keyLen]b
 // Open gives back what was sealed for the round that signature signs. The caller has verified the signature (bls.Verify):
 // whoever made up both signature and sealed bytes could open the same bytes to another text.
 //
-// It fails with ErrSignature or ErrSealed, both for good. Any other error is this process's (GODEBUG=fips140=only forbids
-// the cipher), says nothing of the bytes, and must stop a state machine.
+// It fails with ErrSignature or ErrSealed, both for good. Any other error is this process's and says nothing of the bytes;
+// Usable gives it, too.
 func Open(signature, sealed []byte) ([]byte, error) {
 	s, err := bls.Signature(signature)
 	if err != nil {
@@ -190,6 +190,15 @@ func target(e *curve.GT) []byte {
 	b := e.Bytes()
 	slices.Reverse(b[:])
 	return b[:]
+}
+
+// Usable says whether this process can open anything at all: with GODEBUG=fips140=only it cannot. Who keeps a state must ask
+// before the first Open, or it would take for wrong what others can read.
+func Usable() error {
+	if _, err := newGCM([keyLen]byte{}); err != nil {
+		return fmt.Errorf("timelock: AES-GCM is not to be had in this process; start it without fips140=only in GODEBUG: %w", err)
+	}
+	return nil
 }
 
 func newGCM(key [keyLen]byte) (cipher.AEAD, error) {

@@ -98,6 +98,17 @@ func (s *State) reveal() {
 	}
 }
 
+// overtake drops what a hotkey has committed: a row that it sets in the open is newer.
+func (s *State) overtake(uid int) {
+	h := s.seats[uid].Hotkey
+	for _, c := range s.commits[h] {
+		s.dropped(uid, c, "a newer row was set in the open")
+	}
+	if len(s.commits[h]) > 0 {
+		s.setCommits(h, nil)
+	}
+}
+
 func (s *State) setCommits(h chain.Hotkey, c []commit) {
 	if s.commits[h] = c; len(c) == 0 {
 		delete(s.commits, h)
@@ -109,7 +120,8 @@ func (s *State) dropped(uid int, c commit, why string) {
 	s.emit(local.Event{Kind: local.EventDropped, Hotkey: s.seats[uid].Hotkey, UID: chain.UID(uid), At: c.at, Reason: why})
 }
 
-// open sets the row of a commitment as if its hotkey had set it now.
+// open sets the row of a commitment as if its hotkey had set it now, but for who took a seat since: the row weighs whom its
+// author saw, and a newcomer inherits nothing from the hotkey that was there before.
 func (s *State) open(uid int, c commit, signature []byte) {
 	plain, err := timelock.Open(signature, c.sealed)
 	if err != nil {
@@ -138,6 +150,8 @@ func (s *State) open(uid int, c commit, signature []byte) {
 		return
 	}
 	s.storeRow(uid, row)
+	x := &s.seats[uid]
+	x.Weights = kept(x.Weights, func(e yuma.Entry) bool { return s.seats[e.UID].RegisteredAt < c.at })
 }
 
 // earliestCommit is the block of a hotkey's oldest commitment that waits, for the epoch's mask.

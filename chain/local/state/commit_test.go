@@ -253,3 +253,106 @@ func TestCommitsAreStored(t *testing.T) {
 }
 
 func lightOf(t testing.TB, r chain.Round) []Beacon { return []Beacon{{r, mustSign(t, r)}} }
+
+// A row weighs whom its author saw: who takes a seat between a commitment and its reveal gets nothing of it, not even if the
+// author has committed again since.
+func TestRevealSparesNewcomers(t *testing.T) {
+	s := sealing(t, nil)
+	until(s, 4)
+	send(t, s, 0, sealed(t, s, 0, 0, rowOf(2, 3)...))
+	seen := s.Height()
+	s.seats[3].RegisteredAt, s.seats[2].RegisteredAt = seen, seen-1
+	until(s, s.run.Tempo-1)
+	lit(t, s)
+	if w := s.seats[0].Weights; len(w) != 1 || w[0] != (yuma.Entry{UID: 2, Value: 65535}) {
+		t.Errorf("weights %v", w)
+	}
+	send(t, s, 0, sealed(t, s, 0, 0, rowOf(2)...))
+	s.seats[2].RegisteredAt = s.Height()
+	until(s, 2*s.run.Tempo-1)
+	if lit(t, s); s.seats[0].Weights != nil { // as it is after a restart
+		t.Errorf("weights %v", s.seats[0].Weights)
+	}
+}
+
+// What is committed is not revealed over a row that was set in the open since.
+func TestOpenRowOvertakesCommits(t *testing.T) {
+	s := sealing(t, nil)
+	send(t, s, 1, sealed(t, s, 1, 0, rowOf(2)...))
+	send(t, s, 1, sealed(t, s, 1, 0, rowOf(2)...))
+	send(t, s, 0, local.SetParam{Name: "commit_reveal_weights_enabled", Value: 0})
+	send(t, s, 0, local.SetWeights{Weights: rowOf(2)})
+	r := send(t, s, 1, local.SetWeights{Weights: rowOf(3)})
+	if k := kindsOf(r); len(s.commits) != 0 || len(k) != 3 || k[0] != "dropped a newer row was set in the open" {
+		t.Errorf("%d accounts have commitments, events %v", len(s.commits), k)
+	}
+	until(s, s.run.Tempo-1)
+	if lit(t, s); len(s.seats[1].Weights) != 1 || s.seats[1].Weights[0].UID != 3 {
+		t.Errorf("weights %v", s.seats[1].Weights)
+	}
+}
+
+// Of a hotkey that lost its seat nothing is revealed, not even into a seat that it takes again.
+func TestNothingIsRevealedIntoAnotherSeat(t *testing.T) {
+	s := sealing(t, func(p *Params) { p.ImmunityPeriod, p.MaxSeats = 1, 4 })
+	send(t, s, 1, sealed(t, s, 1, 0, rowOf(2)...))
+	s.seats[0].Emission, s.seats[2].Emission, s.seats[3].Emission = 5, 5, 5
+	send(t, s, 4, register()) // takes 1
+	s.seats[1].Emission = 9
+	send(t, s, 1, register()) // takes 2
+	if s.byHotkey[account0(4)] != 1 || s.byHotkey[account0(1)] != 2 {
+		t.Fatalf("seats %v", s.byHotkey)
+	}
+	until(s, s.run.Tempo-1)
+	if lit(t, s); len(s.seats[1].Weights)+len(s.seats[2].Weights) != 0 || len(s.commits) != 0 {
+		t.Errorf("weights %v %v", s.seats[1].Weights, s.seats[2].Weights)
+	}
+}
+
+// A shorter reveal period drops what has missed its epoch by it, a longer one keeps it closed for longer; both on Subtensor, too.
+func TestRevealPeriodChangesWhileCommitsWait(t *testing.T) {
+	for period, want := range map[uint64]struct{ before, at, after int }{1: {0, 0, 0}, 2: {0, 1, 1}, 3: {0, 0, 1}} {
+		s := sealing(t, func(p *Params) { p.RevealPeriod = 2 })
+		tempo := s.run.Tempo
+		send(t, s, 1, sealed(t, s, 1, 0, rowOf(2)...))
+		until(s, tempo+1) // epoch 1: by a period of 1 its reveal began with it
+		send(t, s, 0, local.SetParam{Name: "commit_reveal_period", Value: period})
+		until(s, 2*tempo-1)
+		before := len(s.seats[1].Weights)
+		lit(t, s)
+		at := len(s.seats[1].Weights)
+		until(s, 3*tempo)
+		if after := len(s.seats[1].Weights); before != want.before || at != want.at || after != want.after || len(s.commits) != 0 {
+			t.Errorf("period %d: weights before, at and after the epoch it was sealed to %d %d %d, want %v; %d commitments wait", period, before, at, after, want, len(s.commits))
+		}
+	}
+}
+
+// With an epoch in every block there is one round to seal to.
+func TestCommitWithTempoOne(t *testing.T) {
+	g := genesis(t)
+	g.Params.CommitReveal = true
+	r, err := chain.ParseRun(g.Run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Tempo = 1
+	g.Run = r.Encode()
+	s, err := New(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(s, 3)
+	if first, last := local.RevealRounds(4, 1, 1); first != 4 || last != 4 {
+		t.Fatalf("rounds %d to %d", first, last)
+	}
+	send(t, s, 1, sealed(t, s, 1, 0, rowOf(2)...))
+	if lit(t, s); len(s.seats[1].Weights) != 1 {
+		t.Errorf("weights %v", s.seats[1].Weights)
+	}
+	send(t, s, 1, sealed(t, s, 1, 0, rowOf(3)...))
+	next(s) // no beacon: its only chance
+	if next(s); len(s.commits) != 0 || s.seats[1].Weights[0].UID != 2 {
+		t.Errorf("%d commitments wait, weights %v", len(s.commits), s.seats[1].Weights)
+	}
+}

@@ -115,9 +115,14 @@ func (s *State) vacate(uid int, by chain.Hotkey) {
 }
 
 // without is a row without its entry of a seat.
-func without(row []yuma.Entry, uid int) (rest []yuma.Entry) {
+func without(row []yuma.Entry, uid int) []yuma.Entry {
+	return kept(row, func(e yuma.Entry) bool { return int(e.UID) != uid })
+}
+
+// kept are the entries of a row of which ok is true.
+func kept(row []yuma.Entry, ok func(yuma.Entry) bool) (rest []yuma.Entry) {
 	for _, e := range row {
-		if int(e.UID) != uid {
+		if ok(e) {
 			rest = append(rest, e)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"sn3/chain"
 	"sn3/chain/local"
+	"sn3/chain/timelock"
 	"sn3/chain/yuma"
 )
 
@@ -136,6 +137,9 @@ func New(g *Genesis) (*State, error) {
 }
 
 func empty(g *Genesis) (*State, error) {
+	if err := timelock.Usable(); err != nil {
+		return nil, err
+	}
 	run, err := g.Validate()
 	if err != nil {
 		return nil, err

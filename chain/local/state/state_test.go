@@ -4,6 +4,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"fmt"
+	"os"
+	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/ethereum/go-ethereum/crypto"
@@ -224,5 +227,22 @@ func TestAppHashCovers(t *testing.T) {
 	}
 	if other.AppHash() == machine(t).AppHash() {
 		t.Error("two sets of parameters, one hash")
+	}
+}
+
+// A process that may not open timelocks does not begin: it would drop every commitment that others reveal.
+func TestNoMachineWithoutTimelocks(t *testing.T) {
+	if strings.Contains(os.Getenv("GODEBUG"), "fips140=only") {
+		_, made := New(genesis(t))
+		_, restored := Restore(genesis(t), func(func(k, v []byte) bool) {})
+		if made == nil || restored == nil {
+			t.Fatalf("%v, %v", made, restored)
+		}
+		return
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestNoMachineWithoutTimelocks$")
+	cmd.Env = append(os.Environ(), "GODEBUG=fips140=only")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }

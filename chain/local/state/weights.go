@@ -88,6 +88,7 @@ func (s *State) storeRow(uid int, row []chain.Weight) {
 
 func (s *State) setWeights(o local.SetWeights, from chain.Hotkey) {
 	uid := s.byHotkey[from]
+	s.overtake(uid)
 	s.storeRow(uid, o.Weights)
 	s.seats[uid].LastUpdate = s.meta.Height
 }
