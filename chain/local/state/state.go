@@ -365,7 +365,7 @@ func uneventful(x chain.Selection) bool { return len(x.Winners) == 0 && x.Root =
 func (s *State) flush() []KV {
 	s.touch(metaKey)
 	out := s.hash()
-	clear(s.dirty)
+	s.dirty = map[string]bool{} // not cleared: a map never shrinks, and clearing one takes its largest size
 	at, _ := slices.BinarySearchFunc(out, appHashKey, func(e KV, key string) int { return cmp.Compare(string(e.Key), key) })
 	return slices.Insert(out, at, KV{[]byte(appHashKey), slices.Clone(s.meta.AppHash[:])})
 }

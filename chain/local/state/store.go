@@ -161,7 +161,7 @@ func Restore(g *Genesis, entries func(yield func(k, v []byte) bool)) (*State, er
 	if err := s.Audit(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	clear(s.dirty)
+	s.dirty = map[string]bool{}
 	return s, nil
 }
 
