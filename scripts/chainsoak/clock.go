@@ -3,13 +3,10 @@ package main
 import (
 	"context"
 	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 )
 
@@ -25,43 +22,17 @@ const (
 
 // skewed builds such a chaind with another package time. That compiles all of it again, once: the build cache keeps it.
 func skewed(ctx context.Context, dir string) (string, error) {
-	if _, err := exec.LookPath("go"); err != nil {
-		return "", fmt.Errorf("%w: a chaind with a clock of its own is built by the go command, which is not there", errSkip)
-	}
-	root, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
-	if err != nil {
-		return "", fmt.Errorf("find the standard library: %w", err)
-	}
-	src := filepath.Join(strings.TrimSpace(string(root)), "src", "time")
-	if src, err = filepath.EvalSymlinks(src); err != nil {
-		return "", err
-	}
-	plain, err := os.ReadFile(filepath.Join(src, "time.go"))
+	root, err := goTool(ctx, "env", "GOROOT")
 	if err != nil {
 		return "", err
 	}
-	const head = "func Now() Time {\n"
-	if strings.Count(string(plain), head) != 1 {
-		return "", errors.New("package time of this Go is another one than expected; adapt scripts/chainsoak/clock.go")
-	}
-	changed := strings.Replace(string(plain), head, "func Now() Time { return shifted(unshifted()) }\n\n"+strings.Replace(head, "Now", "unshifted", 1), 1)
-	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{
-		filepath.Join(src, "time.go"): filepath.Join(dir, "time.go.txt"), filepath.Join(src, "shift.go"): filepath.Join(dir, "shift.go.txt")}})
+	src, err := filepath.EvalSymlinks(filepath.Join(root, "src", "time"))
 	if err != nil {
 		return "", err
 	}
-	for name, b := range map[string][]byte{"time.go.txt": []byte(changed), "shift.go.txt": shiftSource, "overlay.json": overlay} {
-		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
-			return "", err
-		}
-	}
-	out := filepath.Join(dir, "chaind-skewed")
-	cmd := exec.CommandContext(ctx, "go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", out, "sn3/chain/chaind")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if said, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build a chaind with a clock of its own: %w: %s", err, said)
-	}
-	return out, nil
+	return variant(ctx, dir, "skewed",
+		edit{filepath.Join(src, "time.go"), "func Now() Time {\n", "func Now() Time { return shifted(unshifted()) }\n\nfunc unshifted() Time {\n"},
+		edit{filepath.Join(src, "shift.go"), "", string(shiftSource)})
 }
 
 // clock lets one node's clock jump, there and back, then those of all at once: the chain goes on, and keeps the time of more than

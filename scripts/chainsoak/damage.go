@@ -190,7 +190,7 @@ func falseState(ctx context.Context, n *network, rounds int) error {
 			said = err.Error()
 		} else if err != nil {
 			return err
-		} else if said, err = m.ends(ctx); err != nil {
+		} else if said, err = n.endsSoon(ctx, m); err != nil {
 			n.violated("%s runs on a changed state: %v", m.name(), err)
 			return err
 		}

@@ -27,7 +27,7 @@ func fullDisk(ctx context.Context, n *network, rounds int) error {
 		if err != nil {
 			return err
 		}
-		said, err := m.ends(ctx)
+		said, err := n.endsSoon(ctx, m)
 		if err != nil {
 			n.violated("%s goes on without room", m.name())
 			return err

@@ -29,6 +29,7 @@ type member struct {
 	reads *local.Client
 	limit string   // what the shell does before it starts the node
 	env   []string // more of it
+	flags []string // of chaind start, beside what every node gets
 
 	cmd    *exec.Cmd
 	wanted bool          // it was started, and neither killed nor stopped
@@ -97,7 +98,8 @@ func (m *member) launch() error {
 	if err != nil {
 		return errors.Join(err, w.Close())
 	}
-	args := []string{m.chaind, "run", "--home", m.home, "--listen", m.api, "--ready-file", m.ready(), "--parent-fd", "3"}
+	args := []string{m.chaind, "start", "--home", m.home, "--listen", m.api, "--ready-file", m.ready(), "--parent-fd", "3"}
+	args = append(args, m.flags...)
 	if m.limit != "" {
 		args = append([]string{"sh", "-c", m.limit + `; exec "$0" "$@"`}, args...)
 	}

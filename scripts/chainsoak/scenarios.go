@@ -27,6 +27,7 @@ func scenarios() []scenario {
 		{"split-3-1", "one node is cut off: the others go on, it does not", 6, 1, splitOne},
 		{"split-2-2", "two nodes are cut off from the others: nobody goes on", 6, 1, splitHalf},
 		{"away", "a node comes back after many blocks (1,000; in the short run 60)", 1, 1, away},
+		{"liar", "a node runs a program with another rule", 4, 0, liar},
 		{"clock", "clocks of one node, then of all, jump by ten minutes, forwards and backwards, while they run", 3, 0, clock},
 	}
 }

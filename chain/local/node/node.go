@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	abci "github.com/cometbft/cometbft/abci/types"
+	cstypes "github.com/cometbft/cometbft/consensus/types"
 	"github.com/cometbft/cometbft/mempool"
 	comet "github.com/cometbft/cometbft/node"
 	"github.com/cometbft/cometbft/p2p"
@@ -211,9 +213,27 @@ func (n *Node) watch() error {
 	}
 	go func() {
 		engine.Wait()
+		if err := n.otherState(env.ConsensusState); err != nil {
+			n.fail(err)
+		}
 		n.fail(n.stopped(time.Now()))
 	}()
 	return nil
+}
+
+// otherState is an error if the block that the engine ended at is built on another state than this node's.
+func (n *Node) otherState(engine any) error {
+	e, ok := engine.(interface{ GetRoundState() *cstypes.RoundState })
+	if !ok {
+		return nil
+	}
+	height, own := n.Height()
+	b := e.GetRoundState().ProposalBlock
+	if b == nil || b.Height != int64(height)+1 || bytes.Equal(b.AppHash, own[:]) {
+		return nil
+	}
+	return fmt.Errorf("after block %d this node has the state %s, block %d is built on %s: its folder was changed or this program follows other rules; install the network's release and join in a new folder",
+		height, own, b.Height, hash(b.AppHash))
 }
 
 // stopped is why the engine may have ended at that time.

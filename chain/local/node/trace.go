@@ -204,8 +204,8 @@ func (t *Trace) message(m *comet.WALMessage) {
 	}
 }
 
-// Twice are signatures of whom two folders or one hold two different ones for the same height, round and step. seen remembers
-// what was there before.
+// Twice gives those of a list that differ from another signature of the same validator for the same height, round and step, each
+// behind that one. seen remembers from call to call.
 func Twice(seen map[Signed]Signed, list []Signed) (out []Signed) {
 	for _, s := range list {
 		key := Signed{By: s.By, Height: s.Height, Round: s.Round, Step: s.Step}
