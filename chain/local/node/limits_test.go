@@ -15,6 +15,9 @@ import (
 	"testing"
 	"time"
 
+	cstypes "github.com/cometbft/cometbft/consensus/types"
+	comettypes "github.com/cometbft/cometbft/types"
+
 	"sn3/chain/local/state"
 )
 
@@ -149,3 +152,32 @@ type counter struct{ n *int }
 
 // Write counts.
 func (c counter) Write(b []byte) (int, error) { *c.n++; return len(b), nil }
+
+// at is an engine that stands still at a block.
+type at struct{ block *comettypes.Block }
+
+// GetRoundState tells it.
+func (a at) GetRoundState() *cstypes.RoundState { return &cstypes.RoundState{ProposalBlock: a.block} }
+
+// A block that is built on another state than this node's is why the engine ended; one of another height, or none, is not.
+func TestOtherState(t *testing.T) {
+	a := bare(t, filepath.Join(t.TempDir(), "a"))
+	block(t, a)
+	n := &Node{Ledger: a.ledger}
+	_, own := n.Height()
+	for name, x := range map[string]struct {
+		engine any
+		bad    bool
+	}{
+		"no block":        {at{}, false},
+		"own state":       {at{&comettypes.Block{Header: comettypes.Header{Height: 2, AppHash: own[:]}}}, false},
+		"another state":   {at{&comettypes.Block{Header: comettypes.Header{Height: 2, AppHash: make([]byte, 32)}}}, true},
+		"another height":  {at{&comettypes.Block{Header: comettypes.Header{Height: 3, AppHash: make([]byte, 32)}}}, false},
+		"a short one":     {at{&comettypes.Block{Header: comettypes.Header{Height: 2, AppHash: []byte{1}}}}, true},
+		"not this engine": {3, false},
+	} {
+		if err := n.otherState(x.engine); err != nil != x.bad || err != nil && !strings.Contains(err.Error(), "join in a new folder") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
