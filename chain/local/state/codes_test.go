@@ -11,8 +11,17 @@ import (
 // unreached are codes that no operation gives yet.
 var unreached = map[local.Code]string{local.CodeBeacon: "the making of beacon keys in blocks"}
 
-// Every code is the answer to some transaction, in the mempool's check and in a block alike where the next block is meant.
-func TestEveryCodeIsReached(t *testing.T) {
+// attempt is an operation and what comes of it.
+type attempt struct {
+	want   local.Code
+	who    int
+	op     local.Op
+	params func(*Params)
+	before func(*State)
+}
+
+// attempts reach every code that a well-signed next transaction can get.
+func attempts(t testing.TB) []attempt {
 	coin := chain.RaoPerCoin
 	to := chain.Coldkey(account0(5))
 	rows := func(p *Params) { p.MinWeights, p.MaxWeight = 2, 40000 }
@@ -29,20 +38,7 @@ func TestEveryCodeIsReached(t *testing.T) {
 	waiting := func(s *State) {
 		s.commits[account0(1)] = make([]commit, maxCommits)
 	}
-	forged := tx(t, 0, 0, local.Transfer{To: to, Amount: 1})
-	forged[len(forged)-1] = 9
-	abroad, err := local.SignTx("elsewhere", 0, local.Transfer{To: to, Amount: 1}, local.Signer{Key: key(0)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := map[local.Code]bool{}
-	for _, c := range []struct {
-		want   local.Code
-		who    int
-		op     local.Op
-		params func(*Params)
-		before func(*State)
-	}{
+	return []attempt{
 		{local.CodeOK, 0, local.Transfer{To: to, Amount: 1}, nil, nil},
 		{local.CodeFunds, 0, local.Transfer{To: to, Amount: 6 * coin}, nil, nil},
 		{local.CodeNotRegistered, 5, local.Publish{}, nil, nil},
@@ -77,7 +73,19 @@ func TestEveryCodeIsReached(t *testing.T) {
 		{local.CodeParam, 0, local.SetParam{Name: "nothing"}, nil, nil},
 		{local.CodeValidator, 0, left(7), nil, nil},
 		{local.CodeUpgrade, 0, local.Upgrade{Version: NewestRules, At: 1}, nil, nil},
-	} {
+	}
+}
+
+// Every code is the answer to some transaction, in the mempool's check and in a block alike where the next block is meant.
+func TestEveryCodeIsReached(t *testing.T) {
+	forged := tx(t, 0, 0, local.Transfer{To: to, Amount: 1})
+	forged[len(forged)-1] = 9
+	abroad, err := local.SignTx("elsewhere", 0, local.Transfer{To: to, Amount: 1}, local.Signer{Key: key(0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[local.Code]bool{}
+	for _, c := range attempts(t) {
 		g := genesis(t)
 		if c.params != nil {
 			c.params(&g.Params)
