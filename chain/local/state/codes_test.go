@@ -78,9 +78,9 @@ func attempts(t testing.TB) []attempt {
 
 // Every code is the answer to some transaction, in the mempool's check and in a block alike where the next block is meant.
 func TestEveryCodeIsReached(t *testing.T) {
-	forged := tx(t, 0, 0, local.Transfer{To: to, Amount: 1})
+	forged := tx(t, 0, 0, local.Transfer{To: chain.Coldkey(account0(5)), Amount: 1})
 	forged[len(forged)-1] = 9
-	abroad, err := local.SignTx("elsewhere", 0, local.Transfer{To: to, Amount: 1}, local.Signer{Key: key(0)})
+	abroad, err := local.SignTx("elsewhere", 0, local.Transfer{To: chain.Coldkey(account0(5)), Amount: 1}, local.Signer{Key: key(0)})
 	if err != nil {
 		t.Fatal(err)
 	}
