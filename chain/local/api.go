@@ -16,18 +16,19 @@ type NodeInfo struct {
 
 // Status is a node's own view.
 type Status struct {
-	Network     string      `json:"network"`
-	Height      chain.Block `json:"height"`
-	Time        time.Time   `json:"time"`
-	AppHash     chain.Hash  `json:"app_hash"` // of the state at Height
-	BlockTimeMS int64       `json:"block_time_ms"`
-	RunHash     chain.Hash  `json:"run_hash"`
-	GenesisHash chain.Hash  `json:"genesis_hash"`         // of what the network started from
-	Rules       uint64      `json:"rules"`                // version that the newest block was executed by
-	NextRules   uint64      `json:"next_rules,omitempty"` // announced
-	UpgradeAt   chain.Block `json:"upgrade_at,omitempty"` // the block from which on NextRules count
-	Info        NodeInfo    `json:"info"`
-	Version     string      `json:"version"`
+	Network     string       `json:"network"`
+	Height      chain.Block  `json:"height"`
+	Time        time.Time    `json:"time"`
+	AppHash     chain.Hash   `json:"app_hash"` // of the state at Height
+	BlockTimeMS int64        `json:"block_time_ms"`
+	RunHash     chain.Hash   `json:"run_hash"`
+	GenesisHash chain.Hash   `json:"genesis_hash"`         // of what the network started from
+	Rules       uint64       `json:"rules"`                // version that the newest block was executed by
+	NextRules   uint64       `json:"next_rules,omitempty"` // announced
+	UpgradeAt   chain.Block  `json:"upgrade_at,omitempty"` // the block from which on NextRules count
+	Info        NodeInfo     `json:"info"`
+	Version     string       `json:"version"`
+	Beacon      BeaconStatus `json:"beacon"`
 }
 
 // Names of queries; the argument is in brackets.

@@ -91,7 +91,7 @@ var codeTexts = map[Code]codeText{
 	CodeTake:           {"the take is beyond the network's limits", "give a lower one", "DelegateTakeTooHigh", nil},
 	CodeParam:          {"there is no such parameter, or the value is beyond its bounds", "see sn3 chain params", "", nil},
 	CodeValidator:      {"the set of block makers cannot be changed so", "see sn3 chain validators", "", nil},
-	CodeBeacon:         {"a beacon key cannot be made so", "see sn3 chain validators", "", nil},
+	CodeBeacon:         {"a beacon key cannot be made so", "one at a time, by validators with a beacon member, for a round far enough ahead: see chaind status and docs/chain.md", "", nil},
 	CodeUpgrade:        {"the rules cannot be upgraded so", "name a higher version and a block far enough ahead", "", nil},
 	CodeDuplicate:      {"the weight row names a neuron twice", "uids must be taken seats, ascending", "DuplicateUids", nil},
 	CodeMaxWeight:      {"one entry of the weight row has too large a share", "spread the weights", "MaxWeightExceeded", nil},

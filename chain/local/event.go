@@ -15,6 +15,7 @@ const (
 	EventScored     = "scored"     // its submission of Window was scored, Score is the median; Reason is what became of it
 	EventParam      = "param"      // Reason is the parameter, Amount its new value
 	EventValidator  = "validator"  // the node with the consensus key in Other was added, removed or changed, see Reason
+	EventBeacon     = "beacon"     // a beacon key for round At on by Amount members is being made, was made or was not, see Reason
 	EventRules      = "rules"      // the rules have version Amount from now on
 )
 

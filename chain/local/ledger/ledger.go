@@ -73,6 +73,7 @@ func New(st *state.State, past Past, h Hints) *Ledger {
 		l.own = &memory{events: map[chain.Hotkey][]local.Event{}}
 		l.past = l.own
 	}
+	l.status.Beacon = st.BeaconStatus()
 	l.remember(past.Txs)
 	if maps.Copy(l.supplies, past.Supplies); l.supplies[st.Height()] == (local.Supply{}) {
 		l.supplies[st.Height()] = l.supply()
@@ -104,25 +105,11 @@ func (l *Ledger) Newest() chain.Head {
 	return chain.Head{Block: l.status.Height, Time: l.status.Time}
 }
 
-// Missing is state.Missing: the rounds that the block at height should bring.
-func (l *Ledger) Missing(height chain.Block) []chain.Round {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.st.Missing(height)
-}
-
 // Validators is state.Validators.
 func (l *Ledger) Validators() []local.ValidatorInfo {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.st.Validators()
-}
-
-// CheckBeacons is state.CheckBeacons.
-func (l *Ledger) CheckBeacons(height chain.Block, list []state.Beacon) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.st.CheckBeacons(height, list)
 }
 
 // Recover finds out who signed a transaction, outside the lock: checking and executing it is quick afterwards. Bytes that are
@@ -196,11 +183,11 @@ func (e *Executed) Info() local.HeadInfo {
 }
 
 // Execute runs the next block.
-func (l *Ledger) Execute(head chain.Head, beacons []state.Beacon, txs [][]byte) *Executed {
+func (l *Ledger) Execute(head chain.Head, beacons []state.Beacon, said, txs [][]byte) *Executed {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e := &Executed{Head: head, Txs: map[chain.Hash]local.TxInfo{}}
-	e.State = l.st.Finalize(state.Block{Height: head.Block, Beacons: beacons, Txs: txs})
+	e.State = l.st.Finalize(state.Block{Height: head.Block, Beacons: beacons, Said: said, Txs: txs})
 	e.Supply = l.supply()
 	for i, code := range e.State.Codes {
 		if !e.State.Spent[i] {
@@ -222,6 +209,7 @@ func (l *Ledger) Commit(e *Executed) {
 	l.remember(e.Txs)
 	l.status.Height, l.status.Time, l.status.AppHash = e.Head.Block, e.Head.Time, e.State.AppHash
 	l.status.Rules, l.status.NextRules, l.status.UpgradeAt = l.st.Rules()
+	l.status.Beacon = l.st.BeaconStatus()
 	l.heads = append(l.heads, e.Info())
 	l.supplies[e.Head.Block] = e.Supply
 	if l.own != nil {

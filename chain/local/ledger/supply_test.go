@@ -59,7 +59,7 @@ func TestSupplyByHeight(t *testing.T) {
 		}
 	}
 	for b := chain.Block(31); b <= ledger.Keep+1; b++ { // without beacons, which cost a signature each
-		d.Commit(d.Execute(chain.Head{Block: b}, nil, nil))
+		d.Commit(d.Execute(chain.Head{Block: b}, nil, nil, nil))
 	}
 	for _, arg := range []string{"0", "1"} {
 		if _, err := supply(t, d, arg); !errors.Is(err, chain.ErrPruned) {
@@ -85,7 +85,7 @@ func TestRefusedForNothingMayComeAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := d.Execute(chain.Head{Block: 1}, nil, [][]byte{tx.Encode()}) // a proposer may put anything into a block
+	e := d.Execute(chain.Head{Block: 1}, nil, nil, [][]byte{tx.Encode()}) // a proposer may put anything into a block
 	d.Commit(e)
 	if e.State.Codes[0] != local.CodeFunds {
 		t.Fatalf("code %d", e.State.Codes[0])

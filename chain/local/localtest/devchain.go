@@ -82,7 +82,7 @@ func (d *DevChain) Tick() (chain.Head, error) {
 	txs := d.mempool
 	d.mempool = nil
 	clear(d.waiting)
-	e := d.Execute(head, []state.Beacon{{Round: chain.Round(h), Signature: sig}}, txs)
+	e := d.Execute(head, []state.Beacon{{Round: chain.Round(h), Signature: sig}}, nil, txs)
 	d.mu.Unlock()
 	d.Commit(e)
 	return head, nil

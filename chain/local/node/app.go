@@ -31,7 +31,7 @@ type app struct {
 	abci.BaseApplication
 	ledger  *ledger.Ledger
 	store   *store
-	secret  []byte // of the beacon; nil in a node that does not make it
+	signer  *signer
 	keep    int64  // blocks that CometBFT keeps
 	wal     string // folder of its log
 	pending *ledger.Executed
@@ -77,11 +77,16 @@ func (a *app) CheckTx(_ context.Context, r *abci.RequestCheckTx) (_ *abci.Respon
 	return &abci.ResponseCheckTx{Code: uint32(code)}, nil
 }
 
-// PrepareProposal puts the beacon of the block before, and late ones, in front of the transactions: they are made here, never
-// in FinalizeBlock, which must give the same result on every node.
+// PrepareProposal puts the beacon of the block before, and late ones, in front of the transactions, and what this node has to
+// say for a new key: they are made here, never in FinalizeBlock, which must give the same result on every node.
 func (a *app) PrepareProposal(_ context.Context, r *abci.RequestPrepareProposal) (_ *abci.ResponsePrepareProposal, err error) {
 	defer a.guard("prepare proposal", &err)
-	beacons, err := a.makeBeacons(chain.Block(r.Height))
+	height := chain.Block(r.Height)
+	beacons, err := a.makeBeacons(height, r.LocalLastCommit.Votes)
+	if err != nil {
+		return nil, err
+	}
+	said, err := a.signer.say(a.ledger.Making(height))
 	if err != nil {
 		return nil, err
 	}
@@ -91,8 +96,8 @@ func (a *app) PrepareProposal(_ context.Context, r *abci.RequestPrepareProposal)
 		txs = append(txs, encodeBeacon(b))
 		size += beaconTxLen + 16
 	}
-	for i, tx := range r.Txs {
-		if size += int64(len(tx) + 16); size > r.MaxTxBytes || i == maxPending {
+	for i, tx := range append(said, r.Txs...) {
+		if size += int64(len(tx) + 16); size > r.MaxTxBytes || i == len(said)+maxPending {
 			break
 		}
 		txs = append(txs, tx)
@@ -100,13 +105,13 @@ func (a *app) PrepareProposal(_ context.Context, r *abci.RequestPrepareProposal)
 	return &abci.ResponsePrepareProposal{Txs: txs}, nil
 }
 
-// ProcessProposal refuses a block with a beacon that is wrong or not wanted, or with bytes that are no transaction behind the
-// beacons, or with what no mempool holds: one transaction twice, or more than there is room for, each of which costs every
-// node a signature. One without a beacon is right: its proposer may lack the key.
+// ProcessProposal refuses a block with a beacon that is wrong or not wanted, with words for a new key that change nothing, with
+// bytes that are no transaction behind them, or with what no mempool holds: one transaction twice, or more than there is room
+// for, each of which costs every node a signature. One without a beacon is right: its proposer may lack the votes.
 func (a *app) ProcessProposal(_ context.Context, r *abci.RequestProcessProposal) (_ *abci.ResponseProcessProposal, err error) {
 	defer a.guard("process proposal", &err)
 	res := &abci.ResponseProcessProposal{Status: abci.ResponseProcessProposal_REJECT}
-	beacons, txs := splitBeacons(r.Txs)
+	beacons, said, txs := parts(r.Txs)
 	if len(txs) > maxPending {
 		return res, nil
 	}
@@ -117,7 +122,7 @@ func (a *app) ProcessProposal(_ context.Context, r *abci.RequestProcessProposal)
 		}
 		seen[string(tx)] = true
 	}
-	if a.ledger.CheckBeacons(chain.Block(r.Height), beacons) != nil {
+	if a.ledger.CheckBeacons(chain.Block(r.Height), beacons) != nil || a.ledger.CheckSaid(chain.Block(r.Height), said) != nil {
 		return res, nil
 	}
 	res.Status = abci.ResponseProcessProposal_ACCEPT
@@ -129,12 +134,12 @@ func (a *app) FinalizeBlock(_ context.Context, r *abci.RequestFinalizeBlock) (_ 
 	defer a.guard(fmt.Sprintf("execute block %d", r.Height), &err)
 	res := &abci.ResponseFinalizeBlock{}
 	a.saw(r.Height-1, r.DecidedLastCommit)
-	beacons, txs := splitBeacons(r.Txs)
+	beacons, said, txs := parts(r.Txs)
 	a.recover(txs)
-	for range beacons {
+	for range len(beacons) + len(said) {
 		res.TxResults = append(res.TxResults, &abci.ExecTxResult{})
 	}
-	a.pending = a.ledger.Execute(chain.Head{Block: chain.Block(r.Height), Time: r.Time.UTC()}, beacons, txs)
+	a.pending = a.ledger.Execute(chain.Head{Block: chain.Block(r.Height), Time: r.Time.UTC()}, beacons, said, txs)
 	for _, code := range a.pending.State.Codes {
 		res.TxResults = append(res.TxResults, &abci.ExecTxResult{Code: uint32(code)})
 	}
@@ -209,6 +214,10 @@ func (a *app) Commit(context.Context, *abci.RequestCommit) (_ *abci.ResponseComm
 		return nil, err
 	}
 	a.ledger.Commit(e)
+	if err := a.signer.follow(a.ledger); err != nil {
+		a.failed(err)
+		return nil, err
+	}
 	res := &abci.ResponseCommit{}
 	h := int64(e.Head.Block)
 	if h%pruneEvery != 0 {

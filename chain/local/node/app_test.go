@@ -28,10 +28,17 @@ var ctx = context.Background()
 // bare is an app on a store that does not sync, without consensus.
 func bare(t testing.TB, path string) *app {
 	t.Helper()
+	return bareOf(t, path, func(*state.Genesis) {})
+}
+
+// bareOf is bare with a change of the genesis.
+func bareOf(t testing.TB, path string, change func(*state.Genesis)) *app {
+	t.Helper()
 	g, secret, err := localtest.Genesis(100, localtest.Actor{Name: "me", Seat: true, Balance: 100_000}, localtest.Actor{Name: "stranger", Balance: chain.RaoPerCoin})
 	if err != nil {
 		t.Fatal(err)
 	}
+	change(g)
 	st, err := openStore(path)
 	if err != nil {
 		t.Fatal(err)
@@ -41,8 +48,9 @@ func bare(t testing.TB, path string) *app {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &app{ledger: ledger.New(machine, past, ledger.Hints{}), store: st, secret: secret, keep: keepBlocks,
+	a := &app{ledger: ledger.New(machine, past, ledger.Hints{}), store: st, signer: newSigner(nil, "", slog.New(slog.DiscardHandler)), keep: keepBlocks,
 		failed: func(err error) { t.Errorf("failed: %v", err) }}
+	a.signer.alone(secret)
 	t.Cleanup(func() { _ = st.close() })
 	return a
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	abci "github.com/cometbft/cometbft/abci/types"
+
 	"sn3/chain"
 	"sn3/chain/local"
 	"sn3/chain/local/beacon"
@@ -58,15 +60,29 @@ func pair(t *testing.T) (first, second string) {
 	return first, second
 }
 
+// forger is the app of a proposer that makes its own beacons.
+type forger struct{ *app }
+
+// PrepareProposal puts a false beacon in front.
+func (f forger) PrepareProposal(_ context.Context, r *abci.RequestPrepareProposal) (*abci.ResponsePrepareProposal, error) {
+	round := chain.Round(r.Height - 1)
+	secret, err := beacon.Generate()
+	if err != nil {
+		return nil, err
+	}
+	sig, err := beacon.Sign(secret, round)
+	if err != nil {
+		return nil, err
+	}
+	return &abci.ResponsePrepareProposal{Txs: [][]byte{encodeBeacon(state.Beacon{Round: round, Signature: sig})}}, nil
+}
+
 // A proposer that puts a false beacon into its blocks has them refused; the chain goes on with those of others. It votes as it
 // should, so two nodes are enough.
 func TestFalseBeacon(t *testing.T) {
 	first, second := pair(t)
 	honest, evil := opened(t, first), opened(t, second)
-	var err error
-	if evil.app.secret, err = beacon.Generate(); err != nil {
-		t.Fatal(err)
-	}
+	evil.engine = forger{evil.app}
 	for _, n := range []*Node{honest, evil} {
 		if err := n.run(); err != nil {
 			t.Fatal(err)
@@ -119,15 +135,15 @@ func opened(t *testing.T, dir string) *Node {
 // A block may carry as many late rounds as it is allowed to, and no more; a node whose key is another one's adds none.
 func TestBeaconsOfABlock(t *testing.T) {
 	a := bare(t, filepath.Join(t.TempDir(), "a"))
-	secret := a.secret
-	a.secret = nil
+	able := a.signer
+	a.signer = newSigner(nil, "", able.log)
 	const late = 2*state.MaxBeacons + 3
 	for range late {
 		if f, _ := block(t, a); len(f.TxResults) != 0 {
 			t.Fatal("a node without the key made a beacon")
 		}
 	}
-	a.secret = secret
+	a.signer = able
 	for made := 0; made < late; {
 		before, _ := a.ledger.Height()
 		f, _ := block(t, a)

@@ -17,6 +17,7 @@ import (
 
 	"sn3/chain/local"
 	"sn3/chain/local/beacon"
+	"sn3/chain/local/beacon/dkg"
 	"sn3/chain/local/state"
 )
 
@@ -102,7 +103,8 @@ func complete(home string, g *state.Genesis, others []local.Candidate) (*keys, e
 		g.Time = time.Now().UTC().Truncate(time.Millisecond)
 	}
 	if len(g.Validators) == 0 {
-		g.Validators = []state.Validator{{Key: publicKey(k.pv)}}
+		own := publicKey(k.pv)
+		g.Validators = []state.Validator{{Key: own, Beacon: k.member.Card(state.MemberContext(g.Network, own))}}
 		for _, c := range others {
 			g.Validators = append(g.Validators, state.Validator{Key: c.Key, Beacon: c.Beacon})
 		}
@@ -161,6 +163,7 @@ func document(g *state.Genesis) (*comettypes.GenesisDoc, error) {
 	doc.ConsensusParams.Evidence.MaxAgeNumBlocks = keepBlocks / 2
 	doc.ConsensusParams.Evidence.MaxAgeDuration = keepBlocks / 2 * time.Duration(g.BlockTimeMS) * time.Millisecond
 	doc.ConsensusParams.Block.MaxBytes = maxBlock
+	doc.ConsensusParams.ABCI.VoteExtensionsEnableHeight = 1 // partial signatures of the beacon
 	return &doc, doc.ValidateAndComplete()
 }
 
@@ -179,7 +182,8 @@ func chainID(g *state.Genesis) (string, error) {
 // folder is what a node finds in its folder and does not change.
 type folder struct {
 	genesis *state.Genesis
-	secret  []byte // of the beacon, where this node makes it
+	secret  []byte      // the whole key that the chain begins with, where this node made it
+	member  *dkg.Member // of the beacon, or nil
 	pv      *privval.FilePV
 	id      *p2p.NodeKey
 	net     Net
@@ -210,6 +214,9 @@ func openHome(home string) (f folder, err error) {
 	if f.id, err = p2p.LoadOrGenNodeKey(c.NodeKeyFile()); err != nil {
 		return f, fmt.Errorf("load node key: %w; delete %s for a new one", err, c.NodeKeyFile())
 	}
+	if f.member, err = readMember(home); err != nil {
+		return f, err
+	}
 	f.secret, err = readBeacon(home, f.genesis, publicKey(f.pv))
 	return f, err
 }
@@ -235,11 +242,12 @@ func readGenesis(home string) (*state.Genesis, error) {
 	return g, nil
 }
 
-// readBeacon reads the beacon's secret; nil in the folder of a node that has none. The genesis' first validator has one.
+// readBeacon reads the secret of the key that the chain begins with, where that is one node's; nil in the folder of another
+// one. The genesis' first validator has it.
 func readBeacon(home string, g *state.Genesis, self [32]byte) ([]byte, error) {
 	file := filepath.Join(home, beaconFile)
 	secret, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) && g.Validators[0].Key != self {
+	if len(g.Beacon) > 0 || errors.Is(err, fs.ErrNotExist) && g.Validators[0].Key != self {
 		return nil, nil
 	}
 	if err != nil {

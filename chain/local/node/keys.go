@@ -1,6 +1,7 @@
 package node
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,12 +17,16 @@ import (
 
 	"sn3/chain/local"
 	"sn3/chain/local/beacon"
+	"sn3/chain/local/beacon/dkg"
+	"sn3/chain/local/state"
 )
 
-// keys are those of one node: of consensus, of peer-to-peer, and where it makes the beacon, of that.
+// keys are those of one node: of consensus, of peer-to-peer, of a member of the beacon, and where a network begins with this
+// node's beacon key, that.
 type keys struct {
 	pv     *privval.FilePV
 	node   *p2p.NodeKey
+	member *dkg.Member
 	secret []byte // of the beacon, or nil
 
 	fresh map[string]any // files to be written, relative to the folder
@@ -53,7 +58,19 @@ func loadOrMake(home string) (*keys, error) {
 			return nil, fmt.Errorf("load node key: %w; delete %s for a new one", err, c.NodeKeyFile())
 		}
 	}
-	return k, nil
+	return k, k.withMember(home)
+}
+
+// withMember reads the member key or makes one.
+func (k *keys) withMember(home string) (err error) {
+	if k.member, err = readMember(home); err != nil || k.member != nil {
+		return err
+	}
+	if k.member, err = dkg.Generate(rand.Reader); err != nil {
+		return err
+	}
+	k.fresh[filepath.Join(home, memberFile)] = k.member.Encode()
+	return nil
 }
 
 // withBeacon reads the beacon's secret or makes one.
@@ -81,7 +98,7 @@ func (k *keys) write(home string) error {
 	}
 	// the state before the key: whoever finds a key without its state takes the folder for a damaged one
 	c := config(home, 0, DefaultNet())
-	for _, file := range []string{c.PrivValidatorStateFile(), c.PrivValidatorKeyFile(), c.NodeKeyFile(), filepath.Join(home, beaconFile)} {
+	for _, file := range []string{c.PrivValidatorStateFile(), c.PrivValidatorKeyFile(), c.NodeKeyFile(), filepath.Join(home, memberFile), filepath.Join(home, beaconFile)} {
 		v, ok := k.fresh[file]
 		raw, bare := v.([]byte)
 		if !ok {
@@ -109,9 +126,12 @@ func missing(file string) bool {
 // publicKey is the key of consensus in the chain's form.
 func publicKey(pv *privval.FilePV) [32]byte { return [32]byte(pv.Key.PubKey.Bytes()) }
 
-// candidate is the node's line, with a proof for one network.
-func candidate(pv *privval.FilePV, id p2p.ID, network string) (local.Candidate, error) {
+// candidate is the node's line, with a proof for one network; without a member key it will make no beacon.
+func candidate(pv *privval.FilePV, id p2p.ID, network string, member *dkg.Member) (local.Candidate, error) {
 	c := local.Candidate{Node: string(id), Key: publicKey(pv)}
+	if member != nil {
+		c.Beacon = member.Card(state.MemberContext(network, c.Key))
+	}
 	sig, err := pv.Key.PrivKey.Sign(local.ValidatorClaim(network, c.Key, c.Beacon))
 	if err != nil {
 		return c, fmt.Errorf("prove consensus key: %w", err)
@@ -132,7 +152,7 @@ func Keys(home, network string) (local.Candidate, error) {
 	if err := k.write(home); err != nil {
 		return local.Candidate{}, err
 	}
-	return candidate(k.pv, k.node.ID(), network)
+	return candidate(k.pv, k.node.ID(), network, k.member)
 }
 
 // stale is what to do about the file of the last signature, which no copy replaces.

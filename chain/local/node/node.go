@@ -84,7 +84,7 @@ func open(o Options) (*Node, error) {
 		}
 		f.net = *o.Net
 	}
-	line, err := candidate(f.pv, f.id.ID(), f.genesis.Network)
+	line, err := candidate(f.pv, f.id.ID(), f.genesis.Network, f.member)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,14 @@ func open(o Options) (*Node, error) {
 	n := &Node{home: f, line: line, opts: o, err: make(chan error, 1), stop: func() {}}
 	n.Ledger = ledger.New(machine, past, ledger.Hints{Info: o.Info, Version: o.Version})
 	keep := max(keepBlocks, int64(machine.Run().Schedule.Length)*int64(f.genesis.Params.KeepWindows))
-	n.app = &app{ledger: n.Ledger, store: st, secret: f.secret, keep: keep, signed: map[string]chain.Block{}, wal: filepath.Join(o.Home, walDir), failed: n.fail}
+	sign := newSigner(f.member, filepath.Join(o.Home, sharesDir), o.Log)
+	if f.secret != nil {
+		sign.alone(f.secret)
+	}
+	if err := sign.follow(n.Ledger); err != nil {
+		return nil, errors.Join(err, st.close())
+	}
+	n.app = &app{ledger: n.Ledger, store: st, signer: sign, keep: keep, signed: map[string]chain.Block{}, wal: filepath.Join(o.Home, walDir), failed: n.fail}
 	return n, nil
 }
 

@@ -25,7 +25,7 @@ func (n *Node) Query(ctx context.Context, name, arg string) (json.RawMessage, er
 
 // Status is what the node says of itself and of its peers.
 func (n *Node) Status() local.NodeStatus {
-	s := local.NodeStatus{ID: n.line.Node, Listen: n.p2p, Key: n.line.Key, Line: n.line.String(), Beacon: n.app.secret != nil,
+	s := local.NodeStatus{ID: n.line.Node, Listen: n.p2p, Key: n.line.Key, Line: n.line.String(), Beacon: n.signs(),
 		Paused: n.comet == nil, Peers: []local.PeerInfo{}, Voters: n.app.voters()}
 	if n.comet == nil {
 		return s
@@ -46,6 +46,12 @@ func (n *Node) peer(p p2p.Peer) local.PeerInfo {
 		info.Height = chain.Block(max(0, ps.GetHeight()))
 	}
 	return info
+}
+
+// signs says whether this node makes a part of the beacon now.
+func (n *Node) signs() bool {
+	h, _ := n.Height()
+	return n.app.signer.signs(n.BeaconKeys(), chain.Round(h))
 }
 
 // listens is where a peer takes connections: where it was dialled, or the port that it claims, at the address that it claims if

@@ -63,7 +63,7 @@ func (s *State) CheckBeacons(height chain.Block, list []Beacon) error {
 		}
 	}
 	for _, b := range list {
-		if err := beacon.Verify(s.gen.BeaconKey, b.Round, b.Signature); err != nil {
+		if err := s.verified(b); err != nil {
 			return fmt.Errorf("%w: round %d: %w", ErrBeacons, b.Round, err)
 		}
 	}
@@ -73,7 +73,7 @@ func (s *State) CheckBeacons(height chain.Block, list []Beacon) error {
 // enter keeps the beacons of a block being executed; one that is not wanted or does not verify is as if it were not there.
 func (s *State) enter(list []Beacon) {
 	for _, b := range list[:min(len(list), MaxBeacons)] {
-		if s.wants(s.meta.Height, b.Round) && beacon.Verify(s.gen.BeaconKey, b.Round, b.Signature) == nil {
+		if s.wants(s.meta.Height, b.Round) && s.verified(b) == nil {
 			s.beacons[b.Round] = slices.Clone(b.Signature)
 			s.touch(roundKey(b.Round))
 		}

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"sn3/chain"
+	"sn3/chain/local/beacon"
 	"sn3/chain/yuma"
 )
 
@@ -157,6 +158,12 @@ func recode(kind byte, v []byte) (again []byte, err error) {
 	case 'w':
 		x, err := decodeSelection(1, v)
 		return encodeSelection(x), err
+	case 'd':
+		o, m, err := decodeMaking("test", v)
+		if err != nil {
+			return nil, err
+		}
+		return encodeMaking(o, m), nil
 	}
 	return nil, errForm
 }
@@ -177,6 +184,7 @@ func FuzzDecodeStored(f *testing.F) {
 	f.Add(byte('s'), encodeSeat(seat{Neuron: neuron, Weights: []yuma.Entry{{UID: 1, Value: 2}}}))
 	f.Add(byte('p'), encodeSnapshot(&chain.Snapshot{Neurons: []chain.Neuron{neuron}, Records: []chain.Published{rec, {Hotkey: chain.Hotkey{2}}}}))
 	f.Add(byte('w'), encodeSelection(chain.Selection{Winners: []chain.Winner{{Score: 4}}}))
+	f.Add(byte('d'), encodeMaking(outcome{1, 2, madeTooFew}, session(f, 3).making))
 	f.Fuzz(func(t *testing.T, kind byte, v []byte) {
 		if again, err := recode(kind, v); err == nil && !bytes.Equal(again, v) {
 			t.Fatalf("%c: %x decodes, but encodes to %x", kind, v, again)
@@ -203,7 +211,9 @@ func TestDecodeRefuses(t *testing.T) {
 		"a parameter that its field would cut": {'q', wide, errForm}, "no shares": {'n', make([]byte, 8), errForm}, "no withdrawal": {'u', nil, errForm}, "too many withdrawals": {'u', make([]byte, 16*(maxUnbonding+1)), errForm},
 		"withdrawals of one block": {'u', make([]byte, 32), errForm}, "half a withdrawal": {'u', make([]byte, 24), errForm},
 		"records out of order": {'p', two, errForm}, "a flag of 2": {'s', flag, errForm}, "a count beyond the end": {'w', append(make([]byte, 32), 0xff, 0xff), errForm},
-		"a locator beyond the end": {'r', append(make([]byte, 8), 0xff, 0xff, 1), errForm}, "trailing byte": {'s', append(encodeSeat(seat{}), 0), errForm},
+		"a locator beyond the end": {'r', append(make([]byte, 8), 0xff, 0xff, 1), errForm}, "an unknown outcome": {'d', encodeMaking(outcome{how: madeKinds}, nil), errForm}, "guilty by nobody": {'d', encodeMaking(outcome{}, &making{members: make([]member, 1), guilty: []byte{2}}), errForm},
+		"a member off the curve": {'d', encodeMaking(outcome{}, &making{members: make([]member, 1), guilty: []byte{0}}), errForm},
+		"trailing byte":          {'s', append(encodeSeat(seat{}), 0), errForm},
 	} {
 		if _, err := recode(c.kind, c.v); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
@@ -221,10 +231,11 @@ func TestStoredFormsArePinned(t *testing.T) {
 	for _, b := range [][]byte{encodeMeta(meta{24, money{41, 42, 43, 44, 45, 46, 47, 48}, cost{25, 26}, 1, upgrade{38, 39}, chain.Hash{40}}), encodeParams(DefaultParams(), NewestRules), encodeCommits([]commit{{62, 63, []byte{64}}}), encodeAccount(account{27, 28}),
 		encodeHotkey(hotkey{chain.Coldkey{49}, 50, 51, 52, 53, 54, 55, 56}), encodeShares(57), encodeUnbonding([]due{{58, 59}, {60, 61}}), encodeHistory([]former{{chain.Coldkey{34}, 35}, {chain.Coldkey{36}, 37}}), appendPublished(nil, p),
 		encodeSeat(seat{n, []yuma.Entry{{UID: 29, Value: 30}}, []yuma.Entry{{UID: 31, Value: 32}}}),
-		encodeSnapshot(&chain.Snapshot{Neurons: []chain.Neuron{n}, Records: []chain.Published{p}}), encodeSelection(chain.Selection{Root: chain.Hash{33}, Winners: []chain.Winner{w}})} {
+		encodeSnapshot(&chain.Snapshot{Neurons: []chain.Neuron{n}, Records: []chain.Published{p}}), encodeSelection(chain.Selection{Root: chain.Hash{33}, Winners: []chain.Winner{w}}),
+		encodeMaking(outcome{65, 66, madeLate}, &making{from: 67, start: 68, phase: 69, members: []member{{[32]byte{70}, beacon.MemberKey{71}}}, guilty: []byte{1}})} {
 		h.Write(b)
 	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != "07ede4996525b334f1a5683c8a0fe7b7327491208dc2f9f7ac5099ac14441172" || stateVersion != 4 {
+	if got := hex.EncodeToString(h.Sum(nil)); got != "07ede4996525b334f1a5683c8a0fe7b7327491208dc2f9f7ac5099ac14441172" || stateVersion != 5 {
 		t.Errorf("stored forms of version %d hash to %s", stateVersion, got)
 	}
 }

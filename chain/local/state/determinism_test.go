@@ -223,7 +223,7 @@ func TestDeterminism(t *testing.T) {
 	for _, x := range found {
 		t.Error(x)
 	}
-	for _, name := range []string{"(*sn3/chain/local/state.State).Finalize", "sn3/chain.Select", "sn3/chain/yuma.Epoch", "sn3/chain/local/beacon.Verify", "sn3/chain/bls.Verify", "sn3/chain/timelock.Open",
+	for _, name := range []string{"(*sn3/chain/local/state.State).Finalize", "sn3/chain.Select", "sn3/chain/yuma.Epoch", "sn3/chain/local/beacon.Verify", "sn3/chain/bls.Verify", "sn3/chain/local/beacon/dkg.Finish", "(*sn3/chain/local/beacon/dkg.Complaint).Check", "sn3/chain/timelock.Open",
 		"sn3/chain/local.ParseTx", "(sn3/chain/local.SetWeights).append", "(sn3/chain/yuma.fixed).mul"} {
 		if !names[name] {
 			t.Errorf("%s is not found to be part of a block, so this test checks less than it says", name)

@@ -56,6 +56,8 @@ func (s *State) allowed(op local.Op, from chain.Hotkey, funds chain.Amount) loca
 		return s.checkParam(op, from)
 	case local.SetValidator:
 		return s.checkValidator(op, from)
+	case local.MakeBeacon:
+		return s.checkMakeBeacon(op, from)
 	case local.Upgrade:
 		return s.checkUpgrade(op, from)
 	}
@@ -85,6 +87,8 @@ func (s *State) apply(op local.Op, from chain.Hotkey) {
 		s.setParam(op)
 	case local.SetValidator:
 		s.setValidator(op)
+	case local.MakeBeacon:
+		s.makeBeacon(op)
 	case local.Upgrade:
 		s.announceUpgrade(op)
 	}

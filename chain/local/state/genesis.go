@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"sn3/chain"
-	"sn3/chain/local/beacon"
 )
 
 // Account is a balance at genesis.
@@ -32,7 +31,7 @@ type Seat struct {
 // Validator is a node that makes blocks from the beginning.
 type Validator struct {
 	Key    chain.Hash `json:"key"`              // ed25519, of consensus
-	Beacon []byte     `json:"beacon,omitempty"` // its public form in the making of beacon keys
+	Beacon []byte     `json:"beacon,omitempty"` // its member card (MemberContext) in the making of beacon keys
 }
 
 // Genesis is what a chain starts from. Its JSON is the file that every node is given.
@@ -43,9 +42,10 @@ type Genesis struct {
 	Rules       uint64          `json:"rules"` // version of the rules to begin with
 	Owner       chain.Coldkey   `json:"owner"` // who may change parameters, block makers and rules; zero: nobody
 	Params      Params          `json:"params"`
-	BeaconKey   []byte          `json:"beacon_key"` // public, on G2
-	Time        time.Time       `json:"time"`       // of the beginning; chaind init sets it where it is zero
-	Validators  []Validator     `json:"validators"` // chaind init puts its own node where there is none
+	BeaconKey   []byte          `json:"beacon_key"`       // public, on G2
+	Beacon      []byte          `json:"beacon,omitempty"` // the shared key (beacon.Key) whose public key that is; none: one node's
+	Time        time.Time       `json:"time"`             // of the beginning; chaind init sets it where it is zero
+	Validators  []Validator     `json:"validators"`       // chaind init puts its own node where there is none
 	Accounts    []Account       `json:"accounts"`
 	Seats       []Seat          `json:"seats"`
 }
@@ -105,8 +105,8 @@ func (g *Genesis) Validate() (*chain.Run, error) {
 	if x := p.of(g.Rules).check(); x != nil {
 		return nil, fmt.Errorf("genesis: %s is %d; give %d to %d", x.name, x.get(&p), x.least, x.top)
 	}
-	if err := beacon.CheckPublic(g.BeaconKey); err != nil {
-		return nil, fmt.Errorf("genesis: beacon key of %d bytes: %w", len(g.BeaconKey), err)
+	if _, err := g.key(); err != nil {
+		return nil, err
 	}
 	if err := checkValidators(g.Validators); err != nil {
 		return nil, err

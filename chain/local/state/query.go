@@ -64,9 +64,6 @@ func (s *State) BeaconSignature(r chain.Round) ([]byte, error) {
 	return nil, fmt.Errorf("beacon round %d: %w", r, chain.ErrPruned)
 }
 
-// BeaconKey is the public key of the beacon's round r.
-func (s *State) BeaconKey(chain.Round) ([]byte, error) { return s.gen.BeaconKey, nil }
-
 // Account is a balance and the next nonce; unknown accounts have neither.
 func (s *State) Account(k chain.Coldkey) (chain.Amount, uint64) {
 	a := s.accounts[k]

@@ -59,7 +59,8 @@ func inOrder(days map[chain.Block][]chain.Coldkey) map[chain.Block][]chain.Coldk
 func same(t testing.TB, a, b *State) {
 	t.Helper()
 	if a.meta != b.meta || a.params != b.params || a.tree.sum() != b.tree.sum() || !reflect.DeepEqual(a.seats, b.seats) || !maps.Equal(a.accounts, b.accounts) || !maps.Equal(a.hotkeys, b.hotkeys) || !reflect.DeepEqual(a.shares, b.shares) || !reflect.DeepEqual(a.unbonding, b.unbonding) || !reflect.DeepEqual(a.stakers, b.stakers) || !reflect.DeepEqual(inOrder(a.paydays), inOrder(b.paydays)) || !reflect.DeepEqual(a.journal, b.journal) || !reflect.DeepEqual(a.records, b.records) || !reflect.DeepEqual(a.commits, b.commits) ||
-		!reflect.DeepEqual(a.snapshots, b.snapshots) || !reflect.DeepEqual(a.selections, b.selections) || !reflect.DeepEqual(a.beacons, b.beacons) || !reflect.DeepEqual(a.validators, b.validators) || a.validatorsAt != b.validatorsAt || !maps.Equal(a.byHotkey, b.byHotkey) {
+		!reflect.DeepEqual(a.snapshots, b.snapshots) || !reflect.DeepEqual(a.selections, b.selections) || !reflect.DeepEqual(a.beacons, b.beacons) || !reflect.DeepEqual(a.validators, b.validators) || a.validatorsAt != b.validatorsAt || !maps.Equal(a.byHotkey, b.byHotkey) ||
+		!reflect.DeepEqual(a.keys, b.keys) || !reflect.DeepEqual(a.making, b.making) || a.tried != b.tried || !reflect.DeepEqual(a.dealings, b.dealings) {
 		t.Fatalf("machines differ at height %d", a.Height())
 	}
 }
@@ -131,7 +132,7 @@ func TestRestoreAfterPruning(t *testing.T) {
 	if _, err := old.restore(genesis(t)); !errors.Is(err, ErrDamaged) {
 		t.Errorf("balances of a block that is too old: %v", err)
 	}
-	if n := len(s.snapshots) + len(s.selections) + len(s.beacons) + 5 + len(s.validators) + len(s.seats) + len(s.accounts) + len(s.records) + len(s.journal.of) + len(s.hotkeys) + s.stakes; len(stored) != n {
+	if n := len(s.snapshots) + len(s.selections) + len(s.beacons) + 6 + len(s.validators) + len(s.seats) + len(s.accounts) + len(s.records) + len(s.journal.of) + len(s.hotkeys) + s.stakes; len(stored) != n {
 		t.Errorf("%d entries are stored; %d snapshots, %d selections, %d beacons are kept", len(stored), len(s.snapshots), len(s.selections), len(s.beacons))
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"sn3/chain"
 	"sn3/chain/local"
+	"sn3/chain/local/beacon"
 	"sn3/chain/timelock"
 	"sn3/chain/yuma"
 )
@@ -57,6 +58,7 @@ type KV struct{ Key, Value []byte }
 type Block struct {
 	Height  chain.Block
 	Beacons []Beacon // of rounds below Height, at most MaxBeacons
+	Said    [][]byte // dealings and complaints of a beacon key being made, at most MaxSaid
 	Txs     [][]byte
 }
 
@@ -97,6 +99,10 @@ type State struct {
 	snapshots  map[chain.Block]*chain.Snapshot
 	selections map[chain.Window]chain.Selection
 	beacons    map[chain.Round][]byte
+	keys       beacon.Keys // the genesis' first
+	making     *making     // of the next one
+	tried      outcome     // of the last making
+	dealings   map[dealingID][]byte
 
 	validators   map[[32]byte]validator
 	validatorsAt chain.Block       // when the set changed last; 0: never
@@ -129,7 +135,7 @@ func New(g *Genesis) (*State, error) {
 	s.meta.Cost.Last = s.params.Burn
 	s.journal = newJournal() // there is nothing before genesis
 	s.found(g.Validators)
-	for _, k := range []string{genesisKey, metaKey, paramsKey} {
+	for _, k := range []string{genesisKey, metaKey, paramsKey, makingKey} {
 		s.touch(k)
 	}
 	s.hash() // the keys stay dirty: the first block's entries are the whole state
@@ -152,10 +158,14 @@ func empty(g *Genesis) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
+	first, err := g.key()
+	if err != nil {
+		return nil, err
+	}
 	return &State{gen: g, genHash: hash, run: run, sched: sched, senders: new(local.Senders), meta: meta{Rules: g.Rules}, params: g.Params.of(g.Rules), journal: newJournal(), accounts: map[chain.Coldkey]account{}, byHotkey: map[chain.Hotkey]int{},
 		hotkeys: map[chain.Hotkey]hotkey{}, shares: map[chain.Coldkey]map[chain.Hotkey]uint64{}, stakers: map[chain.Hotkey]map[chain.Coldkey]bool{}, unbonding: map[chain.Coldkey][]due{}, paydays: map[chain.Block][]chain.Coldkey{},
 		records: map[chain.Hotkey]chain.Published{}, commits: map[chain.Hotkey][]commit{}, snapshots: map[chain.Block]*chain.Snapshot{},
-		selections: map[chain.Window]chain.Selection{}, beacons: map[chain.Round][]byte{}, validators: map[[32]byte]validator{}, dirty: map[string]bool{}}, nil
+		selections: map[chain.Window]chain.Selection{}, beacons: map[chain.Round][]byte{}, keys: beacon.Keys{first}, dealings: map[dealingID][]byte{}, validators: map[[32]byte]validator{}, dirty: map[string]bool{}}, nil
 }
 
 // Height is the last finalized block.
@@ -221,7 +231,7 @@ func (s *State) parse(raw []byte) (*local.Tx, chain.Hotkey, local.Code) {
 // Finalize executes one block:
 //
 //  0. the rules' new version, if this is its block
-//  1. the beacons of the block before and of late rounds
+//  1. the beacons of the block before and of late rounds; what is said for the next beacon key, which may be done
 //  2. the withdrawals that are due, then the transactions, in order
 //  3. the block's emission; the commitments whose beacon is known are revealed, and at every tempo the epoch runs
 //  4. the selection of the window whose Select boundary this is
@@ -232,6 +242,8 @@ func (s *State) Finalize(in Block) Result {
 	s.latest = nil
 	s.upgrade()         // 0
 	s.enter(in.Beacons) // 1
+	s.listen(in.Said)
+	s.finishBeacon()
 	res := Result{Codes: make([]local.Code, len(in.Txs)), Spent: make([]bool, len(in.Txs))}
 	s.payWithdrawals() // 2
 	for i, raw := range in.Txs {

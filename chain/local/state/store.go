@@ -20,6 +20,7 @@ const (
 	appHashKey = "h" // not in the tree: its root
 
 	validatorsKey = "v" // block at which the set changed last
+	makingKey     = "d" // of a beacon key
 )
 
 // Errors of Restore.
@@ -44,7 +45,11 @@ func snapshotKey(b chain.Block) string                { return "p" + number(uint
 func windowKey(w chain.Window) string                 { return "w" + number(uint64(w)) }
 func validatorKey(k [32]byte) string                  { return "v" + string(k[:]) }
 func roundKey(r chain.Round) string                   { return "b" + number(uint64(r)) }
-func number(n uint64) string                          { return string(binary.BigEndian.AppendUint64(nil, n)) }
+func keyKey(from chain.Round) string                  { return "k" + number(uint64(from)) }
+func dealingKey(id dealingID) string {
+	return "e" + number(uint64(id.from)) + string([]byte{id.dealer})
+}
+func number(n uint64) string { return string(binary.BigEndian.AppendUint64(nil, n)) }
 func numberIn(key string) (uint64, bool) {
 	if len(key) != 9 {
 		return 0, false
@@ -100,6 +105,12 @@ func (s *State) value(key string) []byte {
 		}
 	case 'b':
 		return s.beacons[chain.Round(n)]
+	case 'd':
+		return encodeMaking(s.tried, s.making)
+	case 'e':
+		return s.dealings[dealingID{chain.Round(binary.BigEndian.Uint64([]byte(key[1:]))), key[9]}]
+	case 'k':
+		return s.keyAt(chain.Round(n)).Encode()
 	case 'v':
 		if key == validatorsKey {
 			return []byte(number(uint64(s.validatorsAt)))
@@ -143,8 +154,8 @@ func Restore(g *Genesis, entries func(yield func(k, v []byte) bool)) (*State, er
 		return nil, err
 	case len(found) == 0:
 		return New(g)
-	case !found[metaKey] || !found[appHashKey] || !found[genesisKey] || !found[paramsKey]:
-		return nil, fmt.Errorf("%w: height, parameters, genesis or app hash is missing", ErrDamaged)
+	case !found[metaKey] || !found[appHashKey] || !found[genesisKey] || !found[paramsKey] || !found[makingKey]:
+		return nil, fmt.Errorf("%w: height, parameters, genesis, making of beacon keys or app hash is missing", ErrDamaged)
 	}
 	if n := paramCount(s.meta.Rules); params != 8*n {
 		return nil, fmt.Errorf("%w: parameters in %d bytes, rules of version %d have %d", ErrDamaged, params, s.meta.Rules, n)
@@ -224,6 +235,12 @@ func (s *State) load(key string, v []byte, seats map[int]seat) (err error) {
 		s.snapshots[chain.Block(n)], err = decodeSnapshot(chain.Block(n), v)
 	case numbered && key[0] == 'w':
 		s.selections[chain.Window(n)], err = decodeSelection(chain.Window(n), v)
+	case key == makingKey:
+		s.tried, s.making, err = decodeMaking(s.gen.Network, v)
+	case len(key) == 10 && key[0] == 'e':
+		err = s.loadDealing(dealingID{chain.Round(binary.BigEndian.Uint64([]byte(key[1:]))), key[9]}, v)
+	case numbered && key[0] == 'k':
+		err = s.loadKey(chain.Round(n), v)
 	case numbered && key[0] == 'b' && len(v) == beacon.SignatureLen:
 		s.beacons[chain.Round(n)] = slices.Clone(v)
 	default:
