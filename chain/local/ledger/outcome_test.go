@@ -40,7 +40,7 @@ func TestOutcomesUseUpNonces(t *testing.T) {
 		txs = append(txs, tx.Encode())
 	}
 	for b := chain.Block(1); b <= 2; b++ { // the second time all of it is old
-		d.Commit(d.Execute(chain.Head{Block: b}, nil, txs))
+		d.Commit(d.Execute(chain.Head{Block: b}, nil, nil, txs))
 		for i, tx := range list {
 			raw, err := d.Query(t.Context(), local.QueryTx, tx.Hash().String())
 			switch want := map[*local.Tx]string{good: `{"block":1,"code":0}`, dear: `{"block":1,"code":5}`}[tx]; {

@@ -164,15 +164,26 @@ func (w *network) status(n *Node) local.BeaconStatus {
 	return st.Beacon
 }
 
-// One node grows to four, which make a key that none of them knows: one deals a bad share and is out by the complaint of whom
-// it cheated. From the announced round on three of the four sign, whichever: without the node whose key it was before,
-// beside one whose vote extensions are garbage, and with one that lost its share.
-func TestSharedBeacon(t *testing.T) {
-	w := &network{T: t}
-	dirs := make([]string, 4)
-	for i := range dirs {
-		dirs[i] = filepath.Join(t.TempDir(), "node")
+// witness is the app of a validator that counts the votes it refuses for their extension.
+type witness struct {
+	*app
+	refused *atomic.Int64
+}
+
+// VerifyVoteExtension counts.
+func (x witness) VerifyVoteExtension(ctx context.Context, r *abci.RequestVerifyVoteExtension) (*abci.ResponseVerifyVoteExtension, error) {
+	res, err := x.app.VerifyVoteExtension(ctx, r)
+	if err == nil && res.Status == abci.ResponseVerifyVoteExtension_REJECT {
+		x.refused.Add(1)
 	}
+	return res, err
+}
+
+// grow makes a network of one node and three that join it; node 2 is a witness, node 3 deals a bad share to node 1 and may be
+// told to extend its votes with garbage.
+func grow(t *testing.T, dirs []string, garbage *atomic.Bool, refused *atomic.Int64) *network {
+	t.Helper()
+	w := &network{T: t}
 	g, _, err := localtest.Genesis(100, localtest.Actor{Name: "me", Seat: true, Balance: chain.RaoPerCoin, Stake: 300 * chain.RaoPerCoin})
 	if err != nil {
 		t.Fatal(err)
@@ -188,9 +199,8 @@ func TestSharedBeacon(t *testing.T) {
 		}
 	})
 	w.owner = w.dial(w.nodes[0], localtest.Owner)
-	garbage := new(atomic.Bool)
 	w.join(dirs[1], nil)
-	w.join(dirs[2], nil)
+	w.join(dirs[2], func(n *Node) { n.engine = witness{n.app, refused} })
 	w.join(dirs[3], func(n *Node) {
 		n.engine = garbler{n.app, garbage}
 		n.app.signer.deal = func(s *dkg.Session, m *dkg.Member) (*dkg.Dealing, error) {
@@ -198,20 +208,24 @@ func TestSharedBeacon(t *testing.T) {
 			return dkgtest.Misdeal(s, m, victim, [32]byte{1})
 		}
 	})
+	return w
+}
 
-	// the making
+// makeKey has the four make a key, and waits for it.
+func (w *network) makeKey() *beacon.Key {
+	w.Helper()
 	first, evil := w.nodes[0], w.nodes[3]
-	run, err := chain.ParseRun(g.Run)
+	run, err := chain.ParseRun(first.Genesis().Run)
 	if err != nil {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
 	h, _ := first.Height()
 	from := chain.Round(h + 2*12 + run.Tempo*2 + 10 + 6)
 	if _, err := w.owner.Send(w.within(), local.MakeBeacon{At: from}); err != nil {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
 	if m := w.status(first).Making; m == nil || m.From != from || m.Threshold != 3 || len(m.Members) != 4 {
-		t.Fatalf("making %+v", m)
+		w.Fatalf("making %+v", m)
 	}
 	var last *local.BeaconMaking
 	w.until(first, "the key is made", func() bool {
@@ -219,20 +233,34 @@ func TestSharedBeacon(t *testing.T) {
 		if st.Making != nil {
 			last = st.Making
 		}
-		return st.Next != nil
+		return st.Next != nil || st.Last != ""
 	})
 	for _, m := range last.Members {
 		if m.Guilty != (m.Key == evil.Status().Key) || !m.Dealt {
-			t.Errorf("member %+v", m)
+			w.Errorf("member %+v", m)
 		}
 	}
-	k := first.BeaconKeys()[1]
-	old := first.BeaconKeys()[0]
-	if len(first.Dealings(from)) != 3 || k.Threshold != 3 {
-		t.Errorf("%d dealings, threshold %d", len(first.Dealings(from)), k.Threshold)
+	keys := first.BeaconKeys()
+	if len(keys) != 2 || len(first.Dealings(from)) != 3 || keys[1].Threshold != 3 {
+		w.Fatalf("%d keys, %d dealings: %s", len(keys), len(first.Dealings(from)), w.status(first).Last)
 	}
+	return keys[1]
+}
+
+// One node grows to four, which make a key that none of them knows: one deals a bad share and is out by the complaint of whom
+// it cheated. From the announced round on three of the four sign, whichever: without the node whose key it was before,
+// beside one whose vote extensions are garbage, and with one that lost its share.
+func TestSharedBeacon(t *testing.T) {
+	dirs := make([]string, 4)
+	for i := range dirs {
+		dirs[i] = filepath.Join(t.TempDir(), "node")
+	}
+	garbage, refused := new(atomic.Bool), new(atomic.Int64)
+	w := grow(t, dirs, garbage, refused)
+	k := w.makeKey()
+	first, from := w.nodes[0], k.From
 	w.reach(first, chain.Block(from)+3)
-	w.beacons(first, old.Public, chain.Block(from)-3, chain.Block(from)-1)
+	w.beacons(first, first.BeaconKeys()[0].Public, chain.Block(from)-3, chain.Block(from)-1)
 	w.beacons(first, k.Public, chain.Block(from), chain.Block(from)+3)
 	for i, n := range w.nodes {
 		w.until(n, "it has its share", func() bool { return n.Status().Beacon })
@@ -242,20 +270,18 @@ func TestSharedBeacon(t *testing.T) {
 		}
 	}
 
-	// garbage in votes
-	garbage.Store(true)
-	h, _ = first.Height()
-	w.beacons(first, k.Public, h, h+6)
-	for _, v := range first.Status().Voters {
-		if v.Key == evil.Status().Key && v.Signed > h+3 {
-			t.Errorf("a vote with garbage for block %d counted", v.Signed)
-		}
+	if n := refused.Load(); n != 0 {
+		t.Errorf("%d honest votes were refused for their extensions", n)
 	}
+	garbage.Store(true)
+	h, _ := first.Height()
+	w.beacons(first, k.Public, h, h+6)
+	w.until(first, "garbage is refused", func() bool { return refused.Load() > 0 })
 	garbage.Store(false)
 	h, _ = first.Height()
 	w.until(first, "it votes again", func() bool {
 		for _, v := range first.Status().Voters {
-			if v.Key == evil.Status().Key && v.Signed > h {
+			if v.Key == w.nodes[3].Status().Key && v.Signed > h {
 				return true
 			}
 		}
@@ -277,13 +303,19 @@ func TestSharedBeacon(t *testing.T) {
 	if _, err := os.Stat(shareFile(filepath.Join(dirs[2], sharesDir), from)); err != nil || !w.nodes[1].Status().Beacon {
 		t.Errorf("the lost share: %v", err)
 	}
-	h, _ = w.nodes[0].Height()
+	w.agree()
+}
+
+// agree compares what the nodes have at a block that all of them reach.
+func (w *network) agree() {
+	w.Helper()
+	h, _ := w.nodes[0].Height()
 	var want local.HeadInfo
 	for i, n := range w.nodes {
 		w.reach(n, h)
 		got, err := w.dial(n, localtest.Owner).Head(w.within(), h)
 		if err != nil || i > 0 && got != want {
-			t.Errorf("node %d has %+v at block %d, another one %+v: %v", i, got, h, want, err)
+			w.Errorf("node %d has %+v at block %d, another one %+v: %v", i, got, h, want, err)
 		}
 		want = got
 	}

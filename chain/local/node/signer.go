@@ -254,12 +254,12 @@ func (s *signer) signs(keys beacon.Keys, r chain.Round) bool {
 // readMember reads the member key of a folder; nil if there is none.
 func readMember(home string) (*dkg.Member, error) {
 	file := filepath.Join(home, memberFile)
-	raw, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
+	if missing(file) {
 		return nil, nil
 	}
+	raw, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("read beacon member key: %w", err)
+		return nil, fmt.Errorf("read beacon member key: %w; the user of the node must be able to read its whole folder", err)
 	}
 	m, err := dkg.ParseMember(raw)
 	if err != nil {

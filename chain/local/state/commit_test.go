@@ -30,7 +30,11 @@ func sealing(t testing.TB, change func(*Params)) *State {
 func sealed(t testing.TB, s *State, who int, later chain.Round, row ...chain.Weight) local.CommitWeights {
 	t.Helper()
 	round, _ := local.RevealRounds(s.Height()+1, s.run.Tempo, s.params.RevealPeriod)
-	op, err := local.Seal(account0(who), row, s.gen.BeaconKey, round+later, rand.Reader)
+	key, err := s.BeaconKey(round + later)
+	if err != nil {
+		t.Fatal(err)
+	}
+	op, err := local.Seal(account0(who), row, key, round+later, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}

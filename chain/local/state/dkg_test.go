@@ -113,6 +113,44 @@ func (c *circle) dealing(i int) []byte {
 	return append([]byte{SaidDealing}, d.Encode()...)
 }
 
+// signers sign with the key of a making that is done: all members but the first.
+func (c *circle) signers(m *making) func(chain.Round) Beacon {
+	c.Helper()
+	var ds []*dkg.Dealing
+	for _, raw := range c.Dealings(m.from) {
+		d, err := dkg.ParseDealing(raw)
+		if err != nil {
+			c.Fatal(err)
+		}
+		ds = append(ds, d)
+	}
+	k := c.keyAt(m.from)
+	result, err := dkg.Finish(m.session, ds, nil)
+	if err != nil || result.Key.Public != k.Public {
+		c.Fatalf("another key: %v", err)
+	}
+	return func(r chain.Round) Beacon {
+		c.Helper()
+		var ps []beacon.Partial
+		for _, who := range c.who[1:] { // one that has not dealt among them
+			share, err := result.Share(who)
+			if err != nil {
+				c.Fatal(err)
+			}
+			p, err := beacon.PartialSign(share, r)
+			if err != nil {
+				c.Fatal(err)
+			}
+			ps = append(ps, p)
+		}
+		sig, _, err := k.Combine(r, ps)
+		if err != nil {
+			c.Fatal(err)
+		}
+		return Beacon{r, sig}
+	}
+}
+
 // A key is made in blocks: it signs from its round on, and until then the old one does.
 func TestMakeBeacon(t *testing.T) {
 	c := session(t, 4)
@@ -156,37 +194,7 @@ func TestMakeBeacon(t *testing.T) {
 
 	// the members' shares of what the chain keeps sign what it accepts, from the round on
 	c.to(chain.Block(m.from))
-	var ds []*dkg.Dealing
-	for _, raw := range c.Dealings(m.from) {
-		d, err := dkg.ParseDealing(raw)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ds = append(ds, d)
-	}
-	result, err := dkg.Finish(m.session, ds, nil)
-	if err != nil || result.Key.Public != k.Public {
-		t.Fatalf("another key: %v", err)
-	}
-	sign := func(r chain.Round) Beacon {
-		var ps []beacon.Partial
-		for i := range 3 {
-			share, err := result.Share(c.who[i+1]) // one that has not dealt among them
-			if err != nil {
-				t.Fatal(err)
-			}
-			p, err := beacon.PartialSign(share, r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ps = append(ps, p)
-		}
-		sig, _, err := k.Combine(r, ps)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return Beacon{r, sig}
-	}
+	sign := c.signers(m)
 	h := c.Height() + 1
 	for name, x := range map[string]struct {
 		b  Beacon
@@ -455,5 +463,59 @@ func TestComplaint(t *testing.T) {
 	}
 	if last := m.session; last.Threshold() != 3 || c.keys[1].Check() != nil {
 		t.Error("the key is not sound")
+	}
+}
+
+// Weights that are committed in any epoch before, during and after a making open, also those sealed to the announced key long
+// before it signs: the announcement comes so early that no commitment is sealed to a key that will not sign its round.
+func TestCommitsOpenAcrossKeys(t *testing.T) {
+	c := meet(t, 4, func(g *Genesis) { g.Params.CommitReveal = true })
+	tempo := c.run.Tempo
+	c.block(nil)
+	if code := c.announce(c.soon()); code != local.CodeOK {
+		t.Fatal(code.Err())
+	}
+	m := c.making
+	said := [][][]byte{{c.dealing(0), c.dealing(3)}, {c.dealing(1)}}
+	sign := func(r chain.Round) Beacon { return Beacon{r, mustSign(t, r)} }
+	var ahead, opened, sent int
+	for c.Height() < chain.Block(m.from)+3*tempo {
+		h := c.Height() + 1
+		in := Block{Height: h}
+		if len(said) > 0 {
+			in.Said, said = said[0], said[1:]
+		}
+		if h%tempo == 0 {
+			r := chain.Round(h - 1)
+			if b := sign(r); r < m.from {
+				in.Beacons = []Beacon{b}
+			} else {
+				in.Beacons = []Beacon{c.signers(m)(r)}
+			}
+		}
+		if h%tempo == 7 {
+			op := sealed(t, c.State, 0, 0, rowOf(2)...)
+			in.Txs = [][]byte{tx(t, 0, nonceOf(c.State, 0), op)}
+			if sent++; op.Round >= m.from && h < chain.Block(m.from) {
+				ahead++
+			}
+		}
+		res := c.Finalize(in)
+		for _, code := range res.Codes {
+			if code != local.CodeOK {
+				t.Fatal(code.Err())
+			}
+		}
+		for _, e := range res.Events {
+			if e.Kind == local.EventDropped {
+				t.Errorf("block %d: %s", h, e.Reason)
+			}
+			if e.Kind == local.EventWeights {
+				opened++
+			}
+		}
+	}
+	if ahead == 0 || opened < sent-2 || opened < 5 {
+		t.Errorf("%d of %d commitments opened, %d were sealed to the key before it signed", opened, sent, ahead)
 	}
 }
