@@ -14,7 +14,9 @@ import (
 	"sn3/chain"
 	"sn3/chain/local"
 	"sn3/chain/local/beacon"
+	"sn3/chain/local/beacon/dkg"
 	"sn3/chain/local/localtest"
+	"sn3/chain/local/state"
 )
 
 // four makes the folders of four validators; each dials those before it.
@@ -112,12 +114,14 @@ func TestByzantineProposer(t *testing.T) {
 	tx := transfer(t, 0)
 	evil.harms = []func(int64, [][]byte) [][]byte{
 		func(h int64, txs [][]byte) [][]byte { // a beacon that nobody signed
-			a := &app{ledger: evil.ledger, secret: secret}
-			list, err := a.makeBeacons(chain.Block(h))
-			if err != nil || len(list) == 0 {
+			sig, err := beacon.Sign(secret, chain.Round(h-1))
+			if err != nil {
 				return [][]byte{{beaconTx}}
 			}
-			return [][]byte{encodeBeacon(list[0])}
+			return [][]byte{encodeBeacon(state.Beacon{Round: chain.Round(h - 1), Signature: sig})}
+		},
+		func(_ int64, txs [][]byte) [][]byte { // a dealing for no key
+			return append([][]byte{append([]byte{state.SaidDealing}, make([]byte, dkg.DealingLen(1, 1))...)}, txs...)
 		},
 		func(_ int64, txs [][]byte) [][]byte { return append(txs, bytes.Repeat([]byte{0xff}, 2_000_000)) },
 		func(int64, [][]byte) [][]byte { return crowd(t, 10_000) },

@@ -82,7 +82,7 @@ func (f forger) PrepareProposal(_ context.Context, r *abci.RequestPrepareProposa
 func TestFalseBeacon(t *testing.T) {
 	first, second := pair(t)
 	honest, evil := opened(t, first), opened(t, second)
-	evil.engine = forger{evil.app}
+	evil.between = func(a *app) abci.Application { return forger{a} }
 	for _, n := range []*Node{honest, evil} {
 		if err := n.run(); err != nil {
 			t.Fatal(err)

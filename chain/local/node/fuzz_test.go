@@ -3,6 +3,7 @@ package node
 import (
 	"encoding/binary"
 	"errors"
+	"log/slog"
 	"slices"
 	"testing"
 	"time"
@@ -67,7 +68,14 @@ func FuzzABCI(f *testing.F) {
 				t.Errorf("transaction %x: %v, %v", tx, r, err)
 			}
 		}
-		p, err := a.PrepareProposal(ctx, &abci.RequestPrepareProposal{Height: number, Txs: txs, MaxTxBytes: room, Time: time.Unix(number, room)})
+		if e, err := a.ExtendVote(ctx, &abci.RequestExtendVote{Height: number, Txs: txs}); err != nil || len(e.VoteExtension) == 0 {
+			t.Errorf("vote for height %d: %v, %v", number, e, err)
+		}
+		if r, err := a.VerifyVoteExtension(ctx, &abci.RequestVerifyVoteExtension{Height: number, VoteExtension: raw}); err != nil || r.Status == abci.ResponseVerifyVoteExtension_UNKNOWN {
+			t.Errorf("a vote extension: %v, %v", r, err)
+		}
+		votes := abci.ExtendedCommitInfo{Votes: []abci.ExtendedVoteInfo{{VoteExtension: raw}, {}}}
+		p, err := a.PrepareProposal(ctx, &abci.RequestPrepareProposal{LocalLastCommit: votes, Height: number, Txs: txs, MaxTxBytes: room, Time: time.Unix(number, room)})
 		if err != nil {
 			t.Errorf("proposal of height %d: %v", number, err)
 		}
@@ -89,8 +97,10 @@ func fresh(t *testing.T, g *state.Genesis, secret []byte) *app {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &app{ledger: ledger.New(st, ledger.Past{}, ledger.Hints{}), secret: secret, keep: keepBlocks, signed: map[string]chain.Block{},
+	a := &app{ledger: ledger.New(st, ledger.Past{}, ledger.Hints{}), signer: newSigner(nil, "", slog.New(slog.DiscardHandler)), keep: keepBlocks, signed: map[string]chain.Block{},
 		failed: func(err error) { t.Errorf("it ended: %v", err) }}
+	a.signer.alone(secret)
+	return a
 }
 
 // questions asks what a client may ask, with any argument; an error is one that a caller can name or that says what is wrong.

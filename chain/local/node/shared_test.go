@@ -200,9 +200,9 @@ func grow(t *testing.T, dirs []string, garbage *atomic.Bool, refused *atomic.Int
 	})
 	w.owner = w.dial(w.nodes[0], localtest.Owner)
 	w.join(dirs[1], nil)
-	w.join(dirs[2], func(n *Node) { n.engine = witness{n.app, refused} })
+	w.join(dirs[2], func(n *Node) { n.between = func(a *app) abci.Application { return witness{a, refused} } })
 	w.join(dirs[3], func(n *Node) {
-		n.engine = garbler{n.app, garbage}
+		n.between = func(a *app) abci.Application { return garbler{a, garbage} }
 		n.app.signer.deal = func(s *dkg.Session, m *dkg.Member) (*dkg.Dealing, error) {
 			victim, _ := s.Index(w.nodes[1].app.signer.member.Public())
 			return dkgtest.Misdeal(s, m, victim, [32]byte{1})
