@@ -61,7 +61,7 @@ func (w *network) until(n *Node, what string, holds func() bool) {
 	w.Helper()
 	ctx := w.within()
 	for !holds() {
-		h, _ := n.Height()
+		h := n.Newest().Block
 		if _, err := n.Heads(ctx, h); err != nil {
 			w.Fatalf("waiting until %s, at block %d: %v", what, h, err)
 		}
@@ -70,7 +70,7 @@ func (w *network) until(n *Node, what string, holds func() bool) {
 
 func (w *network) reach(n *Node, b chain.Block) {
 	w.Helper()
-	w.until(n, "a block", func() bool { h, _ := n.Height(); return h >= b })
+	w.until(n, "a block", func() bool { return n.Newest().Block >= b })
 }
 
 func (w *network) run(dir string, change func(*Node)) *Node {
