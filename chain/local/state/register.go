@@ -15,7 +15,7 @@ type hotkey struct {
 	Stake  chain.Amount  // the pool
 	Shares uint64        // of the pool
 	Take   uint16        // of dividends, of 65535
-	TakeAt chain.Block   // when it was raised last; 0: never
+	TakeAt chain.Block   // when it was changed last; 0: never
 }
 
 // setHotkey replaces a hotkey's entry; its seat's stake follows.

@@ -59,7 +59,6 @@ func TestStakeCodes(t *testing.T) {
 		{1, local.SetTake{Hotkey: hot, Take: s.params.MaxTake + 1}, local.CodeTake},
 		{1, local.SetTake{Hotkey: chain.Hotkey{9}, Take: 1}, local.CodeNotRegistered},
 		{1, local.SetTake{Hotkey: hot, Take: 1}, local.CodeOK},
-		{1, local.SetTake{Hotkey: hot, Take: 2}, local.CodeOK},
 		{1, local.SetTake{Hotkey: hot, Take: 3}, local.CodeRateLimited},
 		{1, local.SetTake{Hotkey: hot, Take: 0}, local.CodeOK},
 	} {
@@ -279,4 +278,23 @@ func TestStakingGainsNothing(t *testing.T) {
 			rt.Fatalf("who did nothing had %d and has %d", start[k], has(k))
 		}
 	})
+}
+
+// A take that was lowered stays low for as long as one that was raised: stakers who come for it are safe from the next block.
+func TestTakeIsNoLure(t *testing.T) {
+	s := machine(t)
+	s.params.TakeInterval = 5
+	hot := account0(1)
+	high := s.hotkeys[hot].Take
+	for _, c := range []struct {
+		at   chain.Block
+		take uint16
+		want local.Code
+	}{{1, 0, local.CodeOK}, {2, high, local.CodeRateLimited}, {5, 1, local.CodeRateLimited}, {6, 9, local.CodeOK}, {7, 9, local.CodeOK}, {8, 10, local.CodeRateLimited},
+		{9, 8, local.CodeOK}, {13, 9, local.CodeRateLimited}, {14, high, local.CodeOK}} {
+		until(s, c.at-1)
+		if code, _ := do(t, s, 1, local.SetTake{Hotkey: hot, Take: c.take}); code != c.want {
+			t.Errorf("block %d, take %d: code %d, want %d", c.at, c.take, code, c.want)
+		}
+	}
 }

@@ -5,7 +5,8 @@ import (
 	"sn3/chain/local"
 )
 
-// checkSetTake: the owner lowers the take at any time and raises it rarely, so that nobody is lured by a low one.
+// checkSetTake: the owner lowers the take at any time and raises it long after any change only, so that nobody is lured by a
+// low one.
 func (s *State) checkSetTake(o local.SetTake, from chain.Coldkey) local.Code {
 	x, known := s.hotkeys[o.Hotkey]
 	switch {
@@ -25,9 +26,9 @@ func (s *State) checkSetTake(o local.SetTake, from chain.Coldkey) local.Code {
 
 func (s *State) setTake(o local.SetTake) {
 	x := s.hotkeys[o.Hotkey]
-	if o.Take > x.Take {
-		x.TakeAt = s.meta.Height
+	if o.Take == x.Take {
+		return
 	}
-	x.Take = o.Take
+	x.Take, x.TakeAt = o.Take, s.meta.Height
 	s.setHotkey(o.Hotkey, x)
 }
