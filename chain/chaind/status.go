@@ -99,7 +99,7 @@ func (r report) print(now time.Time) {
 	if n.Listen != "" {
 		fmt.Printf("listens     %s@%s\n", n.ID, n.Listen)
 	}
-	fmt.Printf("beacon      %s\n", map[bool]string{true: "this node has the key and makes the rounds", false: "made by another node"}[n.Beacon])
+	r.printBeacon()
 	fmt.Printf("peers       %d\n", len(n.Peers))
 	for _, p := range n.Peers {
 		fmt.Printf("  %s %s %s, at block %d\n", proc.Printable(p.ID), map[bool]string{true: "to  ", false: "from"}[p.Outbound], proc.Printable(p.Addr), p.Height)
@@ -113,6 +113,36 @@ func (r report) print(now time.Time) {
 		fmt.Printf("  %s since block %d, %s%s\n", v.Key.Short(), v.Since, signs(v, st.Height), self)
 	}
 	fmt.Printf("line        %s\n", proc.Printable(n.Line))
+}
+
+// printBeacon says who signs the beacon, and what comes.
+func (r report) printBeacon() {
+	b := r.Chain.Beacon
+	who := map[bool]string{true: "this node has the key and makes the rounds", false: "made by another node"}[r.Node.Beacon]
+	if b.Signs.Members > 1 {
+		who = fmt.Sprintf("%d of %d members sign, since round %d; this node is %s", b.Signs.Threshold, b.Signs.Members, b.Signs.From, map[bool]string{true: "one", false: "none"}[r.Node.Beacon])
+	}
+	fmt.Printf("beacon      %s\n", who)
+	if b.Next != nil {
+		fmt.Printf("  next key  %d of %d members, from round %d on; until then those above\n", b.Next.Threshold, b.Next.Members, b.Next.From)
+	}
+	if m := b.Making; m != nil {
+		until := m.DealUntil
+		if m.Phase == local.PhaseComplaints {
+			until = m.Until
+		}
+		fmt.Printf("  making    a key of %d of %d members from round %d on; %s until block %d; until then those above\n", m.Threshold, len(m.Members), m.From, proc.Printable(m.Phase), until)
+		for _, x := range m.Members {
+			said := map[bool]string{true: "has dealt", false: "has not dealt"}[x.Dealt]
+			if x.Guilty {
+				said = "has dealt a bad share and is out"
+			}
+			fmt.Printf("    %s %s\n", x.Key.Short(), said)
+		}
+	}
+	if b.Last != "" {
+		fmt.Printf("  last      %s\n", proc.Printable(b.Last))
+	}
 }
 
 // role is what the node does.
