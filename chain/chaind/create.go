@@ -96,8 +96,10 @@ func initNode(c *cli.Context) error {
 func joinCommand() *cli.Command {
 	return &cli.Command{Name: "join", Usage: "make the folder of a node of a network that runs", Before: given("home", "rpc"), Action: joinNode,
 		Flags: append([]cli.Flag{home(),
-			&cli.StringFlag{Name: "rpc", Usage: "API of a running node: `HOST:PORT`, or https://HOST of one behind a proxy"},
-			&cli.StringFlag{Name: "hash", Usage: "`HASH` of the network's genesis, from somebody you trust"}}, netFlags()...)}
+			&cli.StringSliceFlag{Name: "rpc", Usage: "API of a running node: `HOST:PORT`, or https://HOST of one behind a proxy; more of them, by giving it again, check each other's headers"},
+			&cli.StringFlag{Name: "hash", Usage: "`HASH` of the network's genesis, from somebody you trust"},
+			&cli.StringFlag{Name: "sync", Value: "auto", Usage: "state: begin with a snapshot of its peers; replay: execute all blocks; auto: a snapshot where the node at --rpc has one"},
+			&cli.StringFlag{Name: "trust", Usage: "`HEIGHT:HASH` of a block, from somebody you trust, that the snapshot must follow from (chaind trust prints one)"}}, netFlags()...)}
 }
 
 // askPatience is how long a command waits for a node's answer.
@@ -114,7 +116,8 @@ func joinNode(c *cli.Context) error {
 			return proc.Usage(fmt.Errorf("--hash %q: want 64 hex digits", v))
 		}
 	}
-	from, err := local.Dial(c.String("rpc"))
+	rpcs := c.StringSlice("rpc")
+	from, err := local.Dial(rpcs[0])
 	if err != nil {
 		return proc.Usage(err)
 	}
@@ -122,14 +125,19 @@ func joinNode(c *cli.Context) error {
 	defer cancel(nil)
 	ask, done := context.WithTimeout(ctx, askPatience)
 	defer done()
-	j, err := node.Join(ask, c.String("home"), from, hostOf(c.String("rpc")), pinned, n)
+	j, err := node.Join(ask, c.String("home"), from, hostOf(rpcs[0]), pinned, n)
 	if err != nil {
 		return exit(err)
 	}
+	how, err := planSync(ctx, c, from, rpcs)
+	if err != nil {
+		return exit(fmt.Errorf("%w; the folder %s is there and would execute all blocks; delete it to join otherwise", err, c.String("home")))
+	}
 	fmt.Printf("network   %s\ngenesis   %s\n", j.Network, j.Genesis)
 	if pinned == (chain.Hash{}) {
-		fmt.Printf("          This is what the node at %s says, and nobody else was asked: compare it with\n          what the network's owner published before you rely on this chain, or join with --hash.\n", c.String("rpc"))
+		fmt.Printf("          This is what the node at %s says, and nobody else was asked: compare it with\n          what the network's owner published before you rely on this chain, or join with --hash.\n", rpcs[0])
 	}
+	fmt.Print(how)
 	for _, p := range j.Peers {
 		fmt.Printf("peer      %s\n", p)
 	}

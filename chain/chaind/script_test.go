@@ -25,6 +25,7 @@ func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"chaind": mai
 //
 //	pay READY N          waits for the ready file of a node and has one account pay N more coins to another one
 //	paid READY N         that other account must hold N coins
+//	high READY N         waits until a node is at block N
 //	follow READY OTHER   waits until a node has caught up with another one
 //	join READY OTHER     has the owner make a node a validator, through another one, and waits until it signs
 //	signal NAME READY    sends TERM, INT or KILL to the node
@@ -33,7 +34,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			return genesis(filepath.Join(e.WorkDir, "genesis.json"))
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"pay": pay, "paid": paid, "follow": follow, "join": join, "signal": signal}})
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"pay": pay, "paid": paid, "high": high, "follow": follow, "join": join, "signal": signal}})
 }
 
 // genesis writes one of a chain with blocks of 100 ms.
@@ -128,6 +129,12 @@ func join(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		return false
 	})
+}
+
+func high(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.ParseUint(args[1], 10, 64)
+	ts.Check(err)
+	until(ts, args[0], func(_ local.NodeStatus, own local.Status) bool { return own.Height >= chain.Block(n) })
 }
 
 func pay(ts *testscript.TestScript, _ bool, args []string) {

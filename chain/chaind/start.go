@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"sn3/chain"
 	"sn3/chain/local"
 	"sn3/chain/local/node"
 	"sn3/internal/proc"
@@ -27,6 +28,7 @@ func startCommand() *cli.Command {
 		&cli.StringFlag{Name: "ready-file", Usage: "`FILE` written when the node serves: its address as JSON"},
 		&cli.IntFlag{Name: "s3-port", Usage: "`PORT` of the local network's S3 server, told to clients", EnvVars: env("S3_PORT")},
 		&cli.StringSliceFlag{Name: "gossip-peer", Usage: "`ADDRESS` of miners' and validators' announcements, told to clients"},
+		&cli.Uint64Flag{Name: "snapshot-every", Value: 500, Usage: "`BLOCKS` between two snapshots for nodes that join; three are kept", EnvVars: env("SNAPSHOT_EVERY")},
 		&cli.BoolFlag{Name: "paused", Usage: "only answer from the folder: make no blocks, take no transactions"},
 		&cli.IntFlag{Name: "parent-fd", Hidden: true},
 		&cli.StringFlag{Name: "log-format", Value: "text", Usage: "text or json", EnvVars: env("LOG_FORMAT")},
@@ -55,6 +57,9 @@ func startNode(c *cli.Context) error {
 	if p := c.Int("s3-port"); p < 0 || p > 65535 {
 		return proc.Usage(fmt.Errorf("--s3-port %d is no port", p))
 	}
+	if n := c.Uint64("snapshot-every"); n < 10 || n > 1000 { // of older ones nobody could fetch the blocks that follow
+		return proc.Usage(fmt.Errorf("--snapshot-every %d: want 10 to 1000 blocks", n))
+	}
 	if _, _, err := net.SplitHostPort(c.String("listen")); err != nil {
 		return proc.Usage(fmt.Errorf("--listen %q: want HOST:PORT", c.String("listen")))
 	}
@@ -69,7 +74,7 @@ func startNode(c *cli.Context) error {
 		return exit(err)
 	}
 	n, err := node.Start(node.Options{Home: c.String("home"), Listen: c.String("listen"), Version: proc.Version, Log: log,
-		Info: local.NodeInfo{S3Port: c.Int("s3-port"), Peers: c.StringSlice("gossip-peer")}, Paused: c.Bool("paused"), Net: &meet})
+		Info: local.NodeInfo{S3Port: c.Int("s3-port"), Peers: c.StringSlice("gossip-peer")}, Paused: c.Bool("paused"), Net: &meet, SnapshotEvery: chain.Block(c.Uint64("snapshot-every"))})
 	if err != nil {
 		return exit(err)
 	}
@@ -83,7 +88,7 @@ func startNode(c *cli.Context) error {
 			return errors.Join(err, n.Close())
 		}
 	}
-	err = errors.Join(n.Wait(ctx), n.Close())
+	err = exit(errors.Join(n.Wait(ctx), n.Close()))
 	if err == nil {
 		return context.Cause(ctx) // the signal
 	}

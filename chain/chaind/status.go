@@ -92,7 +92,12 @@ func (r report) print(now time.Time) {
 	fmt.Printf("height      %d, %s ago, state %s\n", st.Height, now.Sub(st.Time).Round(100*time.Millisecond), st.AppHash.Short())
 	rules := fmt.Sprintf("version %d", st.Rules)
 	if st.NextRules != 0 {
-		rules += fmt.Sprintf("; version %d from block %d on: install the release that has it before", st.NextRules, st.UpgradeAt)
+		rules += fmt.Sprintf("; version %d from block %d on, in %d blocks: ", st.NextRules, st.UpgradeAt, st.UpgradeAt-st.Height)
+		if n.KnownRules < st.NextRules {
+			rules += "this program does not know it and will stop before that block; install the release that has it"
+		} else {
+			rules += "this program knows it"
+		}
 	}
 	fmt.Printf("rules       %s\n", rules)
 	fmt.Printf("node        %s\n", r.role())

@@ -45,6 +45,7 @@ const (
 	QueryParams     = "params"     // [] -> Params
 	QueryPeers      = "peers"      // [] -> []string
 	QueryNode       = "node"       // [] -> NodeStatus
+	QueryLight      = "lightblock" // [height, or nothing for the oldest] -> LightBlock
 	QueryValidators = "validators" // [] -> []ValidatorInfo
 	QueryHead       = "head"       // [block] -> HeadInfo, of the newest thousands
 	QuerySignature  = "signature"  // [round] -> the signature behind the beacon, which the key verifies
@@ -91,8 +92,17 @@ type NodeStatus struct {
 	Beacon     bool        `json:"beacon"`           // the beacon's key is in its folder
 	CatchingUp bool        `json:"catching_up"`      // it fetches blocks that others have decided
 	Paused     bool        `json:"paused"`
+	Snapshot   chain.Block `json:"snapshot,omitempty"` // the newest one that it serves; 0: none
+	KnownRules uint64      `json:"known_rules"`        // the newest version that the program knows
 	Peers      []PeerInfo  `json:"peers"`
 	Voters     []VoterInfo `json:"voters"` // validators, by key
+}
+
+// LightBlock is a block's header, the signatures under it and its validators, for who verifies without executing.
+type LightBlock struct {
+	Base   chain.Block `json:"base"`   // the oldest that the node keeps
+	Height chain.Block `json:"height"` // the newest
+	Block  []byte      `json:"block"`  // tendermint.types.LightBlock, protobuf
 }
 
 // PeerInfo is a connected peer.

@@ -75,9 +75,12 @@ func (l *Ledger) page(arg string) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: history: %v", ErrQuery, err)
 	}
+	l.mu.Lock()
+	past := l.past
 	if l.own != nil {
-		l.mu.Lock()
 		defer l.mu.Unlock()
+	} else { // a store has a lock of its own
+		l.mu.Unlock()
 	}
-	return l.past.Page(h, chain.Block(n))
+	return past.Page(h, chain.Block(n))
 }

@@ -175,6 +175,8 @@ type Executed struct {
 	State  state.Result
 	Txs    map[chain.Hash]local.TxInfo
 	Supply local.Supply
+
+	Rules, NextRules uint64 // versions of the rules of this block and of the next one
 }
 
 // Info is the block as the head query answers it.
@@ -189,6 +191,7 @@ func (l *Ledger) Execute(head chain.Head, beacons []state.Beacon, said, txs [][]
 	e := &Executed{Head: head, Txs: map[chain.Hash]local.TxInfo{}}
 	e.State = l.st.Finalize(state.Block{Height: head.Block, Beacons: beacons, Said: said, Txs: txs})
 	e.Supply = l.supply()
+	e.Rules, e.NextRules, _, _ = l.rules()
 	for i, code := range e.State.Codes {
 		if !e.State.Spent[i] {
 			continue // nothing came of it, and nobody paid for keeping that; the same bytes may be executed later

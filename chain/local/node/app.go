@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -34,11 +35,23 @@ type app struct {
 	signer  *signer
 	keep    int64  // blocks that CometBFT keeps
 	wal     string // folder of its log
+	shots   *shots
+	log     *slog.Logger
+	newest  uint64 // version of the rules that this program knows
+	told    upgradeNote
+	quit    chan struct{} // closed when the node ends
+	behind  func() bool   // the engine fetches blocks that others have decided
 	pending *ledger.Executed
 	crowded func() bool // half of the mempool is in use
 	failed  func(error) // ends the node: a block that is not saved must not be followed by another one
 
-	mu     sync.Mutex
+	mu       sync.Mutex
+	verifier *verifier // while the state is fetched from peers
+	plan     string    // file that says so
+	in       *incoming
+	swap     sync.Mutex // the store is replaced
+	ended    bool
+
 	signed map[string]chain.Block // by address: the newest block that a validator is known to have signed
 }
 
@@ -53,11 +66,20 @@ func (a *app) guard(doing string, err *error) {
 // Info tells CometBFT where the machine is; blocks above that are replayed.
 func (a *app) Info(context.Context, *abci.RequestInfo) (*abci.ResponseInfo, error) {
 	height, hash := a.ledger.Height()
-	res := &abci.ResponseInfo{LastBlockHeight: int64(height)}
-	if height > 0 {
+	res := &abci.ResponseInfo{AppVersion: a.version()}
+	if height > a.origin() {
+		res.LastBlockHeight = int64(height)
 		res.LastBlockAppHash = hash[:]
 	}
 	return res, nil
+}
+
+// origin is the height that the network begins at: that of the state it was imported with.
+func (a *app) origin() chain.Block {
+	if from := a.ledger.Genesis().From; from != nil {
+		return from.Height
+	}
+	return 0
 }
 
 // InitChain has nothing to do: the machine was made from the genesis already.
@@ -81,6 +103,9 @@ func (a *app) CheckTx(_ context.Context, r *abci.RequestCheckTx) (_ *abci.Respon
 // say for a new key: they are made here, never in FinalizeBlock, which must give the same result on every node.
 func (a *app) PrepareProposal(_ context.Context, r *abci.RequestPrepareProposal) (_ *abci.ResponsePrepareProposal, err error) {
 	defer a.guard("prepare proposal", &err)
+	if a.knows() != nil {
+		return &abci.ResponsePrepareProposal{}, nil // the node is ending
+	}
 	height := chain.Block(r.Height)
 	beacons, err := a.makeBeacons(height, r.LocalLastCommit.Votes)
 	if err != nil {
@@ -122,7 +147,7 @@ func (a *app) ProcessProposal(_ context.Context, r *abci.RequestProcessProposal)
 		}
 		seen[string(tx)] = true
 	}
-	if a.ledger.CheckBeacons(chain.Block(r.Height), beacons) != nil || a.ledger.CheckSaid(chain.Block(r.Height), said) != nil {
+	if a.knows() != nil || a.ledger.CheckBeacons(chain.Block(r.Height), beacons) != nil || a.ledger.CheckSaid(chain.Block(r.Height), said) != nil {
 		return res, nil
 	}
 	res.Status = abci.ResponseProcessProposal_ACCEPT
@@ -132,6 +157,9 @@ func (a *app) ProcessProposal(_ context.Context, r *abci.RequestProcessProposal)
 // FinalizeBlock runs a decided block.
 func (a *app) FinalizeBlock(_ context.Context, r *abci.RequestFinalizeBlock) (_ *abci.ResponseFinalizeBlock, err error) {
 	defer a.guard(fmt.Sprintf("execute block %d", r.Height), &err)
+	if err := a.knows(); err != nil {
+		return nil, a.halt(err)
+	}
 	res := &abci.ResponseFinalizeBlock{}
 	a.saw(r.Height-1, r.DecidedLastCommit)
 	beacons, said, txs := parts(r.Txs)
@@ -143,7 +171,7 @@ func (a *app) FinalizeBlock(_ context.Context, r *abci.RequestFinalizeBlock) (_ 
 	for _, code := range a.pending.State.Codes {
 		res.TxResults = append(res.TxResults, &abci.ExecTxResult{Code: uint32(code)})
 	}
-	res.AppHash = a.pending.State.AppHash[:]
+	res.AppHash, res.ConsensusParamUpdates = a.pending.State.AppHash[:], a.turn()
 	res.ValidatorUpdates, err = updates(a.pending.State.Validators)
 	return res, err
 }
@@ -217,6 +245,14 @@ func (a *app) Commit(context.Context, *abci.RequestCommit) (_ *abci.ResponseComm
 	if err := a.signer.follow(a.ledger); err != nil {
 		a.failed(err)
 		return nil, err
+	}
+	if err := errors.Join(a.synced(), a.shots.take(a.store.db, e.Head.Block, e.State.AppHash, e.NextRules)); err != nil {
+		a.failed(err)
+		return nil, err
+	}
+	a.announce()
+	if err := a.knows(); err != nil && (a.behind == nil || !a.behind()) { // else in FinalizeBlock: the routine that fetches blocks goes on at once
+		a.failed(err)
 	}
 	res := &abci.ResponseCommit{}
 	h := int64(e.Head.Block)

@@ -48,7 +48,7 @@ func bareOf(t testing.TB, path string, change func(*state.Genesis)) *app {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &app{ledger: ledger.New(machine, past, ledger.Hints{}), store: st, signer: newSigner(nil, "", slog.New(slog.DiscardHandler)), keep: keepBlocks,
+	a := &app{ledger: ledger.New(machine, past, ledger.Hints{}), store: st, signer: newSigner(nil, "", slog.New(slog.DiscardHandler)), keep: keepBlocks, shots: &shots{}, newest: state.NewestRules, log: slog.New(slog.DiscardHandler),
 		failed: func(err error) { t.Errorf("failed: %v", err) }}
 	a.signer.alone(secret)
 	t.Cleanup(func() { _ = st.close() })

@@ -97,7 +97,7 @@ func fresh(t *testing.T, g *state.Genesis, secret []byte) *app {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &app{ledger: ledger.New(st, ledger.Past{}, ledger.Hints{}), signer: newSigner(nil, "", slog.New(slog.DiscardHandler)), keep: keepBlocks, signed: map[string]chain.Block{},
+	a := &app{ledger: ledger.New(st, ledger.Past{}, ledger.Hints{}), signer: newSigner(nil, "", slog.New(slog.DiscardHandler)), keep: keepBlocks, signed: map[string]chain.Block{}, newest: state.NewestRules,
 		failed: func(err error) { t.Errorf("it ended: %v", err) }}
 	a.signer.alone(secret)
 	return a

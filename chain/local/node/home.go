@@ -155,6 +155,9 @@ func document(g *state.Genesis) (*comettypes.GenesisDoc, error) {
 		return nil, err
 	}
 	doc := comettypes.GenesisDoc{ChainID: id, GenesisTime: g.Time.UTC(), ConsensusParams: comettypes.DefaultConsensusParams()}
+	if g.From != nil {
+		doc.InitialHeight = int64(g.From.Height) + 1
+	}
 	for _, v := range g.Validators {
 		key := ed25519.PubKey(v.Key[:])
 		doc.Validators = append(doc.Validators, comettypes.GenesisValidator{Address: key.Address(), PubKey: key, Power: 1})
@@ -187,6 +190,8 @@ type folder struct {
 	pv      *privval.FilePV
 	id      *p2p.NodeKey
 	net     Net
+	raw     []byte    // of the genesis
+	plan    *syncPlan // nil: it goes on from what it has
 }
 
 func openHome(home string) (f folder, err error) {
@@ -216,6 +221,12 @@ func openHome(home string) (f folder, err error) {
 	}
 	if f.member, err = readMember(home); err != nil {
 		return f, err
+	}
+	if f.plan, err = readPlan(home); err != nil {
+		return f, err
+	}
+	if f.raw, err = json.Marshal(f.genesis); err != nil {
+		return f, fmt.Errorf("encode genesis: %w", err)
 	}
 	f.secret, err = readBeacon(home, f.genesis, publicKey(f.pv))
 	return f, err

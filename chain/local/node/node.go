@@ -12,16 +12,20 @@ import (
 	"net/http"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	abci "github.com/cometbft/cometbft/abci/types"
+	cfg "github.com/cometbft/cometbft/config"
 	cstypes "github.com/cometbft/cometbft/consensus/types"
+	"github.com/cometbft/cometbft/libs/log"
 	"github.com/cometbft/cometbft/mempool"
 	comet "github.com/cometbft/cometbft/node"
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/proxy"
+	"github.com/cometbft/cometbft/rpc/core"
 	comettypes "github.com/cometbft/cometbft/types"
 
 	"sn3/chain"
@@ -39,21 +43,26 @@ type Options struct {
 	Log     *slog.Logger
 	Paused  bool // answer from the folder; make no blocks and take no transactions
 	Net     *Net // instead of the folder's
+
+	SnapshotEvery chain.Block // blocks between two snapshots for nodes that join; 0: 500
+	NewestRules   uint64      // version of the rules beyond which the node stops; 0: state.NewestRules
 }
 
 // Node is a running chain node; it is a local.Backend.
 type Node struct {
 	*ledger.Ledger
-	app   *app
-	home  folder
-	line  local.Candidate
-	comet *comet.Node
-	http  *http.Server
-	addr  string
-	p2p   string // HOST:PORT where it listens
-	opts  Options
-	stop  context.CancelFunc // ends requests that wait for heads
-	err   chan error
+	app    *app
+	home   folder
+	line   local.Candidate
+	comet  *comet.Node
+	engine *core.Environment // what its RPC would serve
+	lights sync.Mutex
+	http   *http.Server
+	addr   string
+	p2p    string // HOST:PORT where it listens
+	opts   Options
+	stop   context.CancelFunc // ends requests that wait for heads
+	err    chan error
 
 	book    interface{ Wait() } // of addresses; nil: of a private node
 	closing atomic.Bool
@@ -88,6 +97,11 @@ func open(o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	if f.plan != nil && !o.Paused {
+		if err := clearHalf(o.Home); err != nil {
+			return nil, err
+		}
+	}
 	st, machine, past, err := load(filepath.Join(o.Home, stateFile), f.genesis)
 	if err != nil {
 		return nil, err
@@ -102,7 +116,15 @@ func open(o Options) (*Node, error) {
 	if err := sign.follow(n.Ledger); err != nil {
 		return nil, errors.Join(err, st.close())
 	}
-	n.app = &app{ledger: n.Ledger, store: st, signer: sign, keep: keep, signed: map[string]chain.Block{}, wal: filepath.Join(o.Home, walDir), failed: n.fail}
+	n.app = &app{ledger: n.Ledger, store: st, signer: sign, keep: keep, signed: map[string]chain.Block{}, wal: filepath.Join(o.Home, walDir), failed: n.fail,
+		log: o.Log, newest: cmp.Or(o.NewestRules, state.NewestRules), quit: make(chan struct{}), plan: filepath.Join(o.Home, syncFile)}
+	if n.app.shots, err = openShots(filepath.Join(o.Home, snapshotDir), f.raw, machine.GenesisHash(), o.Log); err != nil {
+		return nil, errors.Join(err, st.close())
+	}
+	if height, _ := n.app.ledger.Height(); height < n.app.origin() && f.plan == nil {
+		return nil, errors.Join(fmt.Errorf("%w: %s lacks the state that its network begins with; import it from its file (chaind import), or join with --sync state", ErrNoChain, o.Home), st.close())
+	}
+	n.app.shots.every = cmp.Or(o.SnapshotEvery, snapshotEvery)
 	return n, nil
 }
 
@@ -114,6 +136,10 @@ func (n *Node) run() error {
 	}
 	n.addr = l.Addr().String()
 	if !n.opts.Paused {
+		if err := n.app.knows(); err != nil {
+			return errors.Join(err, l.Close(), n.app.store.close())
+		}
+		n.app.announce()
 		if err := n.startComet(time.Duration(n.home.genesis.BlockTimeMS) * time.Millisecond); err != nil {
 			return errors.Join(err, l.Close(), n.app.store.close())
 		}
@@ -176,26 +202,24 @@ func (n *Node) startComet(blockTime time.Duration) (err error) {
 		return err
 	}
 	c := config(n.opts.Home, blockTime, meet)
-	genesis := func() (*comettypes.GenesisDoc, error) { return document(n.home.genesis) }
-	log := logger{n.opts.Log, &n.closing, n.diskFailed}
+	doc, err := document(n.home.genesis)
+	if err != nil {
+		return fmt.Errorf("start consensus: %w", err)
+	}
+	options, out, err := n.extras(c, doc, meet, logger{n.opts.Log, &n.closing, n.diskFailed})
+	if err != nil {
+		return err
+	}
 	served := abci.Application(n.app)
 	if n.between != nil {
 		served = n.between(n.app)
 	}
-	var options []comet.Option
-	if !meet.Private {
-		exchange, book, err := discovery(n.opts.Home, n.home.id.ID(), meet, log)
-		if err != nil {
-			return err
-		}
-		n.book, _ = book.(interface{ Wait() })
-		options = append(options, comet.CustomReactors(map[string]p2p.Reactor{"PEX": exchange}))
-	}
-	n.comet, err = comet.NewNode(c, n.home.pv, n.home.id, proxy.NewLocalClientCreator(served), genesis, shelves,
-		comet.DefaultMetricsProvider(c.Instrumentation), log, options...)
+	n.comet, err = comet.NewNode(c, n.home.pv, n.home.id, proxy.NewLocalClientCreator(served), func() (*comettypes.GenesisDoc, error) { return doc, nil }, shelves,
+		comet.DefaultMetricsProvider(c.Instrumentation), out, options...)
 	if err != nil {
 		return fmt.Errorf("start consensus: %w; %s", err, advice(err))
 	}
+	n.app.behind = n.comet.ConsensusReactor().WaitSync
 	n.p2p = cmp.Or(meet.External, meet.Listen)
 	n.app.crowded = func() bool { return n.comet.Mempool().Size() >= maxPending/2 }
 	if err := n.comet.Start(); errors.Is(err, syscall.EADDRINUSE) {
@@ -207,6 +231,27 @@ func (n *Node) startComet(blockTime time.Duration) (err error) {
 	return n.watch()
 }
 
+// extras are what the engine gets beside its configuration: discovery of peers, and where the state is to be fetched from them,
+// headers to check it against.
+func (n *Node) extras(c *cfg.Config, doc *comettypes.GenesisDoc, meet Net, out log.Logger) (options []comet.Option, _ log.Logger, err error) {
+	if !meet.Private {
+		exchange, book, err := discovery(n.opts.Home, n.home.id.ID(), meet, out)
+		if err != nil {
+			return nil, nil, err
+		}
+		n.book, _ = book.(interface{ Wait() })
+		options = append(options, comet.CustomReactors(map[string]p2p.Reactor{"PEX": exchange}))
+	}
+	if n.home.plan != nil {
+		if n.app.verifier, err = startVerifier(n.home.plan, doc, out); err != nil {
+			return nil, nil, err
+		}
+		syncing(c)
+		options, out = append(options, comet.StateProvider(n.app.verifier)), syncLog{out, n.fail}
+	}
+	return options, out, nil
+}
+
 // watch ends the node with the consensus engine: after a failure CometBFT logs it and stands still. Its state is only to be
 // had through the environment of its RPC, which is not served.
 func (n *Node) watch() error {
@@ -214,6 +259,7 @@ func (n *Node) watch() error {
 	if err != nil {
 		return fmt.Errorf("watch consensus: %w", err)
 	}
+	n.engine = env
 	engine, ok := env.ConsensusState.(interface{ Wait() })
 	if !ok {
 		return errors.New("watch consensus: this version of the engine cannot be watched")
@@ -298,12 +344,13 @@ func (n *Node) Close() error {
 	defer cancel()
 	n.stop()
 	n.closing.Store(true)
+	close(n.app.quit)
 	err := n.http.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = n.http.Close()
 	}
 	if n.comet == nil {
-		return errors.Join(err, n.app.store.close())
+		return errors.Join(err, n.app.close())
 	}
 	if serr := n.comet.Stop(); serr != nil {
 		err = errors.Join(err, fmt.Errorf("stop consensus: %w", serr))
@@ -313,7 +360,7 @@ func (n *Node) Close() error {
 			n.book.Wait() // it is saved
 		}
 	}
-	return errors.Join(err, n.app.store.close())
+	return errors.Join(err, n.app.close())
 }
 
 // Submit implements local.Backend: it hands a transaction to the mempool.

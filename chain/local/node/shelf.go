@@ -1,6 +1,7 @@
 package node
 
 import (
+	"runtime"
 	"sync"
 
 	db "github.com/cometbft/cometbft-db"
@@ -53,4 +54,24 @@ func (s *shelf) Close() error {
 	}
 	s.closed = true
 	return s.DB.Close()
+}
+
+// NewBatch begins a batch.
+func (s *shelf) NewBatch() db.Batch { return parcel{s.DB.NewBatch(), s} }
+
+// parcel is a batch of a shelf. The routine of a state sync, which nobody can stop or wait for, ends where it would write after
+// Close; it would end the process else.
+type parcel struct {
+	db.Batch
+	s *shelf
+}
+
+// WriteSync writes the batch.
+func (p parcel) WriteSync() error {
+	p.s.mu.RLock()
+	defer p.s.mu.RUnlock()
+	if p.s.closed {
+		runtime.Goexit()
+	}
+	return p.Batch.WriteSync()
 }

@@ -57,3 +57,21 @@ func TestShelf(t *testing.T) {
 		t.Errorf("opened again it holds %q, %v", v, err)
 	}
 }
+
+// A routine that would write after Close ends; what it had to do at its end is done.
+func TestShelfWritesNothingAfterClose(t *testing.T) {
+	s := &shelf{DB: db.NewMemDB()}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ended, went := make(chan struct{}), false
+	go func() {
+		defer close(ended)
+		_ = s.NewBatch().WriteSync()
+		went = true
+	}()
+	<-ended
+	if went {
+		t.Error("it goes on")
+	}
+}

@@ -20,6 +20,13 @@ func (n *Node) Query(ctx context.Context, name, arg string) (json.RawMessage, er
 	if name == local.QueryNode {
 		return json.Marshal(n.Status())
 	}
+	if name == local.QueryLight {
+		b, err := n.lightBlock(arg)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(b)
+	}
 	return n.Ledger.Query(ctx, name, arg)
 }
 
@@ -27,6 +34,7 @@ func (n *Node) Query(ctx context.Context, name, arg string) (json.RawMessage, er
 func (n *Node) Status() local.NodeStatus {
 	s := local.NodeStatus{ID: n.line.Node, Listen: n.p2p, Key: n.line.Key, Line: n.line.String(), Beacon: n.signs(),
 		Paused: n.comet == nil, Peers: []local.PeerInfo{}, Voters: n.app.voters()}
+	s.KnownRules, s.Snapshot = n.app.newest, n.app.shots.newest()
 	if n.comet == nil {
 		return s
 	}

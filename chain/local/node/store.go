@@ -54,14 +54,7 @@ func (s *store) restore(g *state.Genesis) (st *state.State, past ledger.Past, er
 	past.History = s
 	past.Txs, past.Supplies = map[chain.Hash]local.TxInfo{}, map[chain.Block]local.Supply{}
 	err = s.db.View(func(tx *bolt.Tx) error {
-		st, err = state.Restore(g, func(yield func(k, v []byte) bool) {
-			c := tx.Bucket(bucketState).Cursor()
-			for k, v := c.First(); k != nil; k, v = c.Next() {
-				if !yield(k, v) {
-					return
-				}
-			}
-		})
+		st, err = state.Restore(g, func(yield func(k, v []byte) bool) { entries(tx, yield) })
 		if err != nil {
 			return err
 		}
@@ -114,8 +107,7 @@ func (s *store) commit(e *ledger.Executed) error {
 				return err
 			}
 		}
-		head := append(binary.BigEndian.AppendUint64(nil, uint64(e.Head.Time.UnixNano())), e.State.AppHash[:]...)
-		if err := tx.Bucket(bucketHead).Put(at, head); err != nil {
+		if err := tx.Bucket(bucketHead).Put(at, headBytes(e.Info())); err != nil {
 			return err
 		}
 		if err := tx.Bucket(bucketMoney).Put(at, encodeSupply(e.Supply)); err != nil {
@@ -130,6 +122,10 @@ func (s *store) commit(e *ledger.Executed) error {
 		old := uint64(e.Head.Block - ledger.Keep)
 		return errors.Join(drop(tx.Bucket(bucketTx), old), drop(tx.Bucket(bucketHead), old), drop(tx.Bucket(bucketMoney), old))
 	})
+}
+
+func headBytes(h local.HeadInfo) []byte {
+	return append(binary.BigEndian.AppendUint64(nil, uint64(h.Time.UnixNano())), h.AppHash[:]...)
 }
 
 // drop deletes what is at or below a height.

@@ -48,6 +48,7 @@ type Genesis struct {
 	Validators  []Validator     `json:"validators"`       // chaind init puts its own node where there is none
 	Accounts    []Account       `json:"accounts"`
 	Seats       []Seat          `json:"seats"`
+	From        *Origin         `json:"from,omitempty"` // the state to begin with, of another network
 }
 
 // ParseGenesis reads a genesis file, indented or not: the run descriptor's bytes are made compact again, as they were hashed.
@@ -108,7 +109,7 @@ func (g *Genesis) Validate() (*chain.Run, error) {
 	if _, err := g.key(); err != nil {
 		return nil, err
 	}
-	if err := checkValidators(g.Validators); err != nil {
+	if err := errors.Join(checkValidators(g.Validators), g.checkOrigin()); err != nil {
 		return nil, err
 	}
 	if err := g.validateMoney(); err != nil {

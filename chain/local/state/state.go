@@ -186,6 +186,9 @@ func (s *State) GenesisHash() chain.Hash { return s.genHash }
 // Senders is the machine's memory of who signed what; unlike the machine it is safe for concurrent use.
 func (s *State) Senders() *local.Senders { return s.senders }
 
+// ShareSenders makes the machine use what another one has found out.
+func (s *State) ShareSenders(x *local.Senders) { s.senders = x }
+
 // Params are the parameters as they are now.
 func (s *State) Params() Params { return s.params }
 

@@ -110,7 +110,9 @@ func (s *State) value(key string) []byte {
 	case 'e':
 		return s.dealings[dealingID{chain.Round(binary.BigEndian.Uint64([]byte(key[1:]))), key[9]}]
 	case 'k':
-		return s.keyAt(chain.Round(n)).Encode()
+		if k := s.keyAt(chain.Round(n)); k.From == chain.Round(n) {
+			return k.Encode()
+		}
 	case 'v':
 		if key == validatorsKey {
 			return []byte(number(uint64(s.validatorsAt)))

@@ -1,0 +1,80 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+
+	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
+
+	"sn3/chain"
+)
+
+// ErrRules: the next block is executed by rules that this program does not know.
+var ErrRules = errors.New("node: rules of a later release")
+
+func (a *app) unknownRules(rules uint64, at chain.Block) error {
+	return fmt.Errorf("%w: from block %d on the network has version %d of its rules, this program knows 1 to %d; install the release that has them "+
+		"and start the node again: it goes on from this block", ErrRules, at, rules, a.newest)
+}
+
+// knows refuses to go on where the next block has rules that this program does not know.
+func (a *app) knows() error {
+	if _, next, _, _ := a.ledger.Rules(); next > a.newest {
+		now, _ := a.ledger.Height()
+		return a.unknownRules(next, now+1)
+	}
+	return nil
+}
+
+// halt keeps a block that this program cannot execute from being executed, and the engine from taking that for a failure:
+// the node is ending already, and the block stays where it is until a later release starts here.
+func (a *app) halt(err error) error {
+	a.failed(err)
+	<-a.quit
+	if a.behind != nil && a.behind() {
+		runtime.Goexit() // the routine that fetches blocks ends the process on any error
+	}
+	return err
+}
+
+// announce tells the operator of an upgrade: when it is announced, replaced or called off, at a start, and shortly before.
+func (a *app) announce() {
+	_, _, version, at := a.ledger.Rules()
+	now, _ := a.ledger.Height()
+	told := upgradeNote{version, at}
+	near := version > 0 && (at-now == 1000 || at-now == 100)
+	if told == a.told && !near {
+		return
+	}
+	switch {
+	case version == 0 && a.told.at > now:
+		a.log.Info("the upgrade of the rules is called off")
+	case version > a.newest:
+		a.log.Warn("the rules change: this program does not know the new ones and will stop before that block; install the release that has them",
+			"rules", version, "block", at, "blocks from now", at-now)
+	case version > 0:
+		a.log.Info("the rules change; this program knows the new ones", "rules", version, "block", at, "blocks from now", at-now)
+	}
+	a.told = told
+}
+
+type upgradeNote struct {
+	rules uint64
+	at    chain.Block
+}
+
+// turn is what the engine is told when the next block has other rules: its headers name them.
+func (a *app) turn() *cmtproto.ConsensusParams {
+	e := a.pending
+	if e == nil || e.NextRules == e.Rules {
+		return nil
+	}
+	return &cmtproto.ConsensusParams{Version: &cmtproto.VersionParams{App: e.NextRules}}
+}
+
+// version is the version of the rules by which the next block is executed.
+func (a *app) version() uint64 {
+	_, next, _, _ := a.ledger.Rules()
+	return next
+}
