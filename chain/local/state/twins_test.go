@@ -70,7 +70,9 @@ type world struct {
 // strange is an operation that money's histories do not have.
 func (w *world) strange(who int) local.Op {
 	s := w.s
-	switch w.pick(9) {
+	switch w.pick(10) {
+	case 5:
+		return local.MakeBeacon{At: chain.Round(s.Height()) + 100}
 	case 0:
 		return joined(w.pick(4), "test", nil)
 	case 1:
