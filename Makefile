@@ -68,8 +68,9 @@ bin/bench: FORCE
 	@mkdir -p bin
 	@$(BUILD) -o $@ ./scripts/bench
 
-bench: bin/bench ## measure the engine on this machine (report: bin/bench.json)
+bench: bin/bench ## measure the engine and the chain on this machine (reports: bin/bench.json, bin/bench-chain.json)
 	@bin/bench all --json bin/bench.json
+	@bin/bench chain --json bin/bench-chain.json
 
 bench-peers: bin/bench ## the same work in torch, in an environment that is removed (KEEP=1 keeps it, ENV=<folder> uses one)
 	@bin/bench peers --json bin/bench-peers.json $(if $(filter 1 yes true,$(KEEP)),--keep) $(if $(ENV),--env '$(ENV)') $(if $(SHAPES),--shapes '$(SHAPES)') \
