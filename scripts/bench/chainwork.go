@@ -225,6 +225,9 @@ func (s *subnet) follow(ctx context.Context, dir string, txs int, found figures)
 	took := time.Since(from).Seconds()
 	found.add("catch-up blocks/s", float64(want)/took)
 	found.add("catch-up tx/s", float64(txs)/took)
+	for h, _ := late.Height(); err == nil && late.Status().CatchingUp; h, _ = late.Height() { // the engine may panic when it is stopped while it fetches
+		_, err = late.Heads(ctx, h)
+	}
 	return errors.Join(err, late.Close())
 }
 
