@@ -16,8 +16,9 @@ import (
 
 // harm is one damage to the folder of a node that is down.
 type harm struct {
-	name string
-	do   func(n *network, m *member) error
+	name    string
+	refused bool // a node that goes on with it could sign something twice
+	do      func(n *network, m *member) error
 }
 
 func harms() []harm {
@@ -34,13 +35,13 @@ func harms() []harm {
 		}
 	}
 	return []harm{
-		{"consensus log cut", cut("data/cs.wal/wal", 500)},
-		{"consensus log changed", flip("data/cs.wal/wal", 500)},
-		{"signing state cut", cut("data/priv_validator_state.json", 100)},
-		{"signing state of an earlier block", earlier},
-		{"state cut", cut("sn3.db", 8192)},
-		{"state's newest page of meta data changed", flipMeta},
-		{"block store's log cut", cutStore},
+		{"consensus log cut", false, cut("data/cs.wal/wal", 500)},
+		{"consensus log changed", false, flip("data/cs.wal/wal", 500)},
+		{"signing state cut", true, cut("data/priv_validator_state.json", 100)},
+		{"signing state of an earlier block", true, earlier},
+		{"state cut", false, cut("sn3.db", 8192)},
+		{"state's newest page of meta data changed", false, flipMeta},
+		{"block store's log cut", false, cutStore},
 	}
 }
 
@@ -161,7 +162,9 @@ func (n *network) damaged(ctx context.Context, m *member, at chain.Block, h harm
 		}
 	} else {
 		n.log.Info("went on", "harm", h.name, "node", m.name())
-		n.ends[h.name+": went on"]++
+		if n.ends[h.name+": went on"]++; h.refused {
+			n.violated("%s starts with this harm: %s", m.name(), h.name)
+		}
 	}
 	return errors.Join(n.recovered(ctx, at, m), os.RemoveAll(copied))
 }
