@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"syscall"
 )
 
@@ -35,7 +36,17 @@ func private(args []string) (done bool, err error) {
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
 	cmd.Env = append(os.Environ(), mountsEnv+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	return true, cmd.Run()
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if err := cmd.Start(); err != nil {
+		return true, err
+	}
+	go func() {
+		for s := range signals {
+			_ = cmd.Process.Signal(s) // one that has ended needs none
+		}
+	}()
+	return true, cmd.Wait()
 }
 
 func mount(dir string, size int) error {

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -28,6 +29,9 @@ func main() {
 	done, err := private(os.Args)
 	if !done {
 		err = run(os.Args)
+	}
+	if exit := (*exec.ExitError)(nil); done && errors.As(err, &exit) {
+		os.Exit(max(1, exit.ExitCode())) // the child has said why
 	}
 	os.Exit(proc.Main("chainsoak", err))
 }
@@ -75,6 +79,10 @@ type report struct {
 }
 
 func soak(c *cli.Context) error {
+	chosen, err := choose(c)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := proc.Context(0)
 	defer cancel(nil)
 	seed := c.Uint64("seed")
@@ -94,10 +102,6 @@ func soak(c *cli.Context) error {
 	}
 	fmt.Printf("chainsoak: seed %d, folder %s\n", seed, dir)
 	rep, failed := report{Seed: seed, At: time.Now().UTC()}, 0
-	chosen, err := choose(c)
-	if err != nil {
-		return err
-	}
 	for i, s := range chosen {
 		p := play{s, filepath.Join(dir, s.name), chaind, rand.New(rand.NewPCG(seed, uint64(i))), c.Bool("short"), c.Bool("keep")}
 		r := p.play(ctx)
@@ -218,7 +222,7 @@ func (p play) on(ctx context.Context, r *row) (err error) {
 		return err
 	}
 	defer out.Close()
-	n, err := found(p.dir, p.chaind, p.rng, slog.New(slog.NewTextHandler(out, nil)))
+	n, err := found(p.dir, p.chaind, p.rules, p.rng, slog.New(slog.NewTextHandler(out, nil)))
 	if err != nil {
 		return err
 	}
