@@ -44,8 +44,8 @@ type network struct {
 	worst   chain.Block    // blocks that a recovery took at most
 }
 
-// found makes the folders of a new network under dir and starts nothing.
-func found(dir, chaind string, rng *rand.Rand, log *slog.Logger) (*network, error) {
+// found makes the folders of a new network under dir, which begins with a version of the rules (0: the newest), and starts nothing.
+func found(dir, chaind string, rules uint64, rng *rand.Rand, log *slog.Logger) (*network, error) {
 	n := &network{dir: dir, chaind: chaind, rng: rng, log: log, proxies: map[[2]int]*toxiproxy.Proxy{}, truth: newTruth(), ends: map[string]int{}}
 	ports := freePorts(2 * size)
 	for i := range size {
@@ -54,6 +54,9 @@ func found(dir, chaind string, rng *rand.Rand, log *slog.Logger) (*network, erro
 	g, _, err := localtest.Genesis(blockMS, actors()...)
 	if err != nil {
 		return nil, err
+	}
+	if rules > 0 {
+		g.Rules = rules
 	}
 	g.BeaconKey = nil                                               // the first node makes it
 	g.Time = time.Now().UTC().Add(-time.Hour).Truncate(time.Second) // a node whose clock is before it would not start

@@ -14,21 +14,24 @@ type scenario struct {
 	what        string
 	full, short int // rounds
 	run         func(ctx context.Context, n *network, rounds int) error
+	rules       uint64 // that the network begins with; 0: the newest
 }
 
 func scenarios() []scenario {
 	return []scenario{
-		{"kill", "kill -9 of one node after the other, in random order, at random moments", 200, 6, killOne},
-		{"kill-all", "kill -9 of all nodes at once", 20, 2, killAll},
-		{"torn", "the end of a file is cut off or changed while its node is down", 28, 7, torn},
-		{"false-state", "one balance is changed in the state of a node that is down", 4, 1, falseState},
-		{"full-disk", "a node's disk fills up, then has room again", 4, 1, fullDisk},
-		{"read-only", "a node is started on a folder that it cannot write", 2, 1, readOnly},
-		{"split-3-1", "one node is cut off: the others go on, it does not", 6, 1, splitOne},
-		{"split-2-2", "two nodes are cut off from the others: nobody goes on", 6, 1, splitHalf},
-		{"away", "a node comes back after many blocks (1,000; in the short run 60)", 1, 1, away},
-		{"liar", "a node runs a program with another rule", 4, 0, liar},
-		{"clock", "clocks of one node, then of all, jump by ten minutes, forwards and backwards, while they run", 3, 0, clock},
+		{"kill", "kill -9 of one node after the other, in random order, at random moments", 200, 6, killOne, 0},
+		{"kill-all", "kill -9 of all nodes at once", 20, 2, killAll, 0},
+		{"torn", "the end of a file is cut off or changed while its node is down", 28, 7, torn, 0},
+		{"false-state", "one balance is changed in the state of a node that is down", 4, 1, falseState, 0},
+		{"full-disk", "a node's disk fills up, then has room again", 4, 1, fullDisk, 0},
+		{"read-only", "a node is started on a folder that it cannot write", 2, 1, readOnly, 0},
+		{"split-3-1", "one node is cut off: the others go on, it does not", 6, 1, splitOne, 0},
+		{"split-2-2", "two nodes are cut off from the others: nobody goes on", 6, 1, splitHalf, 0},
+		{"away", "a node comes back after many blocks (1,000; in the short run 60)", 1, 1, away, 0},
+		{"join", "new nodes begin with a snapshot, killed on their way", 10, 1, joins, 0},
+		{"upgrade", "the rules change, and one node's program does not know the new ones", 1, 0, upgrade, 1},
+		{"liar", "a node runs a program with another rule", 4, 0, liar, 0},
+		{"clock", "clocks of one node, then of all, jump by ten minutes, forwards and backwards, while they run", 3, 0, clock, 0},
 	}
 }
 
