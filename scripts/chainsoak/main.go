@@ -59,10 +59,11 @@ type row struct {
 	What         string         `json:"what"`
 	Rounds       int            `json:"rounds"`
 	Faults       int            `json:"faults"`
-	Blocks       uint64         `json:"blocks"`       // height at the end
-	Acknowledged int            `json:"acknowledged"` // transactions
-	Unknown      int            `json:"unknown"`      // transactions whose outcome the client could not say
-	Signatures   int            `json:"signatures"`   // of consensus, compared
+	Blocks       uint64         `json:"blocks"`        // height at the end
+	Acknowledged int            `json:"acknowledged"`  // transactions
+	Unknown      int            `json:"unknown"`       // transactions whose outcome the client could not say
+	Signatures   int            `json:"signatures"`    // of consensus, compared
+	Shared       uint64         `json:"shared_rounds"` // of the beacon, signed by three of four
 	Worst        uint64         `json:"worst_recovery_blocks"`
 	Seconds      float64        `json:"seconds"`
 	Ends         map[string]int `json:"ends,omitempty"` // what nodes did with a damaged folder
@@ -167,13 +168,13 @@ func (r row) verdict() string {
 // write prints the table, and puts it into a file.
 func (rep report) write(path string) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "\nscenario\trounds\tfaults\tblocks\tacknowledged\tunknown\tsignatures\tworst recovery, blocks\tseconds\tviolations\t")
+	fmt.Fprintln(w, "\nscenario\trounds\tfaults\tblocks\tacknowledged\tunknown\tsignatures\tshared rounds\tworst recovery, blocks\tseconds\tviolations\t")
 	for _, r := range rep.Rows {
 		end := fmt.Sprint(len(r.Violations))
 		if v := r.verdict(); v != "ok" && len(r.Violations) == 0 {
 			end, _, _ = strings.Cut(v, ":")
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%.0f\t%s\t\n", r.Scenario, r.Rounds, r.Faults, r.Blocks, r.Acknowledged, r.Unknown, r.Signatures, r.Worst, r.Seconds, end)
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%.0f\t%s\t\n", r.Scenario, r.Rounds, r.Faults, r.Blocks, r.Acknowledged, r.Unknown, r.Signatures, r.Shared, r.Worst, r.Seconds, end)
 	}
 	for _, r := range rep.Rows {
 		for _, what := range slices.Sorted(maps.Keys(r.Ends)) {
@@ -237,6 +238,9 @@ func (p play) on(ctx context.Context, r *row) (err error) {
 	if err := n.reach(ctx, 2, n.nodes...); err != nil {
 		return err
 	}
+	if err := n.shareBeacon(ctx); err != nil {
+		return err
+	}
 	l, err := n.traffic(ctx)
 	if err != nil {
 		return err
@@ -250,6 +254,18 @@ func (p play) on(ctx context.Context, r *row) (err error) {
 	if err := n.compare(ctx); err != nil {
 		return err
 	}
+	_, top, err := heights(ctx, n.nodes)
+	if err != nil {
+		return err
+	}
+	if err := n.beacons(ctx, top); err != nil {
+		return err
+	}
+	shared, err := n.shared(ctx)
+	if err != nil {
+		return err
+	}
+	r.Shared = uint64(shared)
 	for _, w := range l.workers {
 		r.Unknown += w.unknown
 	}

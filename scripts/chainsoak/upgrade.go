@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"sn3/chain/local"
-	"sn3/chain/local/localtest"
-	"sn3/chain/local/quorum"
 )
 
 // upgrade has the owner announce new rules while one node runs a release that does not know them: it stops before they count,
@@ -35,11 +33,7 @@ func upgrade(ctx context.Context, n *network, _ int) error {
 		return err
 	}
 
-	key, err := localtest.Key(localtest.Owner)
-	if err != nil {
-		return err
-	}
-	back, err := quorum.Dial(n.addrs(), nil)
+	owner, err := n.owner()
 	if err != nil {
 		return err
 	}
@@ -47,7 +41,7 @@ func upgrade(ctx context.Context, n *network, _ int) error {
 		return err
 	}
 	at += 60
-	if _, err := local.NewClient(back, local.Signer{Key: key}).Send(ctx, local.Upgrade{Version: 2, At: at}); err != nil {
+	if _, err := owner.Send(ctx, local.Upgrade{Version: 2, At: at}); err != nil {
 		return fmt.Errorf("announce the upgrade: %w", err)
 	}
 	said, err := n.endsSoon(ctx, m)
