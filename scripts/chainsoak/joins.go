@@ -11,18 +11,21 @@ import (
 // joins lets new nodes begin with a snapshot of the others, killed on their way at random moments.
 func joins(ctx context.Context, n *network, rounds int) error {
 	const every = 20
+	_, at, err := heights(ctx, n.nodes)
+	if err != nil {
+		return err
+	}
 	for _, m := range n.nodes {
-		at, err := n.down(ctx, m)
-		if err != nil {
+		if err := m.stop(); err != nil {
 			return err
 		}
 		m.flags = []string{"--snapshot-every", fmt.Sprint(every)}
-		if err := m.start(ctx); err != nil {
-			return err
-		}
-		if err := n.recovered(ctx, at, m); err != nil {
-			return err
-		}
+	}
+	if err := n.start(ctx, n.nodes...); err != nil {
+		return err
+	}
+	if err := n.recovered(ctx, at, n.nodes...); err != nil {
+		return err
 	}
 	for i := range rounds {
 		if err := n.goOn(ctx, 2*every, n.nodes...); err != nil { // a snapshot is complete, and blocks after it

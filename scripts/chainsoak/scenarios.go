@@ -27,7 +27,7 @@ func scenarios() []scenario {
 		{"read-only", "a node is started on a folder that it cannot write", 2, 1, readOnly, 0},
 		{"split-3-1", "one node is cut off: the others go on, it does not", 6, 1, splitOne, 0},
 		{"split-2-2", "two nodes are cut off from the others: nobody goes on", 6, 1, splitHalf, 0},
-		{"away", "a node comes back after many blocks (1,000; in the short run 60)", 1, 1, away, 0},
+		{"away", "a node comes back after many blocks (1,000; in the short run 40)", 1, 1, away, 0},
 		{"join", "new nodes begin with a snapshot, killed on their way", 10, 1, joins, 0},
 		{"upgrade", "the rules change, and one node's program does not know the new ones", 1, 0, upgrade, 1},
 		{"liar", "a node runs a program with another rule", 4, 0, liar, 0},
@@ -208,7 +208,7 @@ func rest(ctx context.Context, d time.Duration) error {
 func away(ctx context.Context, n *network, rounds int) error {
 	blocks := chain.Block(1000)
 	if n.short {
-		blocks = 60
+		blocks = 40
 	}
 	for range rounds {
 		m := n.any()
