@@ -136,7 +136,7 @@ func choose(c *cli.Context) (out []scenario, err error) {
 		if c.Bool("short") {
 			s.full = s.short
 		}
-		if c.IsSet("rounds") {
+		if c.IsSet("rounds") && s.rules == 0 { // a network is upgraded once
 			s.full = c.Int("rounds")
 		}
 		if (len(only) == 0 || only[s.name]) && s.full > 0 {
