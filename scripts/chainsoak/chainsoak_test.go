@@ -100,6 +100,18 @@ func TestAccount(t *testing.T) {
 		}
 	}
 
+	other, err := localtest.Key(payer(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := local.NewClient(back, local.Signer{Key: other}).Transfer(t.Context(), sink(0), 1); err != nil {
+		t.Fatal(err)
+	}
+	n.truth.violations, w.acked, w.unknown = nil, []chain.Receipt{r}, 0
+	if err := n.account(t.Context(), m, back, w); err != nil || len(n.truth.violations) != 1 {
+		t.Errorf("a rao that nobody was told of: %v, %q", err, n.truth.violations)
+	}
+
 	pub := &worker{number: 1}
 	key, err = localtest.Key(publisher(1))
 	if err != nil {
