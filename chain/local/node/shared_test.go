@@ -46,7 +46,6 @@ func (g garbler) VerifyVoteExtension(context.Context, *abci.RequestVerifyVoteExt
 type network struct {
 	*testing.T
 	nodes []*Node
-	lines []local.Candidate
 	owner *local.Client
 }
 
