@@ -352,6 +352,12 @@ func (n *Node) Close() error {
 	if n.comet == nil {
 		return errors.Join(err, n.app.close())
 	}
+	// before the engine drops its peers: it panics on a block whose sender goes while it is being taken (v0.40.0)
+	if r, ok := n.comet.Switch().Reactor("BLOCKSYNC"); ok && r.IsRunning() {
+		if serr := r.Stop(); serr != nil {
+			err = errors.Join(err, fmt.Errorf("stop fetching blocks: %w", serr))
+		}
+	}
 	if serr := n.comet.Stop(); serr != nil {
 		err = errors.Join(err, fmt.Errorf("stop consensus: %w", serr))
 	} else {
