@@ -29,7 +29,8 @@ type report struct {
 	Node  local.NodeStatus `json:"node"`
 }
 
-func showStatus(c *cli.Context) error {
+// asked asks the node that the flags name.
+func asked(c *cli.Context, question func(context.Context, local.Backend) error) error {
 	addr, err := running(c)
 	if err != nil {
 		return err
@@ -42,14 +43,21 @@ func showStatus(c *cli.Context) error {
 	defer cancel(nil)
 	ask, done := context.WithTimeout(ctx, askPatience)
 	defer done()
-	var r report
-	client := local.NewClient(from, nil)
-	if r.Chain, err = client.Status(ask); err == nil {
-		r.Node, err = client.Node(ask)
-	}
-	if errors.Is(err, chain.ErrUnavailable) {
+	if err = question(ask, from); errors.Is(err, chain.ErrUnavailable) {
 		return fmt.Errorf("no node answers at %s: %w; chaind start runs one", addr, err)
 	}
+	return err
+}
+
+func showStatus(c *cli.Context) error {
+	var r report
+	err := asked(c, func(ctx context.Context, from local.Backend) (err error) {
+		client := local.NewClient(from, nil)
+		if r.Chain, err = client.Status(ctx); err == nil {
+			r.Node, err = client.Node(ctx)
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}

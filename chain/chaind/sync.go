@@ -60,24 +60,13 @@ func trustCommand() *cli.Command {
 }
 
 func printTrust(c *cli.Context) error {
-	addr, err := running(c)
-	if err != nil {
+	return asked(c, func(ctx context.Context, from local.Backend) error {
+		t, err := node.OldestBlock(ctx, from)
+		if err == nil {
+			fmt.Println(t)
+		}
 		return err
-	}
-	from, err := local.Dial(addr)
-	if err != nil {
-		return proc.Usage(err)
-	}
-	ctx, cancel := proc.Context(0)
-	defer cancel(nil)
-	ask, done := context.WithTimeout(ctx, askPatience)
-	defer done()
-	t, err := node.OldestBlock(ask, from)
-	if err != nil {
-		return err
-	}
-	fmt.Println(t)
-	return nil
+	})
 }
 
 func exportCommand() *cli.Command {
