@@ -133,14 +133,7 @@ func TestByzantineProposer(t *testing.T) {
 	}
 	nodes[3].between = func(*app) abci.Application { return evil }
 	for _, n := range nodes {
-		if err := n.run(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := n.Close(); err != nil {
-				t.Error(err)
-			}
-		})
+		running(t, n)
 	}
 
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)

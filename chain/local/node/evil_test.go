@@ -84,14 +84,7 @@ func TestFalseBeacon(t *testing.T) {
 	honest, evil := opened(t, first), opened(t, second)
 	evil.between = func(a *app) abci.Application { return forger{a} }
 	for _, n := range []*Node{honest, evil} {
-		if err := n.run(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := n.Close(); err != nil {
-				t.Error(err)
-			}
-		})
+		running(t, n)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -130,6 +123,19 @@ func opened(t *testing.T, dir string) *Node {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// running runs an opened node until the test ends.
+func running(t *testing.T, n *Node) {
+	t.Helper()
+	if err := n.run(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // A block may carry as many late rounds as it is allowed to, and no more; a node whose key is another one's adds none.
