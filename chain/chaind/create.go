@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -15,6 +13,7 @@ import (
 
 	"sn3/chain"
 	"sn3/chain/local"
+	"sn3/chain/local/beacon"
 	"sn3/chain/local/node"
 	"sn3/chain/local/state"
 	"sn3/internal/proc"
@@ -82,15 +81,37 @@ func initNode(c *cli.Context) error {
 	if err != nil {
 		return exit(err)
 	}
+	if err := node.CheckShare(c.String("home"), g); err != nil {
+		return exit(fmt.Errorf("%w; nothing was changed", err))
+	}
 	if err := node.Init(c.String("home"), g, n); err != nil {
+		return exit(err)
+	}
+	line, err := node.Keys(c.String("home"), g.Network)
+	if err != nil {
 		return exit(err)
 	}
 	hash, err := g.Hash()
 	if err != nil {
 		return err
 	}
-	fmt.Printf("network   %s\ngenesis   %s\n", g.Network, hash)
+	fmt.Printf("network   %s\ngenesis   %s\nbeacon    %s\n", g.Network, hash, whoSigns(g, line.Key))
 	return nil
+}
+
+// whoSigns says to a validator whose key the beacon begins with.
+func whoSigns(g *state.Genesis, self chain.Hash) string {
+	if k, err := beacon.ParseKey(g.Beacon); err == nil {
+		return fmt.Sprintf("%d of %d members sign together", k.Threshold, len(k.Members))
+	}
+	switch first := g.Validators[0].Key; {
+	case len(g.Validators) == 1 && first == self:
+		return "this node's own key"
+	case first == self:
+		return "this node's own key: it can know rounds ahead, and while it is away there are none. Once the validators run, have them\n          make a key together (sn3 chain validator beacon); chaind genesis --ceremony does so before the first block"
+	default:
+		return "the key of validator " + first.Short() + ", which alone signs and can know rounds ahead, until there is a shared one"
+	}
 }
 
 func joinCommand() *cli.Command {
@@ -154,66 +175,4 @@ func hostOf(rpc string) string {
 	}
 	host, _, _ := net.SplitHostPort(rpc) // Dial has refused what is none
 	return host
-}
-
-func keysCommand() *cli.Command {
-	return &cli.Command{Name: "keys", Usage: "make a node's keys before there is a chain, and print its line", Before: given("home", "network"), Action: makeKeys,
-		Flags: []cli.Flag{home(), &cli.StringFlag{Name: "network", Usage: "`NAME` of the network that it is for"}}}
-}
-
-func makeKeys(c *cli.Context) error {
-	line, err := node.Keys(c.String("home"), c.String("network"))
-	if err != nil {
-		return exit(err)
-	}
-	fmt.Println(line)
-	return nil
-}
-
-func genesisCommand() *cli.Command {
-	return &cli.Command{Name: "genesis", Usage: "complete the genesis of a network that begins with several validators", Before: given("home", "genesis", "out"), Action: makeGenesis,
-		Description: "Every validator prints its line (chaind keys); the first one puts all of them into the genesis, gives the file to the others, and each makes its folder from it (chaind init --genesis FILE --peer …).",
-		Flags: []cli.Flag{home(),
-			&cli.StringFlag{Name: "genesis", Usage: "genesis `FILE` without validators"},
-			&cli.StringSliceFlag{Name: "validator", Usage: "`LINE` that another validator's chaind keys printed; may be given again"},
-			&cli.StringFlag{Name: "out", Usage: "`FILE` to write; it must not exist"}}}
-}
-
-func makeGenesis(c *cli.Context) error {
-	g, err := readGenesis(c.String("genesis"))
-	if err != nil {
-		return err
-	}
-	var others []local.Candidate
-	for _, line := range c.StringSlice("validator") {
-		o, err := local.ParseCandidate(line, g.Network)
-		if err != nil {
-			return exit(err)
-		}
-		others = append(others, o)
-	}
-	if err := node.Found(c.String("home"), g, others); err != nil {
-		return exit(err)
-	}
-	raw, err := json.MarshalIndent(g, "", "  ")
-	if err != nil {
-		return err
-	}
-	f, err := os.OpenFile(c.String("out"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-	if err != nil {
-		return proc.Usage(fmt.Errorf("write genesis: %w", err))
-	}
-	_, err = f.Write(append(raw, '\n'))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write genesis: %w", err)
-	}
-	hash, err := g.Hash()
-	if err != nil {
-		return err
-	}
-	fmt.Printf("network   %s\ngenesis   %s\n", g.Network, hash)
-	for _, v := range g.Validators {
-		fmt.Printf("validator %s\n", v.Key)
-	}
-	return nil
 }

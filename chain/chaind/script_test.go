@@ -16,7 +16,11 @@ import (
 
 	"sn3/chain"
 	"sn3/chain/local"
+	"sn3/chain/local/beacon/dkg"
+	"sn3/chain/local/beacon/dkg/dkgtest"
+	"sn3/chain/local/ceremony"
 	"sn3/chain/local/localtest"
+	"sn3/chain/local/state"
 )
 
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"chaind": main}) }
@@ -28,13 +32,15 @@ func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"chaind": mai
 //	high READY N         waits until a node is at block N
 //	follow READY OTHER   waits until a node has caught up with another one
 //	join READY OTHER     has the owner make a node a validator, through another one, and waits until it signs
+//	rounds READY N       waits until the beacons of N more rounds are there
+//	misdeal HOME FOLDER VICTIM [NAME]  writes a node's dealing with a bad share for another one into a ceremony's folder
 //	signal NAME READY    sends TERM, INT or KILL to the node
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
 			return genesis(filepath.Join(e.WorkDir, "genesis.json"))
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"pay": pay, "paid": paid, "high": high, "follow": follow, "join": join, "signal": signal}})
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"pay": pay, "paid": paid, "high": high, "follow": follow, "join": join, "signal": signal, "rounds": rounds, "misdeal": misdeal}})
 }
 
 // genesis writes one of a chain with blocks of 100 ms.
@@ -135,6 +141,46 @@ func high(ts *testscript.TestScript, _ bool, args []string) {
 	n, err := strconv.ParseUint(args[1], 10, 64)
 	ts.Check(err)
 	until(ts, args[0], func(_ local.NodeStatus, own local.Status) bool { return own.Height >= chain.Block(n) })
+}
+
+func rounds(ts *testscript.TestScript, _ bool, args []string) {
+	c, ctx := client(ts, args[0])
+	n, err := strconv.ParseUint(args[1], 10, 64)
+	ts.Check(err)
+	if n == 0 {
+		return
+	}
+	st, err := c.Status(ctx)
+	ts.Check(err)
+	for r := chain.Round(st.Height); r < chain.Round(st.Height)+chain.Round(n); r++ {
+		until(ts, args[0], func(local.NodeStatus, local.Status) bool {
+			_, err := c.Beacon(ctx, r)
+			return err == nil
+		})
+	}
+}
+
+func misdeal(ts *testscript.TestScript, _ bool, args []string) {
+	raw, err := os.ReadFile(filepath.Join(ts.MkAbs(args[1]), "draft.json"))
+	ts.Check(err)
+	g, err := state.ParseGenesis(raw)
+	ts.Check(err)
+	c, err := ceremony.Draft(g)
+	ts.Check(err)
+	var who [2]*dkg.Member
+	for i, home := range []string{args[0], args[2]} {
+		raw, err := os.ReadFile(filepath.Join(ts.MkAbs(home), "member.key"))
+		ts.Check(err)
+		who[i], err = dkg.ParseMember(raw)
+		ts.Check(err)
+	}
+	victim, err := c.Index(who[1])
+	ts.Check(err)
+	seed := c.Session().ID()
+	d, err := dkgtest.Misdeal(c.Session(), who[0], victim, seed)
+	ts.Check(err)
+	name := append(args[3:], "bad.dealing")[0]
+	ts.Check(os.WriteFile(filepath.Join(ts.MkAbs(args[1]), name), append([]byte("sn3deal1"), d.Encode()...), 0o600))
 }
 
 func pay(ts *testscript.TestScript, _ bool, args []string) {

@@ -87,6 +87,9 @@ func Init(home string, g *state.Genesis, n Net) error {
 // complete fills in what a genesis leaves open: its time, the beacon key of the node in home, and as validators that node and
 // the others. It writes nothing.
 func complete(home string, g *state.Genesis, others []local.Candidate) (*keys, error) {
+	if len(g.Validators) > 0 && (len(g.BeaconKey) == 0 || g.Time.IsZero()) {
+		return nil, fmt.Errorf("%w: it names its validators and lacks the beacon's key or the time, which would be another one on every node; where it is the draft of a ceremony, take the genesis that chaind ceremony makes of it", ErrGenesis)
+	}
 	k, err := loadOrMake(home)
 	if err != nil {
 		return nil, err
@@ -99,6 +102,15 @@ func complete(home string, g *state.Genesis, others []local.Candidate) (*keys, e
 			return nil, fmt.Errorf("%s: %w", filepath.Join(home, beaconFile), err)
 		}
 	}
+	k.begin(g, others)
+	if _, err := g.Validate(); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// begin fills in the time, and these keys' node and the others as validators.
+func (k *keys) begin(g *state.Genesis, others []local.Candidate) {
 	if g.Time.IsZero() {
 		g.Time = time.Now().UTC().Truncate(time.Millisecond)
 	}
@@ -109,10 +121,6 @@ func complete(home string, g *state.Genesis, others []local.Candidate) (*keys, e
 			g.Validators = append(g.Validators, state.Validator{Key: c.Key, Beacon: c.Beacon})
 		}
 	}
-	if _, err := g.Validate(); err != nil {
-		return nil, err
-	}
-	return k, nil
 }
 
 // Found makes the keys of the first of several validators and completes the genesis that all of them begin with: the beacon

@@ -195,6 +195,9 @@ func (s *signer) derive(l *ledger.Ledger, k *beacon.Key) (beacon.Share, error) {
 		}
 		list = append(list, d)
 	}
+	if len(list) == 0 && k.From == 0 {
+		return beacon.Share{}, errors.New("the key was made before the first block: chaind ceremony with the folder of the ceremony makes the share again, then start the node again")
+	}
 	if len(list) == 0 {
 		return beacon.Share{}, errors.New("the chain keeps no dealings of this key; restore the file from a copy of this folder")
 	}

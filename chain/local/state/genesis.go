@@ -88,6 +88,18 @@ func (g *Genesis) Hash() (chain.Hash, error) {
 
 // Validate refuses what the machine could not run.
 func (g *Genesis) Validate() (*chain.Run, error) {
+	run, err := g.ValidateDraft()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := g.key(); err != nil {
+		return nil, err
+	}
+	return run, nil
+}
+
+// ValidateDraft is Validate for a genesis whose beacon key is still to be made.
+func (g *Genesis) ValidateDraft() (*chain.Run, error) {
 	run, err := chain.ParseRun(g.Run)
 	if err != nil {
 		return nil, fmt.Errorf("genesis: %w", err)
@@ -105,9 +117,6 @@ func (g *Genesis) Validate() (*chain.Run, error) {
 	}
 	if x := p.of(g.Rules).check(); x != nil {
 		return nil, fmt.Errorf("genesis: %s is %d; give %d to %d", x.name, x.get(&p), x.least, x.top)
-	}
-	if _, err := g.key(); err != nil {
-		return nil, err
 	}
 	if err := errors.Join(checkValidators(g.Validators), g.checkOrigin()); err != nil {
 		return nil, err
