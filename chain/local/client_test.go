@@ -16,6 +16,7 @@ import (
 	"sn3/chain"
 	"sn3/chain/local"
 	"sn3/chain/local/localtest"
+	"sn3/chain/local/state"
 )
 
 // backend is a Backend whose calls a test can replace.
@@ -49,7 +50,7 @@ func (b *backend) Heads(ctx context.Context, after chain.Block) ([]chain.Head, e
 
 func dev(t *testing.T) (*localtest.DevChain, *backend, *local.Client) {
 	t.Helper()
-	g, secret, err := localtest.Genesis(500, localtest.Actor{Name: "me", Seat: true, Balance: 100_000}, localtest.Actor{Name: "poor"})
+	g, secret, err := localtest.Genesis(500, localtest.Actor{Name: "me", Seat: true, Balance: chain.RaoPerCoin}, localtest.Actor{Name: "poor"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +215,8 @@ func TestNonceTaken(t *testing.T) {
 	if err := c.Transfer(ctx, chain.Coldkey{9}, 700); err != nil || others != 2 {
 		t.Fatalf("%v after %d other transactions", err, others)
 	}
-	if a, err := c.Account(ctx, chain.Coldkey(local.AccountOf(&key.PublicKey))); err != nil || a.Nonce != 3 || a.Balance != 100_000-2*500-700-3*1000 {
+	p := state.DefaultParams() // two accounts were new
+	if a, err := c.Account(ctx, chain.Coldkey(local.AccountOf(&key.PublicKey))); err != nil || a.Nonce != 3 || a.Balance != chain.RaoPerCoin-2*500-700-3*p.Fee-2*p.AccountCost {
 		t.Errorf("account %+v, %v", a, err)
 	}
 }

@@ -34,7 +34,7 @@ func bare(t testing.TB, path string) *app {
 // bareOf is bare with a change of the genesis.
 func bareOf(t testing.TB, path string, change func(*state.Genesis)) *app {
 	t.Helper()
-	g, secret, err := localtest.Genesis(100, localtest.Actor{Name: "me", Seat: true, Balance: 100_000}, localtest.Actor{Name: "stranger", Balance: chain.RaoPerCoin})
+	g, secret, err := localtest.Genesis(100, localtest.Actor{Name: "me", Seat: true, Balance: chain.RaoPerCoin}, localtest.Actor{Name: "stranger", Balance: chain.RaoPerCoin})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ import (
 func four(t *testing.T) (dirs [4]string) {
 	t.Helper()
 	dir := t.TempDir()
-	g, _, err := localtest.Genesis(100, localtest.Actor{Name: "me", Seat: true, Balance: 100_000})
+	g, _, err := localtest.Genesis(100, localtest.Actor{Name: "me", Seat: true, Balance: chain.RaoPerCoin})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,7 +54,7 @@ func FuzzABCI(f *testing.F) {
 	}
 	f.Add(joined(seeds...), "snapshot", int64(-1), int64(100))
 	f.Add(joined(append([]byte{beaconTx}, make([]byte, beaconTxLen-1)...), seeds[0], seeds[0], nil), "head", int64(1)<<62, int64(-1))
-	g, secret, err := localtest.Genesis(100, localtest.Actor{Name: "me", Seat: true, Balance: 100_000})
+	g, secret, err := localtest.Genesis(100, localtest.Actor{Name: "me", Seat: true, Balance: chain.RaoPerCoin})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 // quartet makes the folders of four validators of a network that begins with the first version of the rules.
 func quartet(t *testing.T) (homes []string, g *state.Genesis) {
 	t.Helper()
-	g, _, err := localtest.Genesis(50, localtest.Actor{Name: "me", Seat: true, Balance: 100_000})
+	g, _, err := localtest.Genesis(50, localtest.Actor{Name: "me", Seat: true, Balance: chain.RaoPerCoin})
 	if err != nil {
 		t.Fatal(err)
 	}

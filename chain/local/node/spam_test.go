@@ -11,22 +11,24 @@ import (
 	"sn3/chain/local"
 	"sn3/chain/local/localtest"
 	"sn3/chain/local/node"
+	"sn3/chain/local/state"
 )
 
 const (
-	spammers = 64   // accounts with some coins but no seat
-	perKey   = 16   // transactions of one account that may wait at once
-	fee      = 1000 // of each
+	spammers = 64 // accounts with some coins but no seat
+	perKey   = 16 // transactions of one account that may wait at once
 )
 
 // crowded makes a node's folder with many accounts without a seat.
 func crowded(t *testing.T, blockTimeMS int64) string {
 	t.Helper()
+	p := state.DefaultParams()
 	all := actors()
 	for i := range spammers {
-		all = append(all, localtest.Actor{Name: fmt.Sprint("spam", i), Balance: perKey * (fee + 500)})
+		all = append(all, localtest.Actor{Name: fmt.Sprint("spam", i), Balance: perKey * (p.Fee + 500)})
 	}
-	all = append(all, localtest.Actor{Name: "two fees", Balance: 2*fee + 500}, localtest.Actor{Name: "no fee", Balance: fee - 1})
+	all = append(all, localtest.Actor{Name: "two fees", Balance: 2*p.Fee + 500}, localtest.Actor{Name: "no fee", Balance: p.Fee - 1},
+		localtest.Actor{Name: "no new account", Balance: p.Fee + p.AccountCost + 499})
 	g, _, err := localtest.Genesis(blockTimeMS, all...)
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +62,12 @@ func TestSpam(t *testing.T) {
 	if err := reach(ctx, alice, 1); err != nil {
 		t.Fatal(err)
 	}
-	pay := local.Transfer{To: chain.Coldkey{9}, Amount: 500}
+	rich, err := localtest.Key(chaintest.Rich)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := chain.Coldkey(local.AccountOf(&rich.PublicKey))
+	pay := local.Transfer{To: to, Amount: 500}
 	for name, x := range map[string]struct {
 		raw  []byte
 		want local.Code
@@ -78,9 +85,9 @@ func TestSpam(t *testing.T) {
 		"a seat without a coin":     {signed(t, localtest.Network, "nobody", 0, local.Register{}), local.CodeFunds},
 		"a record without a seat":   {signed(t, localtest.Network, "nobody", 0, local.Publish{}), local.CodeNotRegistered},
 		"all but the fee":           {signed(t, localtest.Network, "no fee", 0, local.RemoveStake{}), local.CodeFunds},
-		"more than fee and amount":  {signed(t, localtest.Network, "two fees", 0, local.Transfer{To: chain.Coldkey{9}, Amount: fee + 501}), local.CodeFunds},
+		"more than fee and amount":  {signed(t, localtest.Network, "two fees", 0, local.Transfer{To: to, Amount: state.DefaultParams().Fee + 501}), local.CodeFunds},
 		"a third with two fees":     {signed(t, localtest.Network, "two fees", 2, pay), local.CodeFunds},
-		"dust for a new account":    {signed(t, localtest.Network, "two fees", 0, local.Transfer{To: chain.Coldkey{9}, Amount: 499}), local.CodeAmount},
+		"all but the new account":   {signed(t, localtest.Network, "no new account", 0, local.Transfer{To: chain.Coldkey{9}, Amount: 500}), local.CodeFunds},
 		"far ahead":                 {signed(t, localtest.Network, "spam0", perKey, pay), local.CodeNonce},
 	} {
 		if code, err := n.Submit(ctx, x.raw); err != nil || code != x.want {

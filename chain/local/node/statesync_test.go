@@ -55,7 +55,7 @@ type member struct {
 // founder makes the folder of the first node of a network with quick blocks.
 func founder(t *testing.T, actors ...localtest.Actor) string {
 	t.Helper()
-	g, _, err := localtest.Genesis(50, append(actors, localtest.Actor{Name: "me", Seat: true, Balance: 100_000})...)
+	g, _, err := localtest.Genesis(50, append(actors, localtest.Actor{Name: "me", Seat: true, Balance: chain.RaoPerCoin})...)
 	if err != nil {
 		t.Fatal(err)
 	}

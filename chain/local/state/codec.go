@@ -11,7 +11,7 @@ import (
 
 // stateVersion is the first byte of the meta entry: the version of every encoding in this file. Their bytes enter the app
 // hash, so a change of any of them is a change of the consensus rules.
-const stateVersion = 5
+const stateVersion = 6
 
 // errForm: bytes that are not the canonical form of an entry.
 var errForm = errors.New("not in canonical form")

@@ -235,7 +235,7 @@ func TestStoredFormsArePinned(t *testing.T) {
 		encodeMaking(outcome{65, 66, madeLate}, &making{from: 67, start: 68, phase: 69, members: []member{{[32]byte{70}, beacon.MemberKey{71}}}, guilty: []byte{1}})} {
 		h.Write(b)
 	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != "89c5d8b0ef9cece441d8cb020543dd32b22c9ae9a0a1f17f385653e04f4df258" || stateVersion != 5 {
+	if got := hex.EncodeToString(h.Sum(nil)); got != "3e3970fa6f16232566d428538bf9a03285225ec03dcd9a660f1eb58d584adbac" || stateVersion != 6 {
 		t.Errorf("stored forms of version %d hash to %s", stateVersion, got)
 	}
 }

@@ -56,7 +56,7 @@ func (s *State) payOwner() {
 }
 
 // payout hands out what the epoch computed: incentive to the coldkey's account, dividends to the stake. What the owner's own
-// hotkey earns as a miner is burned, as on Subtensor. What rounding leaves stays pending.
+// hotkey earns as a miner is burned, as on Subtensor.
 func (s *State) payout(out yuma.Output) {
 	owner := s.ownerUID()
 	for i := range s.seats {

@@ -2,8 +2,9 @@ package state
 
 import "sn3/chain/yuma"
 
-// epoch pays the subnet's owner, runs Yuma over the stored weights and pays what it says of what is pending. The permits that
-// it gives count from the next epoch on.
+// epoch pays the subnet's owner, runs Yuma over the stored weights and pays what it says of what is pending. What it pays to
+// nobody is burned: what rounding leaves, and everything while nobody has stake, which else would wait for whoever stakes
+// first. The permits that it gives count from the next epoch on.
 func (s *State) epoch() {
 	s.payOwner()
 	out, err := yuma.Epoch(s.yumaInput(s.meta.Money.Pending))
@@ -17,4 +18,6 @@ func (s *State) epoch() {
 		s.touch(seatKey(i))
 	}
 	s.payout(out)
+	m := &s.meta.Money
+	m.Burned, m.Pending = m.Burned+m.Pending, 0
 }

@@ -94,18 +94,23 @@ func (s *State) apply(op local.Op, from chain.Hotkey) {
 	}
 }
 
-// checkTransfer: an account that does not exist yet begins with the existential deposit at least.
 func (s *State) checkTransfer(o local.Transfer, from chain.Hotkey, funds chain.Amount) local.Code {
-	_, exists := s.accounts[o.To]
+	opening := s.opening(o.To)
 	switch { // the receiver's balance cannot overflow: see maxIssued
 	case o.To == chain.Coldkey(from) || o.Amount == 0:
 		return local.CodeSelfTransfer
-	case o.Amount > funds:
+	case o.Amount > funds || opening > funds-o.Amount:
 		return local.CodeFunds
-	case !exists && o.Amount < s.params.Deposit:
-		return local.CodeAmount
 	}
 	return local.CodeOK
+}
+
+// opening is what a transfer to an account costs besides: an entry that every node keeps for good is paid for once.
+func (s *State) opening(to chain.Coldkey) chain.Amount {
+	if _, exists := s.accounts[to]; exists {
+		return 0
+	}
+	return s.params.AccountCost
 }
 
 func (s *State) checkPublish(o local.Publish, from chain.Hotkey) local.Code {
@@ -129,6 +134,7 @@ func (s *State) publish(o local.Publish, from chain.Hotkey) {
 }
 
 func (s *State) pay(from, to chain.Coldkey, amount chain.Amount) {
+	s.burn(from, s.opening(to))
 	s.debit(from, amount)
 	s.credit(to, amount)
 }

@@ -97,7 +97,7 @@ func (h *history) parameter() local.Op {
 	x := []struct {
 		name  string
 		value int
-	}{{"unstake_delay", 1 + h.pick(40)}, {"min_stake", 1 + h.pick(1<<20)}, {"fee", h.pick(2000)}, {"existential_deposit", 1 + h.pick(1000)}, {"subnet_owner_cut", h.pick(65536)},
+	}{{"unstake_delay", 1 + h.pick(40)}, {"min_stake", 1 + h.pick(1<<20)}, {"fee", h.pick(2000)}, {"account_cost", h.pick(1 << 20)}, {"subnet_owner_cut", h.pick(65536)},
 		{"max_take", h.pick(12000)}, {"min_burn", h.pick(1 << 20)}, {"burn_half_life", 1 + h.pick(50)}, {"block_emission", h.pick(1 << 31)}, {"immunity_period", h.pick(60)},
 		{"take_rate_limit", h.pick(30)}, {"min_non_immune_uids", h.pick(4)}, {"max_seats", 4 + h.pick(6)}, {"nonsense", 1}}[h.pick(14)]
 	return local.SetParam{Name: x.name, Value: uint64(x.value)}
@@ -214,6 +214,39 @@ func TestLongHistory(t *testing.T) {
 		if h.codes[c] == 0 {
 			t.Errorf("no operation was refused with %v", c.Err())
 		}
+	}
+}
+
+// A transfer to an account that is new burns account_cost besides, of the sender's, once; the receiver gets the whole amount, and
+// nothing is spent where it does not suffice.
+func TestAccountCost(t *testing.T) {
+	s := machine(t)
+	p := s.params
+	all := balanceOf(s, 5)
+	send := func(who, nonce int, to chain.Coldkey, amount chain.Amount) local.Code {
+		before := s.Supply().Burned
+		code := next(s, tx(t, who, uint64(nonce), local.Transfer{To: to, Amount: amount})).Codes[0]
+		audit(t, s)
+		all -= p.Fee
+		if extra := s.Supply().Burned - before - p.Fee; extra != 0 && extra != p.AccountCost || extra > 0 && code != local.CodeOK {
+			t.Errorf("%s burned beside the fee, code %d", extra, code)
+		} else {
+			all -= extra
+		}
+		return code
+	}
+	to, other := chain.Coldkey{7}, chain.Coldkey{8}
+	if code := send(5, 0, to, all-p.Fee-p.AccountCost+1); code != local.CodeFunds || s.accounts[to] != (account{}) {
+		t.Errorf("a rao more than it has: code %d", code)
+	}
+	if code := send(5, 1, to, 1); code != local.CodeOK || s.accounts[to].Balance != 1 || all != 5*chain.RaoPerCoin-2*p.Fee-p.AccountCost {
+		t.Errorf("code %d, %s are left", code, all)
+	}
+	if code := send(5, 2, to, 1); code != local.CodeOK || all != 5*chain.RaoPerCoin-3*p.Fee-p.AccountCost {
+		t.Errorf("to one that is there: code %d, %s are left", code, all)
+	}
+	if code := send(5, 3, other, all-2-p.Fee-p.AccountCost); code != local.CodeOK || balanceOf(s, 5) != 0 {
+		t.Errorf("all it has: code %d, %s are left", code, balanceOf(s, 5))
 	}
 }
 

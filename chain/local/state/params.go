@@ -20,10 +20,10 @@ type Params struct {
 	ImmunityPeriod     chain.Block  `json:"immunity_period"`
 	MinNonImmune       int          `json:"min_non_immune_uids"`
 	BlockEmission      chain.Amount `json:"block_emission"`
-	OwnerCut           uint16       `json:"subnet_owner_cut"`    // of emission
-	Fee                chain.Amount `json:"fee"`                 // of a transaction, burned
-	Deposit            chain.Amount `json:"existential_deposit"` // that an account begins with
-	MinStake           chain.Amount `json:"min_stake"`           // of an account on a hotkey
+	OwnerCut           uint16       `json:"subnet_owner_cut"` // of emission
+	Fee                chain.Amount `json:"fee"`              // of a transaction, burned
+	AccountCost        chain.Amount `json:"account_cost"`     // of a transfer to an account that is new, burned besides
+	MinStake           chain.Amount `json:"min_stake"`        // of an account on a hotkey
 	UnstakeDelay       chain.Block  `json:"unstake_delay"`
 	Kappa              uint16       `json:"kappa"`          // of 65535, as all proportions
 	MaxValidators      int          `json:"max_validators"` // permits; the largest stakes have them
@@ -53,13 +53,13 @@ type Params struct {
 }
 
 // DefaultParams are those of a local network: Subtensor's, but for weights_rate_limit (100 there) and min_allowed_weights
-// (1,024 there), which are for blocks of 12 s and hundreds of miners.
+// (1,024 there), which are for blocks of 12 s and hundreds of miners, and for what an entry of the state costs (DESIGN.md).
 func DefaultParams() Params {
 	return Params{MaxSeats: 256, Burn: chain.RaoPerCoin, Kappa: 32767, MaxValidators: 128, BondsMovingAverage: 900000,
 		BondsPenalty: u16, AlphaLow: 45875, AlphaHigh: 58982, AlphaSteepness: 1000, ActivityCutoff: 5000, WeightsInterval: 1, MaxWeight: u16,
 		CommitReveal: true, RevealPeriod: 1, KeepWindows: 16,
 		MinBurn: 500_000, MaxBurn: 100 * chain.RaoPerCoin, BurnHalfLife: 360, ImmunityPeriod: 4096, MinNonImmune: 10, BlockEmission: chain.RaoPerCoin,
-		OwnerCut: 11796, Fee: 1000, Deposit: 500, MinStake: 2_000_000, UnstakeDelay: 1000,
+		OwnerCut: 11796, Fee: chain.RaoPerCoin / 1000, AccountCost: chain.RaoPerCoin / 10, MinStake: chain.RaoPerCoin / 10, UnstakeDelay: 1000,
 		MaxSupply: 21_000_000 * chain.RaoPerCoin, DefaultTake: 11796, MaxTake: 11796, TakeInterval: 216_000}
 }
 
@@ -115,7 +115,7 @@ var paramTable = []param{
 	numeric("block_emission", 0, math.MaxInt64, func(p *Params) *chain.Amount { return &p.BlockEmission }),
 	numeric("subnet_owner_cut", 0, u16, func(p *Params) *uint16 { return &p.OwnerCut }),
 	numeric("fee", 1, math.MaxInt64, func(p *Params) *chain.Amount { return &p.Fee }),
-	numeric("existential_deposit", 1, math.MaxInt64, func(p *Params) *chain.Amount { return &p.Deposit }),
+	numeric("account_cost", 0, math.MaxInt64, func(p *Params) *chain.Amount { return &p.AccountCost }),
 	numeric("min_stake", 1, math.MaxInt64, func(p *Params) *chain.Amount { return &p.MinStake }),
 	numeric("unstake_delay", 1, 1<<40, func(p *Params) *chain.Block { return &p.UnstakeDelay }),
 	numeric("kappa", 0, u16, func(p *Params) *uint16 { return &p.Kappa }),

@@ -102,7 +102,7 @@ func TestCodes(t *testing.T) {
 		{"replay", tx(t, 5, 0, local.Transfer{To: chain.Coldkey{1}, Amount: 500}), local.CodeNonce},
 		{"to oneself", tx(t, 5, 1, local.Transfer{To: chain.Coldkey(account0(5)), Amount: 1}), local.CodeSelfTransfer},
 		{"too much", tx(t, 5, 2, local.Transfer{To: chain.Coldkey{1}, Amount: 1 << 62}), local.CodeFunds},
-		{"too little for a new account", tx(t, 5, 3, local.Transfer{To: chain.Coldkey{2}, Amount: 499}), local.CodeAmount},
+		{"nothing left to open an account", tx(t, 5, 3, local.Transfer{To: chain.Coldkey{2}, Amount: 4_900_000_000}), local.CodeFunds},
 		{"little for an old account", tx(t, 5, 4, local.Transfer{To: chain.Coldkey{1}, Amount: 1}), local.CodeOK},
 		{"record without seat", tx(t, 5, 5, local.Publish{Record: rec(1)}), local.CodeNotRegistered},
 		{"record", tx(t, 2, 0, local.Publish{Record: rec(1)}), local.CodeOK},
