@@ -2,6 +2,7 @@ package local
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -51,17 +52,21 @@ func kindOf(err error) string {
 	return ""
 }
 
+// remoteError is a node's error: its words, which are whole as they are, and the sentinel that it named.
+type remoteError struct {
+	text     string
+	sentinel error
+}
+
+func (e *remoteError) Error() string { return cmp.Or(e.text, e.sentinel.Error()) }
+func (e *remoteError) Unwrap() error { return e.sentinel }
+
 // err is the error that an Answer carries, with its sentinel; nil if it carries a result.
 func (a Answer) err() error {
-	switch a.Kind {
-	case "pruned":
-		return fmt.Errorf("%w (%s)", chain.ErrPruned, a.Error)
-	case "not_yet":
-		return fmt.Errorf("%w (%s)", chain.ErrNotYet, a.Error)
-	case "not_found":
-		return fmt.Errorf("%w (%s)", chain.ErrNotFound, a.Error)
-	case "unavailable":
-		return fmt.Errorf("%w (%s)", chain.ErrUnavailable, a.Error)
+	for _, s := range []error{chain.ErrPruned, chain.ErrNotYet, chain.ErrNotFound, chain.ErrUnavailable} {
+		if a.Kind == kindOf(s) {
+			return &remoteError{a.Error, s}
+		}
 	}
 	if a.Error != "" {
 		return errors.New(a.Error)

@@ -2,6 +2,7 @@ package local
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -59,5 +60,26 @@ func TestBehindProxy(t *testing.T) {
 	away = true
 	if _, err := known.Query(t.Context(), QueryParams, ""); !errors.Is(err, chain.ErrUnavailable) || !strings.Contains(err.Error(), "status 502") {
 		t.Errorf("a proxy without its node: %v", err)
+	}
+}
+
+// What a node says failed is told once, as the sentinel that it names and in its words; a node without words has the sentinel's.
+func TestAnswerErrors(t *testing.T) {
+	for _, sentinel := range []error{chain.ErrPruned, chain.ErrNotYet, chain.ErrNotFound, chain.ErrUnavailable} {
+		theirs := fmt.Errorf("head of block 7: %w", sentinel)
+		if got := (Answer{Error: theirs.Error(), Kind: kindOf(theirs)}).err(); !errors.Is(got, sentinel) || got.Error() != theirs.Error() {
+			t.Errorf("%q: %v", theirs, got)
+		}
+		if got := (Answer{Kind: kindOf(sentinel)}).err(); !errors.Is(got, sentinel) || got.Error() != sentinel.Error() {
+			t.Errorf("%v without words: %v", sentinel, got)
+		}
+	}
+	for _, a := range []Answer{{}, {Kind: "nonsense"}, {Result: []byte("1")}} {
+		if err := a.err(); err != nil {
+			t.Errorf("%+v: %v", a, err)
+		}
+	}
+	if err := (Answer{Error: "broken", Kind: "nonsense"}).err(); err == nil || err.Error() != "broken" {
+		t.Errorf("an error of no kind: %v", err)
 	}
 }
