@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
@@ -19,7 +18,7 @@ func chainCommand() *cli.Command {
 
 func supplyCommand() *cli.Command {
 	at := &cli.Uint64Flag{Name: "at", Usage: "as of block `HEIGHT`, one of the newest 5,000 (default: the newest)"}
-	return command("supply", "show where all coins are, and that none is missing or too many", "", 0, []cli.Flag{at}, func(c *cli.Context) error {
+	return command("supply", "show where all coins are, and that none is missing or too many", "", 0, []cli.Flag{at, jsonFlag()}, func(c *cli.Context) error {
 		return with(c, nil, func(ctx context.Context, n *network) error {
 			s, err := n.client.SupplyNow(ctx)
 			if c.IsSet("at") {
@@ -28,7 +27,13 @@ func supplyCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return printSupply(n.status.Network, s)
+			if !c.Bool("json") {
+				return printSupply(n.status.Network, s)
+			}
+			if err := printJSON(s); err != nil || s.Holds() {
+				return err
+			}
+			return errSupply
 		})
 	})
 }
@@ -38,7 +43,7 @@ var errSupply = errors.New("issued is not held + burned + pending: this node's c
 
 func printSupply(network string, s local.Supply) error {
 	fmt.Printf("network %s, block %d, in coins\n\n", network, s.Block)
-	t := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', tabwriter.AlignRight)
+	g := grid{right: "rr "}
 	for _, x := range []struct {
 		name string
 		sum  chain.Amount
@@ -46,16 +51,15 @@ func printSupply(network string, s local.Supply) error {
 	}{
 		{"genesis", s.Genesis, ""}, {"emitted", s.Emitted, "  by blocks"}, {"issued", s.Issued, "= genesis + emitted"}, {},
 		{"balances", s.Balances, "  of accounts"}, {"staked", s.Staked, "  on hotkeys"}, {"unbonding", s.Unbonding, "  unstaked, not paid out yet"},
-		{"held", s.Held(), "= balances + staked + unbonding"}, {"burned", s.Burned, ""}, {"pending", s.Pending, "  for the next epoch to hand out"},
+		{"held", s.Held(), "= balances + staked + unbonding"}, {"burned", s.Burned, "  fees, registrations, what the owner mined"}, {"pending", s.Pending, "  for the next epoch to hand out"},
 	} {
 		if x.name == "" {
-			fmt.Fprintln(t, "\t\t")
+			g.add()
 			continue
 		}
-		fmt.Fprintf(t, "%s\t%s\t", x.name, x.sum)
-		fmt.Fprintf(t, "  %s\n", x.what)
+		g.add(x.name, x.sum, x.what)
 	}
-	if err := t.Flush(); err != nil {
+	if err := g.print(os.Stdout); err != nil {
 		return err
 	}
 	if !s.Holds() {
@@ -65,6 +69,6 @@ func printSupply(network string, s local.Supply) error {
 	if s.Audited {
 		basis = "recomputed by the node from every entry of the state"
 	}
-	fmt.Printf("\n%s issued = %s held + %s burned + %s pending: it holds (%s)\n", s.Issued, s.Held(), s.Burned, s.Pending, basis)
+	fmt.Printf("\n%s issued = %s held + %s burned + %s pending:\nit holds (%s)\n", s.Issued, s.Held(), s.Burned, s.Pending, basis)
 	return nil
 }

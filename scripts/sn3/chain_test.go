@@ -2,13 +2,16 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
 	"sn3/chain"
 	"sn3/chain/local"
 	"sn3/chain/local/localtest"
+	"sn3/chain/local/state"
 	"sn3/internal/proc"
 )
 
@@ -39,9 +42,10 @@ func TestChainViews(t *testing.T) {
 	}
 	w.says("no transactions", "chain", "block", "1")
 	w.fails(chain.ErrNotYet, "chain", "block", "99999")
-	w.says("commit_reveal_weights_enabled  true", "chain", "params")
+	w.says("true  weights are sealed", "chain", "params")
 	w.says("2 seats", "chain", "metagraph", "--sort", "stake")
 	w.fails(chain.ErrNotYet, "chain", "metagraph", "--at", "99999")
+	w.says("never", "chain", "metagraph")
 	w.says("of the last epoch", "chain", "metagraph")
 	w.says("first registered in block", "chain", "hotkey", "1")
 	w.says("uid 1, ", "chain", "hotkey", hexOf(t, "alice"))
@@ -76,7 +80,7 @@ func TestHotkeyHistory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w.says("weight   1.00000 from", "chain", "hotkey", "1")
+	w.says("weight   1.0000 from", "chain", "hotkey", "1")
 	w.says("uid 1", "chain", "weights")
 	out, err := w.sn3("chain", "hotkey", "1", "--json", "--events", "0")
 	var x life
@@ -107,7 +111,71 @@ func TestHotkeyHistory(t *testing.T) {
 	if kinds[local.EventCommitted] != 3 || kinds[local.EventWeights] != 3 || kinds[local.EventDropped] != 0 {
 		t.Errorf("the validator's events: %v", kinds)
 	}
+	h, _ := dev.Height()
+	if err := dev.Run(h + 300); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.sn3("chain", "metagraph", "--at", "2"); !errors.Is(err, chain.ErrPruned) || !strings.Contains(err.Error(), "--at ") {
+		t.Errorf("an old metagraph: %v", err)
+	}
 	if out, err := w.sn3("chain", "hotkey", "1", "--events", "1"); err != nil || strings.Contains(out, "registered\t") {
 		t.Errorf("one event: %q, %v", out, err)
+	}
+}
+
+// Tables keep to their columns, and figures to nine characters.
+func TestGrid(t *testing.T) {
+	g := grid{right: "r r"}
+	g.add("uid", "name", "stake")
+	g.add(7, "über", short(1_234_567_890_123))
+	g.add()
+	g.add(10, "", "")
+	var b strings.Builder
+	if err := g.print(&b); err != nil || b.String() != "uid  name    stake\n  7  über  1234.56\n\n 10\n" {
+		t.Errorf("%q, %v", b.String(), err)
+	}
+	for a, want := range map[chain.Amount]string{0: "0", 99_999: "<0.0001", 100_000: "0.0001", 999_999_999_999: "999.9999", 1_000 * chain.RaoPerCoin: "1000.00",
+		1_000_000*chain.RaoPerCoin - 1: "999999.99", 21_000_000 * chain.RaoPerCoin: "21000000"} {
+		if got := short(a); got != want {
+			t.Errorf("%s is %q, want %q", a, got, want)
+		}
+	}
+	for x, want := range map[uint16]string{0: "0", 1: "0.0000", 32767: "0.5000", 65535: "1.0000"} {
+		if got := ratio(x); got != want {
+			t.Errorf("%d is %q, want %q", x, got, want)
+		}
+	}
+	for n, want := range map[uint64]string{0: "0s", 1: "250ms", 360: "1m30s", 1 << 20: "3.0 days", math.MaxUint64: "more than ten years"} {
+		if got := lasts(n, 250); got != want {
+			t.Errorf("%d blocks last %q, want %q", n, got, want)
+		}
+	}
+}
+
+// Every parameter of the chain is explained, none that it lacks, and amounts, shares and blocks are told in their unit.
+func TestParamWords(t *testing.T) {
+	raw, err := json.Marshal(state.DefaultParams())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &all); err != nil {
+		t.Fatal(err)
+	}
+	for name := range all {
+		if paramWords[name].what == "" {
+			t.Errorf("%s is not explained", name)
+		}
+	}
+	if len(paramWords) != len(all) {
+		t.Errorf("%d parameters are explained, the chain has %d", len(paramWords), len(all))
+	}
+	for _, c := range []struct {
+		u         unit
+		raw, want string
+	}{{rao, "1500000000", "1.500000000 coins"}, {blocks, "1", "1 block, 500ms"}, {blocks, "4096", "4096 blocks, 34m8s"}, {share, "11796", "18.00 %"}, {million, "900000", "90.00 %"}, {plain, "7", ""}, {rao, "true", ""}} {
+		if got := c.u.says(c.raw, 500); got != c.want {
+			t.Errorf("%s is %q, want %q", c.raw, got, c.want)
+		}
 	}
 }

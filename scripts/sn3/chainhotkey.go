@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/urfave/cli/v2"
 
@@ -161,25 +162,37 @@ func printLife(n *network, x *life) error {
 	if name := n.name(x.Hotkey); name != x.Hotkey.Short() {
 		fmt.Printf("  (%s)", name)
 	}
-	fmt.Printf("\nowner    %s\nseen     first registered in block %d, %d registrations, earned %s in all\n", x.Owner, x.First, x.Times, x.Earned)
+	owner := x.Owner.String()
+	if chain.Hotkey(x.Owner) == x.Hotkey {
+		owner = "itself"
+	}
+	fmt.Printf("\nowner    %s\nseen     first registered %s, %s, earned %s in all\n", owner, when(x.First), many(x.Times, "registration"), x.Earned)
 	if x.Seat == nil {
 		fmt.Println("seat     none now")
 	} else {
-		fmt.Printf("seat     uid %d since block %d, permit %v, incentive %s, dividends %s, consensus %s, trust %s\n", x.Seat.UID, x.Seat.RegisteredAt, x.Seat.Permit,
-			proportion(x.Seat.Incentive), proportion(x.Seat.Dividends), proportion(x.Seat.Consensus), proportion(x.Seat.Trust))
+		permit := "no permit"
+		if x.Seat.Permit {
+			permit = "permit to set weights"
+		}
+		fmt.Printf("seat     uid %d, taken %s, %s\nepoch    %s\n", x.Seat.UID, when(x.Seat.RegisteredAt), permit,
+			shares(x.Seat.Emission, x.Seat.Incentive, x.Seat.Dividends, x.Seat.Consensus)+", trust "+ratio(x.Seat.Trust))
 	}
-	fmt.Printf("stake    %s, take %s\n", x.Stake, proportion(x.Take))
+	fmt.Printf("stake    %s", x.Stake)
+	if x.Stake > 0 {
+		fmt.Printf(", of whose dividends the owner takes %s first", share.says(fmt.Sprint(x.Take), 0))
+	}
+	fmt.Println()
 	for _, k := range x.Stakers {
-		fmt.Printf("  %s by %s\n", k.Amount, k.Coldkey)
+		fmt.Printf("         %s by %s\n", k.Amount, k.Coldkey)
 	}
 	if x.MoreStakers > 0 {
-		fmt.Printf("  and %d more\n", x.MoreStakers)
+		fmt.Printf("         and by %d more\n", x.MoreStakers)
 	}
 	for _, c := range x.Commitments {
-		fmt.Printf("sealed   a weight row of block %d opens with the beacon of block %d\n", c.At, c.Round)
+		fmt.Printf("sealed   a weight row of block %d, opens with the beacon of block %d\n", c.At, c.Round)
 	}
 	for _, r := range x.Received {
-		fmt.Printf("weight   %s from %s\n", proportion(r.Value), n.name(r.From))
+		fmt.Printf("weight   %s from %s\n", ratio(r.Value), n.name(r.From))
 	}
 	x.printVerdicts(n)
 	fmt.Printf("\nevents, the newest first")
@@ -187,14 +200,22 @@ func printLife(n *network, x *life) error {
 		fmt.Printf(" (this node knows them since block %d)", x.From)
 	}
 	fmt.Println()
-	t := table()
+	g := grid{right: "r"}
 	for _, e := range x.Events {
-		fmt.Fprintf(t, "  %d\t%s\t%s\n", e.Block, e.Kind, n.told(e))
+		g.add(e.Block, e.Kind, n.told(e))
 	}
 	if len(x.Events) == 0 {
-		fmt.Fprintln(t, "  none")
+		g.add("none")
 	}
-	return t.Flush()
+	return g.print(os.Stdout)
+}
+
+// when is a block; seats of the genesis have block 0.
+func when(b chain.Block) string {
+	if b == 0 {
+		return "at genesis"
+	}
+	return fmt.Sprintf("in block %d", b)
 }
 
 func (x *life) printVerdicts(n *network) {
@@ -210,6 +231,20 @@ func (x *life) printVerdicts(n *network) {
 	}
 }
 
+// shares are what an epoch gave, without what is nothing.
+func shares(emission chain.Amount, incentive, dividends, consensus uint16) string {
+	text := fmt.Sprintf("emission %s", emission)
+	for _, x := range []struct {
+		name  string
+		value uint16
+	}{{"incentive", incentive}, {"dividends", dividends}, {"consensus", consensus}} {
+		if x.value > 0 {
+			text += fmt.Sprintf(", %s %s", x.name, ratio(x.value))
+		}
+	}
+	return text
+}
+
 // told is an event in words.
 func (n *network) told(e local.Event) string {
 	switch e.Kind {
@@ -221,22 +256,36 @@ func (n *network) told(e local.Event) string {
 		return fmt.Sprintf("%s by %s", e.Amount, chain.Hotkey(e.Coldkey).Short())
 	case local.EventUnstaked:
 		return fmt.Sprintf("%s by %s, paid out at block %d", e.Amount, chain.Hotkey(e.Coldkey).Short(), e.At)
+	case local.EventWeights:
+		return "a row of its weights was set, or opened"
 	case local.EventCommitted:
-		return fmt.Sprintf("opens with the beacon of block %d", e.At)
+		return fmt.Sprintf("a row of its weights, opens with the beacon of block %d", e.At)
 	case local.EventDropped:
 		return fmt.Sprintf("the row committed in block %d: %s", e.At, e.Reason)
 	case local.EventEpoch:
-		return fmt.Sprintf("%s, incentive %s, dividends %s, consensus %s", e.Amount, proportion(e.Incentive), proportion(e.Dividends), proportion(e.Consensus))
+		return shares(e.Amount, e.Incentive, e.Dividends, e.Consensus)
 	case local.EventScored:
-		return fmt.Sprintf("window %d: %d, %s", e.Window, e.Score, e.Reason)
+		return fmt.Sprintf("window %d: score %d, %s", e.Window, e.Score, e.Reason)
 	case local.EventParam:
-		return fmt.Sprintf("%s is %d", e.Reason, uint64(e.Amount))
+		return n.newParam(e)
 	case local.EventRules:
 		return fmt.Sprintf("version %d", uint64(e.Amount))
 	case local.EventValidator:
 		return fmt.Sprintf("%s %s", e.Other, e.Reason)
+	case local.EventBeacon:
+		return fmt.Sprintf("for round %d on, %s: %s", e.At, many(uint64(e.Amount), "member"), e.Reason)
 	}
 	return e.Reason
+}
+
+// newParam is a change of a parameter, in its unit.
+func (n *network) newParam(e local.Event) string {
+	raw := fmt.Sprint(uint64(e.Amount))
+	text := fmt.Sprintf("%s is %s", e.Reason, raw)
+	if says := paramWords[e.Reason].unit.says(raw, n.status.BlockTimeMS); says != "" {
+		text += " (" + says + ")"
+	}
+	return text
 }
 
 func logCommand() *cli.Command {
@@ -253,12 +302,12 @@ func logCommand() *cli.Command {
 		return p, err
 	}, func(n *network, p page) error {
 		if len(p.Events) == 0 {
-			fmt.Println("nothing has been changed since block", p.From)
+			fmt.Printf("nothing has been changed by the subnet's owner since block %d\n", p.From)
 		}
-		t := table()
+		g := grid{right: "r"}
 		for _, e := range p.Events {
-			fmt.Fprintf(t, "%d\t%s\t%s\n", e.Block, e.Kind, n.told(e))
+			g.add(e.Block, e.Kind, n.told(e))
 		}
-		return t.Flush()
+		return g.print(os.Stdout)
 	})
 }

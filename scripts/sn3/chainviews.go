@@ -3,15 +3,12 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"slices"
 	"strconv"
-	"text/tabwriter"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -21,8 +18,6 @@ import (
 )
 
 func jsonFlag() cli.Flag { return &cli.BoolFlag{Name: "json", Usage: "print JSON"} }
-
-func table() *tabwriter.Writer { return tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0) }
 
 // viewCommand is a command that reads something and prints it for people, or as JSON.
 func viewCommand[T any](name, usage, args string, want int, flags []cli.Flag, read func(context.Context, *cli.Context, *network) (T, error), show func(*network, T) error) *cli.Command {
@@ -39,6 +34,9 @@ func viewCommand[T any](name, usage, args string, want int, flags []cli.Flag, re
 		})
 	})
 }
+
+// milliseconds is how blocks' times are printed; --json has all digits.
+const milliseconds = "2006-01-02T15:04:05.000Z07:00"
 
 func blocksCommand() *cli.Command {
 	last := &cli.IntFlag{Name: "n", Value: 10, Usage: "how `MANY` of the newest"}
@@ -63,12 +61,12 @@ func blocksCommand() *cli.Command {
 			fmt.Println("no block yet")
 			return nil
 		}
-		t := table()
-		fmt.Fprintln(t, "block\ttime\ttransactions\trefused\tstate")
+		g := grid{right: "r rr "}
+		g.add("block", "time", "transactions", "refused", "state")
 		for _, b := range list {
-			fmt.Fprintf(t, "%d\t%s\t%d\t%d\t%s\n", b.Block, b.Time.Format(time.RFC3339Nano), len(b.Txs), refused(b), b.AppHash.Short())
+			g.add(b.Block, b.Time.Format(milliseconds), len(b.Txs), refused(b), b.AppHash.Short())
 		}
-		return t.Flush()
+		return g.print(os.Stdout)
 	})
 }
 
@@ -89,7 +87,7 @@ func blockCommand() *cli.Command {
 		}
 		return n.client.Block(ctx, chain.Block(h))
 	}, func(_ *network, b local.BlockInfo) error {
-		fmt.Printf("block %d of %s, state %s\n", b.Block, b.Time.Format(time.RFC3339Nano), b.AppHash)
+		fmt.Printf("block %d of %s, state %s\n", b.Block, b.Time.Format(milliseconds), b.AppHash)
 		for _, tx := range b.Txs {
 			what := "done"
 			if err := tx.Code.Err(); err != nil {
@@ -101,18 +99,6 @@ func blockCommand() *cli.Command {
 			fmt.Println("  no transactions")
 		}
 		return nil
-	})
-}
-
-func paramsCommand() *cli.Command {
-	return viewCommand("params", "list the chain's parameters, which the subnet's owner can change", "", 0, nil, func(ctx context.Context, _ *cli.Context, n *network) (map[string]json.RawMessage, error) {
-		return n.client.AllParams(ctx)
-	}, func(_ *network, p map[string]json.RawMessage) error {
-		t := table()
-		for _, name := range slices.Sorted(maps.Keys(p)) {
-			fmt.Fprintf(t, "%s\t%s\n", name, p[name])
-		}
-		return t.Flush()
 	})
 }
 
@@ -136,7 +122,9 @@ func metagraphCommand() *cli.Command {
 		}
 		s, err := n.head(ctx)
 		if c.IsSet("at") {
-			s, err = n.client.Snapshot(ctx, chain.Block(c.Uint64("at")))
+			if s, err = n.client.Snapshot(ctx, chain.Block(c.Uint64("at"))); errors.Is(err, chain.ErrPruned) {
+				err = fmt.Errorf("%w\n%s", err, n.nearest(chain.Block(c.Uint64("at"))))
+			}
 		}
 		if err != nil {
 			return nil, err
@@ -145,22 +133,43 @@ func metagraphCommand() *cli.Command {
 		return s, nil
 	}, func(n *network, s *chain.Snapshot) error {
 		fmt.Printf("network %s, block %d, %d seats\n\n", n.run.Network, s.Block, len(s.Neurons))
-		t := table()
-		fmt.Fprintln(t, "uid\thotkey\tcoldkey\tstake\tpermit\tconsensus\tincentive\tdividends\ttrust\temission\tearned\tregistered\tupdated")
+		g := grid{right: "r  r rrrrrrrr"}
+		g.add("uid", "hotkey", "coldkey", "stake", "permit", "consensus", "incentive", "dividends", "trust", "emission", "earned", "since", "updated")
 		for _, x := range s.Neurons {
-			permit := "-"
-			if x.Permit {
-				permit = "yes"
-			}
-			fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", x.UID, n.name(x.Hotkey), chain.Hotkey(x.Coldkey).Short(), x.Stake, permit,
-				proportion(x.Consensus), proportion(x.Incentive), proportion(x.Dividends), proportion(x.Trust), x.Emission, x.Earned, x.RegisteredAt, s.Block-min(s.Block, x.LastUpdate))
+			g.add(x.UID, n.name(x.Hotkey), chain.Hotkey(x.Coldkey).Short(), short(x.Stake), yesNo(x.Permit), ratio(x.Consensus), ratio(x.Incentive), ratio(x.Dividends), ratio(x.Trust),
+				short(x.Emission), short(x.Earned), x.RegisteredAt, updated(s.Block, x))
 		}
-		if err := t.Flush(); err != nil {
+		if err := g.print(os.Stdout); err != nil {
 			return err
 		}
-		fmt.Println("\nemission: of the last epoch; earned: in this seat; updated: blocks since weights were set or committed")
+		fmt.Println("\nemission: coins of the last epoch; earned: in this seat; since: block of its registration; updated: blocks since it set or committed weights")
 		return nil
 	})
+}
+
+// nearest says as of which blocks a metagraph can be had instead.
+func (n *network) nearest(at chain.Block) string {
+	sched, err := chain.NewSchedule(n.run.Schedule)
+	if err != nil {
+		return err.Error()
+	}
+	w, ph := sched.Locate(at)
+	return fmt.Sprintf("Metagraphs are kept as of the boundaries of the newest windows, and of the newest blocks. At or before this one: --at %d (%s of window %d), if it is not too old.", sched.At(w, ph), ph, w)
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "-"
+}
+
+// updated is how many blocks ago a hotkey set or committed weights.
+func updated(now chain.Block, x chain.Neuron) string {
+	if x.LastUpdate <= x.RegisteredAt {
+		return "never"
+	}
+	return fmt.Sprint(now - min(now, x.LastUpdate))
 }
 
 // proportion prints a u16 of 65535.

@@ -81,7 +81,7 @@ func TestMoney(t *testing.T) {
 	w, dev, keys := bank(t)
 	by := func(name string, args ...string) []string { return append(args, keys[name]...) }
 	w.says("network sn3-test, block 1, in coins", "chain", "supply")
-	w.says("308.000000000 issued = 307.000000000 held + 0.000000000 burned + 1.000000000 pending: it holds (recomputed by the node from every entry of the state)", "chain", "supply")
+	w.says("308.000000000 issued = 307.000000000 held + 0.000000000 burned + 1.000000000 pending:\nit holds (recomputed by the node from every entry of the state)", "chain", "supply")
 	w.fails(chain.ErrNotYet, "chain", "supply", "--at", "100")
 
 	w.says("staked 2.000000000 on", by("alice", "stake", "add", "0", "2")...)
@@ -114,6 +114,11 @@ func TestMoney(t *testing.T) {
 	}
 	w.says("it holds", "chain", "supply", "--at", "1")
 	w.says("block 20, in coins", "chain", "supply", "--at", "20")
+	out, err := w.sn3("chain", "supply", "--at", "20", "--json")
+	var sums local.Supply
+	if err != nil || json.Unmarshal([]byte(out), &sums) != nil || sums.Block != 20 || !sums.Holds() {
+		t.Errorf("%v, printed %q", err, out)
+	}
 }
 
 // A node that has lost coins, or lies, is not believed.
@@ -122,8 +127,10 @@ func TestSupplyThatDoesNotAddUp(t *testing.T) {
 	srv := httptest.NewServer(local.Handler(liar{dev}))
 	defer srv.Close()
 	w.addr = strings.TrimPrefix(srv.URL, "http://")
-	out, err := w.sn3("chain", "supply")
-	if !errors.Is(err, errSupply) || proc.ExitCode(err) != 1 || strings.Contains(out, "it holds") {
-		t.Errorf("%v, printed %q", err, out)
+	for _, args := range [][]string{{"chain", "supply"}, {"chain", "supply", "--json"}} {
+		out, err := w.sn3(args...)
+		if !errors.Is(err, errSupply) || proc.ExitCode(err) != 1 || strings.Contains(out, "it holds") {
+			t.Errorf("%v, printed %q", err, out)
+		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
@@ -40,8 +39,8 @@ func printStatus(n *network, s *chain.Snapshot) error {
 	}
 	w, ph := sched.Locate(s.Block)
 	fmt.Printf("network %s, block %d, window %d (%s), run %s\n\n", n.run.Network, s.Block, w, ph, n.run.Hash().Short())
-	t := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "uid\tname\trole\tstake\tincentive\tdividends\temission\tearned\tbalance\trecord")
+	g := grid{right: "r  rrrrrrr"}
+	g.add("uid", "name", "role", "stake", "incentive", "dividends", "emission", "earned", "balance", "record")
 	for _, x := range s.Neurons {
 		role := "miner"
 		if x.Permit {
@@ -49,12 +48,15 @@ func printStatus(n *network, s *chain.Snapshot) error {
 		}
 		record := "-"
 		if p, ok := s.Record(x.Hotkey); ok {
-			record = fmt.Sprintf("block %d", p.At)
+			record = fmt.Sprint(p.At)
 		}
-		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%.3f\t%.3f\t%s\t%s\t%s\t%s\n", x.UID, n.name(x.Hotkey), role, x.Stake,
-			float64(x.Incentive)/65535, float64(x.Dividends)/65535, x.Emission, x.Earned, x.Balance, record)
+		g.add(x.UID, n.name(x.Hotkey), role, short(x.Stake), ratio(x.Incentive), ratio(x.Dividends), short(x.Emission), short(x.Earned), short(x.Balance), record)
 	}
-	return t.Flush()
+	if err := g.print(os.Stdout); err != nil {
+		return err
+	}
+	fmt.Println("\nemission: coins of the last epoch; balance: of its coldkey; record: block of its newest")
+	return nil
 }
 
 func whyCommand() *cli.Command {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
@@ -16,20 +15,14 @@ import (
 )
 
 func validatorsCommand() *cli.Command {
-	return command("validators", "list the nodes that make blocks, and whether they do", "", 0, nil, func(c *cli.Context) error {
-		return with(c, nil, func(ctx context.Context, n *network) error {
-			s, err := n.client.Node(ctx)
-			if err != nil {
-				return err
-			}
-			return printVoters(s, n.status.Height)
-		})
-	})
+	return viewCommand("validators", "list the nodes that make blocks, and whether they do", "", 0, nil, func(ctx context.Context, _ *cli.Context, n *network) (local.NodeStatus, error) {
+		return n.client.Node(ctx)
+	}, func(n *network, s local.NodeStatus) error { return printVoters(s, n.status.Height) })
 }
 
 func printVoters(s local.NodeStatus, height chain.Block) error {
-	t := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "KEY\tSINCE\tSIGNED LAST")
+	g := grid{right: " rr"}
+	g.add("key", "since", "signed last")
 	alive := 0
 	for _, v := range s.Voters {
 		signed := "not seen by this node"
@@ -37,15 +30,21 @@ func printVoters(s local.NodeStatus, height chain.Block) error {
 		case votes(v, height):
 			alive++
 			signed = fmt.Sprint(v.Signed)
+		case s.Paused:
+			signed = "-"
 		case v.Signed > 0:
 			signed = fmt.Sprintf("%d, away", v.Signed)
 		}
-		fmt.Fprintf(t, "%s\t%d\t%s\n", v.Key, v.Since, signed)
+		g.add(v.Key, v.Since, signed)
 	}
-	if err := t.Flush(); err != nil {
+	if err := g.print(os.Stdout); err != nil {
 		return err
 	}
 	total := len(s.Voters)
+	if s.Paused {
+		fmt.Printf("\nheight %d: this node is paused and sees nobody sign; blocks need %d of %d\n", height, quota(total), total)
+		return nil
+	}
 	fmt.Printf("\nheight %d: %d of %d sign; blocks need %d\n", height, alive, total, quota(total))
 	return nil
 }

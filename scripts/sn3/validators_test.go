@@ -105,6 +105,10 @@ func TestValidators(t *testing.T) {
 	refused("blocks would need 3 of 4 validators, and only 2 of them sign now", add...)
 	w.says("1 of 3 sign; blocks need 3", "chain", "validators")
 	w.says("50, away", "chain", "validators")
+	w.says(`"signed": 50`, "chain", "validators", "--json")
+	says.Paused = true
+	w.says("this node is paused and sees nobody sign; blocks need 3 of 3", "chain", "validators")
+	says.Paused = false
 	refused("blocks would need 2 of 2 validators, and only 1 of them sign now", append([]string{"chain", "validator", "remove", chain.Hash{8}.String()}, owner...)...)
 	says.Voters = says.Voters[:1]
 	w.says("it votes from block", add...)
