@@ -116,20 +116,30 @@ func (r *Replica) publish(ctx context.Context, p *gradients.Pending, manifest []
 
 // settle asks the chain, once the deadline is final, whether the record was there in time.
 func (r *Replica) settle(ctx context.Context, p *gradients.Pending, record chain.Record, deadline chain.Block) (Outcome, error) {
-	if err := r.clock.Wait(ctx, deadline); err != nil {
+	at, ok, err := r.recorded(ctx, record, deadline)
+	switch {
+	case err != nil:
 		return Outcome{}, err
-	}
-	at, err := r.cfg.Chain.Snapshot(ctx, deadline)
-	if errors.Is(err, chain.ErrPruned) { // away for many windows: only the newest record is left to ask for
-		at, err = r.cfg.Chain.Snapshot(ctx, r.clock.Now().Block)
-	}
-	if err != nil {
-		return Outcome{}, fmt.Errorf("read records at deadline: %w", err)
-	}
-	if got, ok := at.Record(r.cfg.Self); ok && got.Record.Equal(record) && got.At <= deadline {
-		return Outcome{record.Digest, got.At, true}, p.Confirm()
+	case ok:
+		return Outcome{record.Digest, at, true}, p.Confirm()
 	}
 	return Outcome{Digest: record.Digest}, p.Discard()
+}
+
+// recorded asks the chain, once block by is final, whether a record of this node was there by then, and in which block.
+func (r *Replica) recorded(ctx context.Context, record chain.Record, by chain.Block) (at chain.Block, ok bool, err error) {
+	if err := r.clock.Wait(ctx, by); err != nil {
+		return 0, false, err
+	}
+	s, err := r.cfg.Chain.Snapshot(ctx, by)
+	if errors.Is(err, chain.ErrPruned) { // away for many windows: only the newest record is left to ask for
+		s, err = r.cfg.Chain.Snapshot(ctx, r.clock.Now().Block)
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("read records of block %d: %w", by, err)
+	}
+	got, ok := s.Record(r.cfg.Self)
+	return got.At, ok && got.Record.Equal(record) && got.At <= by, nil
 }
 
 // Vote queues the evidence for upload and publishes the vote of window w, which binds it by its hash: a bucket that is away
@@ -153,7 +163,15 @@ func (r *Replica) Vote(ctx context.Context, w chain.Window, scores []chain.Score
 		return Outcome{}, err
 	}
 	r.cfg.Failpoint("evidence")
-	receipt, err := r.cfg.Writer.Publish(up, chain.Record{Locator: r.cfg.Locator.Encode(), Digest: digest, Body: body})
+	record := chain.Record{Locator: r.cfg.Locator.Encode(), Digest: digest, Body: body}
+	receipt, err := r.cfg.Writer.Publish(up, record)
+	if err != nil && ctx.Err() == nil && r.clock.Now().Block >= by { // the answer was late, the vote perhaps was not
+		ask, done := r.clock.Until(ctx, by+r.Run().Schedule.Length) // nodes of the chain may disagree for long: judging goes on
+		if at, ok, e := r.recorded(ask, record, by); e == nil && ok {
+			receipt, err = chain.Receipt{Block: at}, nil
+		}
+		done()
+	}
 	if err != nil {
 		return Outcome{}, fmt.Errorf("publish vote of window %d: %w", w, err)
 	}
@@ -171,15 +189,27 @@ func (r *Replica) Metagraph(ctx context.Context) (*chain.Snapshot, error) {
 	return r.cfg.Chain.Snapshot(ctx, r.clock.Now().Block)
 }
 
+// patient is how many blocks a beacon may be late before the operator is told.
+const patient = 3
+
 // Beacon reads the randomness of a phase of window w, once it exists.
 func (r *Replica) Beacon(ctx context.Context, w chain.Window, ph chain.Phase) ([]byte, error) {
 	if err := r.clock.Wait(ctx, r.sched.At(w, ph)+1); err != nil {
 		return nil, err
 	}
-	for {
-		b, err := r.cfg.Chain.Beacon(ctx, r.sched.Round(w, ph))
+	round := r.sched.Round(w, ph)
+	what := fmt.Sprintf("the chain's beacon of block %d", round)
+	for n := 0; ; n++ {
+		b, err := r.cfg.Chain.Beacon(ctx, round)
+		if err == nil && n > patient {
+			r.emit(events.Event{Kind: events.Resumed, Window: w, Reason: what + " is here"})
+		}
 		if !errors.Is(err, chain.ErrNotYet) {
 			return b, err
+		}
+		if n == patient {
+			r.cfg.Log.Warn("waiting", "for", what, "window", w, "reason", "those who sign it are away: chaind status says who they are")
+			r.emit(events.Event{Kind: events.Waiting, Window: w, Reason: what})
 		}
 		if err := r.clock.WaitNext(ctx); err != nil { // a late round comes in a later block
 			return nil, err

@@ -9,10 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 
 	"sn3/chain"
 	"sn3/gradients"
+	"sn3/internal/events"
 	"sn3/model"
 	"sn3/storage"
 )
@@ -271,28 +273,63 @@ func TestVoteWithoutBucket(t *testing.T) {
 	}
 }
 
-// A beacon that is late is waited for, block by block; what else is wrong with it is told at once.
-func TestLateBeacon(t *testing.T) {
-	f := fix(t, nil)
-	f.chain.late = 3
-	done := make(chan error, 1)
-	go func() {
-		b, err := f.Beacon(context.Background(), 0, chain.PhaseDeadline)
-		if err == nil && string(b) != "beacon" {
-			err = fmt.Errorf("beacon %q", b)
-		}
-		done <- err
-	}()
-	for b := f.clock.Now().Block + 1; ; b++ {
-		select {
-		case err := <-done:
-			if err != nil || f.chain.late != 0 {
-				t.Errorf("%v; %d times late", err, f.chain.late)
+// A vote whose answer is not there by ScoreBy counts if the chain has it by then, and only then.
+func TestVoteWithoutAnswer(t *testing.T) {
+	for name, c := range map[string]struct {
+		lost   bool
+		late   chain.Block
+		counts bool
+	}{
+		"in time":      {true, 0, true},
+		"a block late": {true, 1, false},
+		"not included": {false, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var w *writer
+			f := fix(t, func(f *fixture, cfg *Config) {
+				w = &writer{l: f.chain, self: hotkey(t, "val-1"), err: chain.ErrUnavailable, lost: c.lost}
+				cfg.Writer = w
+			})
+			by := f.sched.At(0, chain.PhaseScoreBy)
+			w.at, w.after = by+c.late, func() { f.clock.Advance(chain.Head{Block: by + 1}) }
+			s, err := f.initial()
+			if err != nil {
+				t.Fatal(err)
 			}
-			return
-		default:
-			f.clock.Advance(chain.Head{Block: b})
-			runtime.Gosched()
+			f.publishState(s)
+			o, err := f.Vote(context.Background(), 0, []chain.Score{{UID: 2, Value: 9000}}, []byte("evidence"))
+			if o.Counts != c.counts || errors.Is(err, chain.ErrUnavailable) == c.counts || c.counts && o.Block != by {
+				t.Errorf("got %+v, %v", o, err)
+			}
+		})
+	}
+}
+
+// A beacon that is late is waited for, block by block, and the operator is told once if it is very late; what else is wrong with
+// it is told at once.
+func TestLateBeacon(t *testing.T) {
+	for late, told := range map[int][]events.Kind{patient: nil, patient + 4: {events.Waiting, events.Resumed}} {
+		var said []events.Kind
+		f := fix(t, func(_ *fixture, c *Config) { c.Events = func(e events.Event) { said = append(said, e.Kind) } })
+		f.chain.late = late
+		done := make(chan error, 1)
+		go func() {
+			b, err := f.Beacon(context.Background(), 0, chain.PhaseDeadline)
+			if err == nil && string(b) != "beacon" {
+				err = fmt.Errorf("beacon %q", b)
+			}
+			done <- err
+		}()
+		for b, here := f.clock.Now().Block+1, false; !here; b++ {
+			select {
+			case err := <-done:
+				if here = true; err != nil || f.chain.late != 0 || !slices.Equal(said, told) {
+					t.Errorf("%d times late: %v; %d left, told %v", late, err, f.chain.late, said)
+				}
+			default:
+				f.clock.Advance(chain.Head{Block: b})
+				runtime.Gosched()
+			}
 		}
 	}
 }
