@@ -278,7 +278,7 @@ func TestDiskIsBounded(t *testing.T) {
 			return nil
 		})
 	})
-	if err != nil || count["head"] != ledger.Keep || count["tx"] != 0 || count["state"] > 2000 {
+	if err != nil || count["head"] != ledger.Keep || count["tx"] != 0 || count["state"] > 2000 || count["undo"] > 2*state.RecentBlocks {
 		t.Errorf("entries %v, %v", count, err)
 	}
 	tx, err := local.ParseTx(first)

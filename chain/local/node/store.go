@@ -22,6 +22,7 @@ var (
 	bucketTx    = []byte("tx")     // height u64 ‖ hash -> code u32
 	bucketMoney = []byte("supply") // height u64 -> issued, genesis, emitted, balances, staked, unbonding, burned, pending u64 ‖ audited u8
 	bucketHead  = []byte("head")   // height u64 -> unix nanoseconds u64 ‖ app hash
+	bucketUndo  = []byte("undo")   // height u64 -> nothing; height ‖ key of an entry -> 1, and what was state.Shown of it before, or 0: it was not there
 )
 
 // store keeps the machine's entries, transaction outcomes and heads in one file; one transaction per block.
@@ -36,7 +37,7 @@ func openStore(path string) (*store, error) {
 		return nil, fmt.Errorf("open chain state %s: %w; %s", path, err, advice(err))
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, b := range [][]byte{bucketState, bucketTx, bucketHead, bucketMoney, bucketEvent, bucketCount} {
+		for _, b := range [][]byte{bucketState, bucketTx, bucketHead, bucketMoney, bucketUndo, bucketEvent, bucketCount} {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 				return err
 			}
@@ -56,6 +57,9 @@ func (s *store) restore(g *state.Genesis) (st *state.State, past ledger.Past, er
 	err = s.db.View(func(tx *bolt.Tx) error {
 		st, err = state.Restore(g, func(yield func(k, v []byte) bool) { entries(tx, yield) })
 		if err != nil {
+			return err
+		}
+		if err := st.Recall(undone(tx, st.Height())); err != nil {
 			return err
 		}
 		if err := tx.Bucket(bucketTx).ForEach(func(k, v []byte) error {
@@ -89,6 +93,9 @@ func (s *store) restore(g *state.Genesis) (st *state.State, past ledger.Past, er
 func (s *store) commit(e *ledger.Executed) error {
 	return s.db.Update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketState)
+		if err := putUndo(tx, e.Head.Block, e.State.Dirty); err != nil {
+			return err
+		}
 		for _, kv := range e.State.Dirty {
 			var err error
 			if kv.Value == nil {

@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"sn3/chain"
 	"sn3/chain/local"
@@ -54,22 +55,17 @@ func (s *State) verified(b Beacon) error {
 	return beacon.Verify(s.keyAt(b.Round).Public[:], b.Round, b.Signature)
 }
 
-// Late are rounds below height that have no signature yet, ascending, at most n: the members of their key sign them once
-// more. If there are more than n it is the turn of others at every height, so that rounds which nobody can sign any more keep
-// no other one waiting.
+// Late are rounds below height, that of the next block, that have no signature yet, ascending, at most n: the members of their
+// key sign them once more. If there are more than n it is the turn of others at every height, so that rounds which nobody can
+// sign any more keep no other one waiting.
 func (s *State) Late(height chain.Block, n int) []chain.Round {
-	var all []chain.Round
-	for r := max(s.lowest(height), chain.Round(height-min(height, lateSpan))); chain.Block(r) < height; r++ {
-		if s.wants(height, r) {
-			all = append(all, r)
-		}
-	}
+	all := s.lateIn(max(s.lowest(height), chain.Round(height-min(height, lateSpan))), chain.Round(height))
 	if len(all) <= n {
-		return all
+		return slices.Clone(all)
 	}
 	groups := (len(all) + n - 1) / n
 	at := min(int(height%chain.Block(groups))*n, len(all)-n)
-	return all[at : at+n]
+	return slices.Clone(all[at : at+n])
 }
 
 // Wants says whether the block at height may bring the signature of a round.

@@ -33,18 +33,48 @@ func (s *State) wants(height chain.Block, r chain.Round) bool {
 	return !known && chain.Block(r) < height && r >= s.lowest(height)
 }
 
-// Missing are rounds that the block at height should bring, ascending, at most MaxBeacons: that of the block before and the
-// oldest of those that are late.
-func (s *State) Missing(height chain.Block) (out []chain.Round) {
+// over notes that a block is executed: its round is late from now on, until a later block brings its signature or it is too long
+// ago. To look through all rounds instead would cost a proposer the whole of what is kept.
+func (s *State) over(height chain.Block) {
+	s.late = append(s.late, chain.Round(height))
+	gone, _ := slices.BinarySearch(s.late, s.lowest(height+1))
+	s.late = slices.Delete(s.late, 0, gone)
+}
+
+// closed notes that the signature of a round is there.
+func (s *State) closed(r chain.Round) {
+	if i, late := slices.BinarySearch(s.late, r); late {
+		s.late = slices.Delete(s.late, i, i+1)
+	}
+}
+
+// findLate finds the late rounds of a restored machine.
+func (s *State) findLate() {
+	s.late = nil
+	next := s.meta.Height + 1
+	for r := s.lowest(next); r < chain.Round(next); r++ {
+		if s.wants(next, r) {
+			s.late = append(s.late, r)
+		}
+	}
+}
+
+// lateIn are the late rounds from one to below another; do not modify.
+func (s *State) lateIn(from, below chain.Round) []chain.Round {
+	i, _ := slices.BinarySearch(s.late, from)
+	j, _ := slices.BinarySearch(s.late, below)
+	return s.late[i:max(i, j)]
+}
+
+// Missing are rounds that the block at height, the next one, should bring, ascending, at most MaxBeacons: that of the block
+// before and the oldest of those that are late.
+func (s *State) Missing(height chain.Block) []chain.Round {
 	if height == 0 {
 		return nil
 	}
 	last := chain.Round(height - 1)
-	for r := s.lowest(height); r < last && len(out) < MaxBeacons-1; r++ {
-		if s.wants(height, r) {
-			out = append(out, r)
-		}
-	}
+	late := s.lateIn(s.lowest(height), last)
+	out := slices.Clone(late[:min(len(late), MaxBeacons-1)])
 	if s.wants(height, last) {
 		out = append(out, last)
 	}
@@ -75,6 +105,7 @@ func (s *State) enter(list []Beacon) {
 	for _, b := range list[:min(len(list), MaxBeacons)] {
 		if s.wants(s.meta.Height, b.Round) && s.verified(b) == nil {
 			s.beacons[b.Round] = slices.Clone(b.Signature)
+			s.closed(b.Round)
 			s.touch(roundKey(b.Round))
 		}
 	}

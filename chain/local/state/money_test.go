@@ -153,8 +153,11 @@ func (h *history) run(t testing.TB, txs [][]byte) Result {
 	return r
 }
 
-func newHistory(t testing.TB, rules uint64, pick func(int) int) *history {
+func newHistory(t testing.TB, rules uint64, pick func(int) int, change ...func(*Genesis)) *history {
 	g := genesis(t)
+	for _, f := range change {
+		f(g)
+	}
 	g.Rules, g.Params.ImmunityPeriod, g.Params.UnstakeDelay, g.Params.MaxSeats = rules, 20, 7, 7
 	s, err := New(g)
 	if err != nil {

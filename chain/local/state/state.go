@@ -13,9 +13,6 @@ import (
 	"sn3/chain/yuma"
 )
 
-// recentBlocks is how many of the newest blocks can be asked for although they are no phase boundary.
-const recentBlocks = 20
-
 // How far ahead of the account a nonce may be to enter the mempool: so many transactions of one account may wait. A window's
 // record, weights and one of each again are all that a seat has to send for nothing.
 const (
@@ -99,9 +96,10 @@ type State struct {
 	snapshots  map[chain.Block]*chain.Snapshot
 	selections map[chain.Window]chain.Selection
 	beacons    map[chain.Round][]byte
-	keys       beacon.Keys // the genesis' first
-	making     *making     // of the next one
-	tried      outcome     // of the last making
+	late       []chain.Round // that the next block may bring, ascending
+	keys       beacon.Keys   // the genesis' first
+	making     *making       // of the next one
+	tried      outcome       // of the last making
 	dealings   map[dealingID][]byte
 
 	validators   map[[32]byte]validator
@@ -111,7 +109,7 @@ type State struct {
 	dirty  map[string]bool
 	events []local.Event
 	latest *chain.Snapshot   // of meta.Height, made on demand
-	recent []*chain.Snapshot // of the newest blocks: a reader is always a little behind
+	recent []*chain.Snapshot // of the newest blocks
 }
 
 // New makes the state before the first block.
@@ -138,6 +136,7 @@ func New(g *Genesis) (*State, error) {
 	for _, k := range []string{genesisKey, metaKey, paramsKey, makingKey} {
 		s.touch(k)
 	}
+	s.findLate()
 	s.hash() // the keys stay dirty: the first block's entries are the whole state
 	return s, nil
 }
@@ -262,7 +261,8 @@ func (s *State) Finalize(in Block) Result {
 	}
 	s.snap() // 5
 	s.prune()
-	s.recent = append(s.recent[max(0, len(s.recent)-recentBlocks+1):], s.now())
+	s.over(in.Height)
+	s.recent = append(s.recent[max(0, len(s.recent)-RecentBlocks+1):], s.now())
 	s.closeJournal()
 	res.Dirty = s.flush() // 6
 	res.AppHash = s.meta.AppHash

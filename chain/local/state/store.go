@@ -162,12 +162,18 @@ func Restore(g *Genesis, entries func(yield func(k, v []byte) bool)) (*State, er
 	if n := paramCount(s.meta.Rules); params != 8*n {
 		return nil, fmt.Errorf("%w: parameters in %d bytes, rules of version %d have %d", ErrDamaged, params, s.meta.Rules, n)
 	}
+	for _, x := range paramTable {
+		if x.fixed && x.get(&s.params) != x.get(&g.Params) {
+			return nil, fmt.Errorf("%w: %s is not that of the genesis", ErrDamaged, x.name)
+		}
+	}
 	if err := s.reseat(seats); err != nil {
 		return nil, err
 	}
 	if err := s.link(); err != nil {
 		return nil, err
 	}
+	s.findLate()
 	if s.meta.AppHash = s.tree.sum(); s.meta.AppHash != root {
 		return nil, fmt.Errorf("%w: they have the hash %s, not %s", ErrDamaged, s.meta.AppHash.Short(), root.Short())
 	}

@@ -5,13 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"slices"
 	"testing"
 	"time"
 
 	"sn3/chain"
 	"sn3/chain/local"
+	"sn3/chain/local/beacon/dkg"
+	"sn3/chain/local/beacon/dkg/dkgtest"
 )
 
 // answers are all that a machine says of itself, as text.
@@ -30,7 +32,8 @@ func answers(t testing.TB, s *State) string {
 	tell("params", s.Params(), nil)
 	tell("weights", s.Weights(), nil)
 	tell("validators", s.Validators(), nil)
-	tell("missing", s.Missing(s.Height()+1), nil)
+	tell("missing", [][]chain.Round{s.Missing(s.Height() + 1), s.Late(s.Height()+1, 7)}, nil)
+	tell("keys", []any{s.BeaconStatus(), s.Dealings(s.keys[len(s.keys)-1].From)}, nil)
 	for i := range people + 1 {
 		k := account0(i)
 		balance, nonce := s.Account(chain.Coldkey(k))
@@ -53,6 +56,10 @@ func answers(t testing.TB, s *State) string {
 			tell("snapshot", snap, err)
 		}
 	}
+	for back := range min(s.Height(), RecentBlocks) {
+		snap, err := s.Snapshot(s.Height() - back)
+		tell("recent", snap, err)
+	}
 	for back := range s.span() + 3 {
 		sig, err := s.BeaconSignature(chain.Round(s.Height() - min(s.Height(), back)))
 		tell("beacon", sig, err)
@@ -60,21 +67,35 @@ func answers(t testing.TB, s *State) string {
 	return out.String()
 }
 
-// world is a history whose blocks have operations of every kind and beacons that come, come late or never.
+// world is a history whose blocks have operations of every kind, keys made by members who lie, are late or do not come, and
+// beacons that come, come late or never.
 type world struct {
 	*history
-	t    testing.TB
-	sigs map[chain.Round][]byte
+	t       testing.TB
+	sigs    map[chain.Round][]byte
+	signers map[chain.Round]func(chain.Round) Beacon // by the first round of their key
+}
+
+// circled gives a genesis four validators who are members of the beacon, and a short memory.
+func circled(g *Genesis) {
+	for i := range 4 {
+		g.Validators = append(g.Validators, Validator{Key: validatorOf(i), Beacon: circleMembers[i].Card(MemberContext(g.Network, validatorOf(i)))})
+	}
+	g.Params.KeepWindows = 3
 }
 
 // strange is an operation that money's histories do not have.
 func (w *world) strange(who int) local.Op {
 	s := w.s
 	switch w.pick(10) {
-	case 5:
-		return local.MakeBeacon{At: chain.Round(s.Height()) + 100}
+	case 5, 6:
+		return local.MakeBeacon{At: s.earliest(s.Height()+1+2*s.phaseLen()) + chain.Round(w.pick(9)) - 1}
 	case 0:
-		return joined(w.pick(4), "test", nil)
+		i := w.pick(4)
+		if w.pick(2) == 0 {
+			return joined(i, "test", nil)
+		}
+		return joined(i, "test", circleMembers[4+w.pick(4)].Card(MemberContext("test", nodeKey(i))))
 	case 1:
 		return left(w.pick(4))
 	case 2:
@@ -97,7 +118,11 @@ func (w *world) next() Block {
 	clear(w.nonce)
 	for range w.pick(3) {
 		who := w.pick(4)
-		raw := tx(w.t, who, nonceOf(w.s, who), w.strange(who))
+		op := w.strange(who)
+		if _, ok := op.(local.MakeBeacon); ok {
+			who = 0 // nobody else may
+		}
+		raw := tx(w.t, who, nonceOf(w.s, who), op)
 		if in.Txs = append(in.Txs, raw); w.pick(2) == 0 { // before what else this account does
 			in.Txs = slices.Insert(in.Txs, 0, raw)
 		}
@@ -106,12 +131,103 @@ func (w *world) next() Block {
 		if w.pick(8) > 0 && r+1 < chain.Round(in.Height) || w.pick(3) == 0 || len(in.Beacons) == 4 {
 			continue
 		}
-		if w.sigs[r] == nil {
+		if sign := w.signers[w.s.keyAt(r).From]; w.sigs[r] == nil && sign != nil {
+			w.sigs[r] = sign(r).Signature
+		} else if w.sigs[r] == nil {
 			w.sigs[r] = mustSign(w.t, r)
 		}
 		in.Beacons = append(in.Beacons, Beacon{r, w.sigs[r]})
 	}
+	in.Said = w.says(in.Height)
 	return in
+}
+
+// members are the secrets of those who make a key.
+func (w *world) members(m *making) (out []*dkg.Member) {
+	for _, x := range m.members {
+		for _, who := range circleMembers {
+			if who.Public() == x.key {
+				out = append(out, who)
+			}
+		}
+	}
+	return out
+}
+
+// says is what members say in a block: dealings, good and bad, twice, too early and too late, complaints that hold and others.
+func (w *world) says(h chain.Block) (out [][]byte) {
+	m := w.s.making
+	if m == nil || w.pick(2) > 0 {
+		return nil
+	}
+	who := w.members(m)
+	i, victim := w.pick(len(who)), w.pick(len(who))
+	d, err := dkg.Deal(m.session, who[i], mathrand.NewChaCha8([32]byte{byte(w.pick(256))}))
+	if err == nil && victim != i && w.pick(6) == 0 {
+		d, err = dkgtest.Misdeal(m.session, who[i], victim, [32]byte{byte(w.pick(256))})
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if out = append(out, append([]byte{SaidDealing}, d.Encode()...)); !m.deals(h) && w.pick(4) > 0 {
+		out = nil // too late
+	}
+	for dealer := range who {
+		raw := w.s.dealings[dealingID{m.from, byte(dealer)}]
+		if d, err = dkg.ParseDealing(raw); raw == nil || err != nil || m.deals(h) && w.pick(8) > 0 {
+			continue
+		}
+		for _, x := range who {
+			c, err := m.session.Inspect(d, x)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			if c != nil {
+				out = append(out, append([]byte{SaidComplaint}, c.Encode()...))
+			}
+		}
+	}
+	if n := len(out); n > 0 && w.pick(4) == 0 { // the same again, damaged
+		raw := bytes.Clone(out[n-1])
+		raw[1+w.pick(len(raw)-1)] ^= byte(1 + w.pick(255))
+		out = slices.Insert(out, w.pick(n+1), raw)
+	}
+	return out
+}
+
+// learn finds out who signs with a new key.
+func (w *world) learn(m *making) {
+	k := w.s.keys[len(w.s.keys)-1]
+	if m == nil || k.From != m.from || w.signers[k.From] != nil {
+		return
+	}
+	c := &circle{TB: w.t, State: w.s, who: append([]*dkg.Member{nil}, w.members(m)...)}
+	w.signers[k.From] = c.signers(m)
+}
+
+// late are the rounds that the next block may bring, found by looking at each.
+func (w *world) late() (out []chain.Round) {
+	next := w.s.Height() + 1
+	for r := range chain.Round(next) {
+		if w.s.wants(next, r) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// undoes is what a node keeps beside the entries of a block, before it writes them.
+func (d disk) undoes(r Result) []KV {
+	list := []KV{}
+	for _, e := range r.Dirty {
+		part, ok := Shown(e.Key, d[string(e.Key)])
+		if ok && d[string(e.Key)] == nil {
+			list = append(list, KV{Key: e.Key})
+		} else if ok {
+			list = append(list, KV{e.Key, slices.Clone(part)})
+		}
+	}
+	return list
 }
 
 // lent is a copy of a block that its maker takes back.
@@ -120,11 +236,14 @@ func lent(in Block, run func(Block) Result) Result {
 	for _, raw := range in.Txs {
 		out.Txs = append(out.Txs, bytes.Clone(raw))
 	}
+	for _, raw := range in.Said {
+		out.Said = append(out.Said, bytes.Clone(raw))
+	}
 	for _, b := range in.Beacons {
 		out.Beacons = append(out.Beacons, Beacon{b.Round, bytes.Clone(b.Signature)})
 	}
 	r := run(out)
-	for _, raw := range out.Txs {
+	for _, raw := range append(out.Txs, out.Said...) {
 		clear(raw)
 	}
 	for _, b := range out.Beacons {
@@ -146,23 +265,23 @@ func render(r Result) string {
 // entries of a later block and one that replays everything give the same results to the byte and the same answers.
 func TestMachinesAgree(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
-	for _, seed := range []uint64{1, seed} {
+	for _, seed := range []uint64{everything, seed} {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { agree(t, seed, 170) })
 	}
 }
 
 func agree(t *testing.T, seed uint64, blocks int) {
-	r := rand.New(rand.NewPCG(seed, 6))
-	w := &world{newHistory(t, 1+seed%2, r.IntN), t, map[chain.Round][]byte{}}
+	r := mathrand.New(mathrand.NewPCG(seed, 6))
+	w := &world{newHistory(t, 1+seed%2, r.IntN, circled), t, map[chain.Round][]byte{}, map[chain.Round]func(chain.Round) Beacon{}}
 	b, err := New(w.s.gen)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var late *State
-	stored, past, results := disk{}, []Block{}, []string{}
+	stored, undo, past, results := disk{}, [][]KV{}, []Block{}, []string{}
 	joins := blocks/3 + r.IntN(blocks/3)
 	for i := range blocks {
-		in := w.next()
+		in, m := w.next(), w.s.making
 		ra, rb := lent(in, w.s.Finalize), lent(in, b.Finalize)
 		for j, c := range ra.Codes {
 			if w.codes[c]++; c == local.CodeOK {
@@ -174,6 +293,21 @@ func agree(t *testing.T, seed uint64, blocks int) {
 			w.applied[e.Kind+" "+e.Reason]++
 		}
 		audit(t, w.s)
+		w.learn(m)
+		for _, raw := range in.Said {
+			w.applied["said"]++
+			if raw[0] == SaidComplaint && m != nil && slices.ContainsFunc(m.guilty, func(g byte) bool { return g > 0 }) {
+				w.applied["said, a dealer is out"]++
+			}
+		}
+		for _, b := range in.Beacons {
+			if w.s.beacons[b.Round] != nil && w.s.keyAt(b.Round).From > 0 {
+				w.applied["signed with a key that was made"]++
+			}
+		}
+		if !slices.Equal(w.s.late, w.late()) {
+			t.Fatalf("block %d: late rounds %v, want %v", in.Height, w.s.late, w.late())
+		}
 		past, results = append(past, in), append(results, render(ra))
 		if got := render(rb); got != results[i] {
 			t.Fatalf("block %d: the restored machine differs\n%s\n%s", in.Height, got, results[i])
@@ -183,12 +317,13 @@ func agree(t *testing.T, seed uint64, blocks int) {
 				t.Fatalf("block %d: the machine that joined differs\n%s\n%s", in.Height, got, results[i])
 			}
 		}
+		undo = append([][]KV{stored.undoes(rb)}, undo[:min(len(undo), RecentBlocks-1)]...)
 		stored.keep(t, rb)
 		if i == joins {
-			late = restored(t, stored, w.s)
+			late = restored(t, stored, undo, w.s)
 		}
 		if r.IntN(20) == 0 {
-			b = restored(t, stored, w.s)
+			b = restored(t, stored, undo, w.s)
 		}
 	}
 	c, err := New(w.s.gen)
@@ -209,12 +344,23 @@ func agree(t *testing.T, seed uint64, blocks int) {
 	for _, k := range slices.Sorted(maps.Keys(w.applied)) {
 		t.Log(w.applied[k], k)
 	}
+	for _, k := range []string{"beacon " + outcomes[madeKey], "beacon " + outcomes[madeTooFew], "said, a dealer is out", "signed with a key that was made"} {
+		if seed == everything && w.applied[k] == 0 {
+			t.Errorf("this history should have: %s", k)
+		}
+	}
 }
 
+// everything is a seed whose history has all that can happen to the making of a key.
+const everything = 2
+
 // restored is a machine made of stored entries; it answers like s.
-func restored(t *testing.T, d disk, s *State) *State {
+func restored(t *testing.T, d disk, undo [][]KV, s *State) *State {
 	t.Helper()
 	b, err := d.restore(s.gen)
+	if err == nil {
+		err = b.Recall(undo)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -97,7 +97,7 @@ func TestWhatIsKept(t *testing.T) {
 			}
 		}
 	}
-	if _, err := s.Snapshot(h - recentBlocks - 1); !errors.Is(err, chain.ErrPruned) && s.snapshots[h-recentBlocks-1] == nil {
+	if _, err := s.Snapshot(h - RecentBlocks - 1); !errors.Is(err, chain.ErrPruned) && s.snapshots[h-RecentBlocks-1] == nil {
 		t.Errorf("a block between phases: %v", err)
 	}
 	for _, w := range []chain.Window{chain.NoWindow, chain.NoWindow - 1, 1 << 63, 1 << 61} { // their blocks wrap around
