@@ -76,7 +76,7 @@ func New(st *state.State, past Past, h Hints) *Ledger {
 	l.status.Beacon = st.BeaconStatus()
 	l.remember(past.Txs)
 	if maps.Copy(l.supplies, past.Supplies); l.supplies[st.Height()] == (local.Supply{}) {
-		l.supplies[st.Height()] = l.supply()
+		l.supplies[st.Height()], _ = l.supply() // whoever restored the machine has audited it
 	}
 	return l
 }
@@ -143,6 +143,34 @@ func (l *Ledger) Admit(raw []byte) (code local.Code, fresh bool) {
 	return code, code == local.CodeOK
 }
 
+// InOrder is state.InOrder, with the senders found outside the lock.
+func (l *Ledger) InOrder(txs [][]byte) [][]byte {
+	for _, raw := range txs {
+		l.Recover(raw)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.st.InOrder(txs)
+}
+
+// Ahead says of a transaction that there are nonces before its own to be used up first: at is the height then, else 0.
+func (l *Ledger) Ahead(raw []byte) (id chain.Hash, at chain.Block) {
+	tx, err := local.ParseTx(raw)
+	if err != nil {
+		return id, 0
+	}
+	from, err := l.senders.Of(tx)
+	if err != nil {
+		return id, 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, nonce := l.st.Account(chain.Coldkey(from)); tx.Nonce <= nonce {
+		return id, 0
+	}
+	return tx.Hash(), l.st.Height()
+}
+
 // Seated says whether a transaction's sender has a seat.
 func (l *Ledger) Seated(raw []byte) bool {
 	tx, err := local.ParseTx(raw)
@@ -175,6 +203,7 @@ type Executed struct {
 	State  state.Result
 	Txs    map[chain.Hash]local.TxInfo
 	Supply local.Supply
+	Damage error // not nil: the sums of money are wrong, and the block must neither be kept nor announced
 
 	Rules, NextRules uint64 // versions of the rules of this block and of the next one
 }
@@ -190,7 +219,7 @@ func (l *Ledger) Execute(head chain.Head, beacons []state.Beacon, said, txs [][]
 	defer l.mu.Unlock()
 	e := &Executed{Head: head, Txs: map[chain.Hash]local.TxInfo{}}
 	e.State = l.st.Finalize(state.Block{Height: head.Block, Beacons: beacons, Said: said, Txs: txs})
-	e.Supply = l.supply()
+	e.Supply, e.Damage = l.supply()
 	e.Rules, e.NextRules, _, _ = l.rules()
 	for i, code := range e.State.Codes {
 		if !e.State.Spent[i] {

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -12,13 +13,22 @@ import (
 // blocks only.
 const auditSize = 20_000
 
-// supply is where the coins are after the newest executed block, audited if it is that block's turn.
-func (l *Ledger) supply() local.Supply {
+// errSums: coins came from nowhere, or are gone.
+var errSums = errors.New("what was issued is not what is held, burned and pending")
+
+// supply is where the coins are after the newest executed block, audited if it is that block's turn. An error says that the
+// machine is not to be trusted any more.
+func (l *Ledger) supply() (local.Supply, error) {
 	x := l.st.Supply()
-	if x.Block%chain.Block(1+l.st.Size()/auditSize) == 0 {
-		x.Audited = l.st.Audit() == nil
+	if !x.Holds() {
+		return x, fmt.Errorf("%w: %+v", errSums, x)
 	}
-	return x
+	if x.Block%chain.Block(1+l.st.Size()/auditSize) != 0 {
+		return x, nil
+	}
+	err := l.st.Audit()
+	x.Audited = err == nil
+	return x, err
 }
 
 // supplyAt answers the supply of a block; of the newest one if arg is empty. The newest one is audited.

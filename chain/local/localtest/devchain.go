@@ -84,6 +84,9 @@ func (d *DevChain) Tick() (chain.Head, error) {
 	clear(d.waiting)
 	e := d.Execute(head, []state.Beacon{{Round: chain.Round(h), Signature: sig}}, nil, txs)
 	d.mu.Unlock()
+	if e.Damage != nil {
+		return chain.Head{}, fmt.Errorf("make block %d: %w", h+1, e.Damage)
+	}
 	d.Commit(e)
 	return head, nil
 }

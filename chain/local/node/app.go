@@ -39,6 +39,7 @@ type app struct {
 	log     *slog.Logger
 	newest  uint64 // version of the rules that this program knows
 	told    upgradeNote
+	gaps    gaps
 	quit    chan struct{} // closed when the node ends
 	behind  func() bool   // the engine fetches blocks that others have decided
 	pending *ledger.Executed
@@ -89,18 +90,24 @@ func (a *app) InitChain(context.Context, *abci.RequestInitChain) (*abci.Response
 }
 
 // CheckTx keeps out of the mempool what the machine would refuse, and strangers' transactions, by whatever way they came, when
-// half of it is in use.
+// half of it is in use; what lacks the one before it for long goes again.
 func (a *app) CheckTx(_ context.Context, r *abci.RequestCheckTx) (_ *abci.ResponseCheckTx, err error) {
 	defer a.guard("check transaction", &err)
 	code := a.ledger.CheckTx(r.Tx)
 	if code == local.CodeOK && r.Type == abci.CheckTxType_New && a.crowded != nil && a.crowded() && !a.ledger.Seated(r.Tx) {
 		code = local.CodeUnavailable
 	}
+	if code == local.CodeOK && r.Type == abci.CheckTxType_Recheck {
+		if tx, at := a.ledger.Ahead(r.Tx); at > 0 && a.gaps.old(tx, at) {
+			code = local.CodeNonce
+		}
+	}
 	return &abci.ResponseCheckTx{Code: uint32(code)}, nil
 }
 
 // PrepareProposal puts the beacon of the block before, and late ones, in front of the transactions, and what this node has to
-// say for a new key: they are made here, never in FinalizeBlock, which must give the same result on every node.
+// say for a new key: they are made here, never in FinalizeBlock, which must give the same result on every node. Transactions
+// with a gap before their nonce stay in the mempool.
 func (a *app) PrepareProposal(_ context.Context, r *abci.RequestPrepareProposal) (_ *abci.ResponsePrepareProposal, err error) {
 	defer a.guard("prepare proposal", &err)
 	if a.knows() != nil {
@@ -121,7 +128,7 @@ func (a *app) PrepareProposal(_ context.Context, r *abci.RequestPrepareProposal)
 		txs = append(txs, encodeBeacon(b))
 		size += beaconTxLen + 16
 	}
-	for i, tx := range append(said, r.Txs...) {
+	for i, tx := range append(said, a.ledger.InOrder(r.Txs)...) {
 		if size += int64(len(tx) + 16); size > r.MaxTxBytes || i == len(said)+maxPending {
 			break
 		}
@@ -168,6 +175,10 @@ func (a *app) FinalizeBlock(_ context.Context, r *abci.RequestFinalizeBlock) (_ 
 		res.TxResults = append(res.TxResults, &abci.ExecTxResult{})
 	}
 	a.pending = a.ledger.Execute(chain.Head{Block: chain.Block(r.Height), Time: r.Time.UTC()}, beacons, said, txs)
+	if err := a.pending.Damage; err != nil {
+		a.pending = nil
+		return nil, a.halt(damaged(r.Height, err))
+	}
 	for _, code := range a.pending.State.Codes {
 		res.TxResults = append(res.TxResults, &abci.ExecTxResult{Code: uint32(code)})
 	}

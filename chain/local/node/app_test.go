@@ -137,7 +137,11 @@ func TestProposals(t *testing.T) {
 	if err != nil || len(p.Txs) != 2 {
 		t.Fatalf("%d transactions fit into 300 bytes, %v", len(p.Txs), err)
 	}
-	if full, err := a.PrepareProposal(ctx, &abci.RequestPrepareProposal{Height: 1, Txs: crowd(t, maxPending+1), MaxTxBytes: maxBlock}); err != nil || len(full.Txs) != 1+maxPending {
+	var many [][]byte
+	for i := range maxPending + 1 {
+		many = append(many, transfer(t, uint64(i)))
+	}
+	if full, err := a.PrepareProposal(ctx, &abci.RequestPrepareProposal{Height: 1, Txs: many, MaxTxBytes: maxBlock}); err != nil || len(full.Txs) != 1+maxPending {
 		t.Errorf("a proposal of %d transactions, %v", len(full.Txs), err)
 	}
 	good := p.Txs[0]

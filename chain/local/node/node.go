@@ -217,7 +217,7 @@ func (n *Node) startComet(blockTime time.Duration) (err error) {
 	n.comet, err = comet.NewNode(c, n.home.pv, n.home.id, proxy.NewLocalClientCreator(served), func() (*comettypes.GenesisDoc, error) { return doc, nil }, shelves,
 		comet.DefaultMetricsProvider(c.Instrumentation), out, options...)
 	if err != nil {
-		return fmt.Errorf("start consensus: %w; %s", err, advice(err))
+		return n.because(fmt.Errorf("start consensus: %w; %s", err, advice(err)))
 	}
 	n.app.behind = n.comet.ConsensusReactor().WaitSync
 	n.p2p = cmp.Or(meet.External, meet.Listen)
@@ -323,6 +323,16 @@ func (n *Node) fail(err error) {
 
 func (n *Node) diskFailed(err error) {
 	n.fail(fmt.Errorf("write the node's folder %s: %w; make room on its disk, then start the node again: it goes on where it was", n.opts.Home, err))
+}
+
+// because is the reason that the application gave for its end, or else err.
+func (n *Node) because(err error) error {
+	select {
+	case why := <-n.err:
+		return why
+	default:
+		return err
+	}
 }
 
 // Addr is where the API listens.

@@ -27,12 +27,25 @@ func (a *app) knows() error {
 	return nil
 }
 
+// ErrDamage: the node's own state is not to be trusted.
+var ErrDamage = errors.New("node: damaged state")
+
+// damaged is what to do when a block leaves other sums of money than its entries have.
+func damaged(height int64, err error) error {
+	return fmt.Errorf("%w: after block %d %w. Nothing of the block was saved: start the node again, which checks what is on disk; if it ends at this block "+
+		"once more while others go on, its folder or this program is not the network's: install the network's release and join in a new folder; "+
+		"if all nodes end here, it is a fault of this release's rules: keep the folders and report it", ErrDamage, height, err)
+}
+
 // halt keeps a block that this program cannot execute from being executed, and the engine from taking that for a failure:
 // the node is ending already, and the block stays where it is until a later release starts here.
 func (a *app) halt(err error) error {
 	a.failed(err)
+	if a.behind == nil { // the engine is starting and replays, and Start returns the reason
+		return err
+	}
 	<-a.quit
-	if a.behind != nil && a.behind() {
+	if a.behind() {
 		runtime.Goexit() // the routine that fetches blocks ends the process on any error
 	}
 	return err
