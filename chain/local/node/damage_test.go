@@ -17,6 +17,7 @@ import (
 	"sn3/chain/local"
 	"sn3/chain/local/ledger"
 	"sn3/chain/local/localtest"
+	"sn3/chain/local/state"
 )
 
 // sum is one of the sums of money in the memory of a node.
@@ -111,5 +112,24 @@ func TestReplayIntoUnknownRules(t *testing.T) {
 	}
 	if n, err := Start(Options{Home: home, Listen: "127.0.0.1:0", NewestRules: 1, Log: slog.New(slog.DiscardHandler)}); !errors.Is(err, ErrRules) || strings.Contains(err.Error(), "disk") {
 		t.Errorf("it starts: %v, %v", n, err)
+	}
+}
+
+// Of a state that is too large to be audited after every block, the sums are held against each other all the same.
+func TestDamagedSumsOfALargeState(t *testing.T) {
+	a := bareOf(t, filepath.Join(t.TempDir(), "a"), func(g *state.Genesis) {
+		for i := range 20_100 {
+			g.Accounts = append(g.Accounts, state.Account{Coldkey: chain.Coldkey{1, byte(i), byte(i >> 8)}, Balance: 500})
+		}
+	})
+	block(t, a, transfer(t, 0))
+	block(t, a)
+	if s, err := local.NewClient(backendOf{a.ledger}, nil).Supply(ctx, 1); err != nil || s.Audited {
+		t.Fatalf("block 1 was audited: %+v, %v", s, err)
+	}
+	a.failed = func(error) {}
+	*sum(a.ledger, "Burned")++
+	if _, err := a.FinalizeBlock(ctx, &abci.RequestFinalizeBlock{Height: 3}); !errors.Is(err, ErrDamage) {
+		t.Error(err)
 	}
 }
