@@ -95,7 +95,7 @@ func initNode(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("network   %s\ngenesis   %s\nbeacon    %s\n", g.Network, hash, whoSigns(g, line.Key))
+	fmt.Printf("network   %s\ngenesis   %s\nbeacon    %s\nnode      %s\n\nStart it: chaind start --home %s\n", g.Network, hash, whoSigns(g, line.Key), line.Node, c.String("home"))
 	return nil
 }
 

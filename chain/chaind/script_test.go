@@ -38,6 +38,7 @@ func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"chaind": mai
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
+			e.Setenv("SN3_LISTEN", "127.0.0.1:0") // several nodes on this machine
 			return genesis(filepath.Join(e.WorkDir, "genesis.json"))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"pay": pay, "paid": paid, "high": high, "follow": follow, "join": join, "signal": signal, "rounds": rounds, "misdeal": misdeal}})

@@ -24,7 +24,7 @@ const runningFile = "running.json"
 
 func startCommand() *cli.Command {
 	flags := append([]cli.Flag{home(),
-		&cli.StringFlag{Name: "listen", Value: "127.0.0.1:0", Usage: "`HOST:PORT` of the API; port 0 is chosen", EnvVars: env("LISTEN")},
+		&cli.StringFlag{Name: "listen", Value: "127.0.0.1:26657", Usage: "`HOST:PORT` of the API; port 0: any that is free", EnvVars: env("LISTEN")},
 		&cli.StringFlag{Name: "ready-file", Usage: "`FILE` written when the node serves: its address as JSON"},
 		&cli.IntFlag{Name: "s3-port", Usage: "`PORT` of the local network's S3 server, told to clients", EnvVars: env("S3_PORT")},
 		&cli.StringSliceFlag{Name: "gossip-peer", Usage: "`ADDRESS` of miners' and validators' announcements, told to clients"},

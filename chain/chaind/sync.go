@@ -112,7 +112,11 @@ func importState(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("network   %s\ngenesis   %s\nblock     %d\nstate     %s\n", g.Network, hash, g.From.Height, g.From.AppHash)
+	line, err := node.Keys(c.String("home"), g.Network)
+	if err != nil {
+		return exit(err)
+	}
+	fmt.Printf("network   %s\ngenesis   %s\nblock     %d\nstate     %s\nnode      %s\n\nStart it: chaind start --home %s\n", g.Network, hash, g.From.Height, g.From.AppHash, line.Node, c.String("home"))
 	return nil
 }
 
