@@ -81,6 +81,8 @@ type ValidatorInfo struct {
 	Key    chain.Hash  `json:"key"`              // ed25519, of consensus
 	Beacon []byte      `json:"beacon,omitempty"` // its public form in the making of beacon keys
 	Since  chain.Block `json:"since"`            // 0: from the beginning
+	Signs  bool        `json:"signs,omitempty"`  // it has the beacon key that signs now, or a part of it
+	Next   bool        `json:"next,omitempty"`   // a part of the announced one
 }
 
 // NodeStatus is what a node says of itself and of its peers. Nothing in it is agreed upon.

@@ -8,6 +8,8 @@ type BeaconStatus struct {
 	Next   *BeaconKeyInfo `json:"next,omitempty"`   // announced
 	Making *BeaconMaking  `json:"making,omitempty"` // on its way
 	Last   string         `json:"last,omitempty"`   // what the last making came to, for people
+
+	Earliest chain.Round `json:"earliest"` // first round of a key that is announced in the next block
 }
 
 // BeaconKeyInfo is a key of the beacon: from round From on, Threshold of Members sign what verifies with Public.

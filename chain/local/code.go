@@ -47,6 +47,7 @@ const (
 	CodeUpgrade
 	CodeDuplicate
 	CodeMaxWeight
+	CodeMember
 	consensusCodes
 
 	// CodeUnavailable: the node does not take transactions now. Not a consensus code.
@@ -95,6 +96,7 @@ var codeTexts = map[Code]codeText{
 	CodeUpgrade:        {"the rules cannot be upgraded so", "name a higher version and a block far enough ahead", "", nil},
 	CodeDuplicate:      {"the weight row names a neuron twice", "uids must be taken seats, ascending", "DuplicateUids", nil},
 	CodeMaxWeight:      {"one entry of the weight row has too large a share", "spread the weights", "MaxWeightExceeded", nil},
+	CodeMember:         {"the line's member card is not one, not its own, or another validator's", "copy the whole line that chaind status prints", "", nil},
 	CodeUnavailable:    {"the node does not take transactions now", "try again", "", chain.ErrUnavailable},
 }
 

@@ -135,7 +135,8 @@ func (c *Ceremony) check() (complaints []*dkg.Complaint, err error) {
 	if slices.Contains(c.dealings, nil) || slices.Contains(c.answers, nil) {
 		return nil, fmt.Errorf("%w: dealings and answers", ErrWait)
 	}
-	for _, x := range c.Conflicts() {
+	if list := c.Conflicts(); len(list) > 0 {
+		x := list[0]
 		return nil, c.of(x.Member, fmt.Errorf("%w, of validator %s", dkg.ErrOtherDealing, c.validators[x.Dealer].Short()))
 	}
 	for _, a := range c.answers {

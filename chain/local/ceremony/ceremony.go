@@ -27,6 +27,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"sn3/chain"
 	"sn3/chain/local/beacon"
@@ -75,26 +76,14 @@ func Draft(g *state.Genesis) (*Ceremony, error) {
 	}
 	validators, keys := g.Members()
 	for _, v := range g.Validators {
-		if !contains(validators, v.Key) {
-			return nil, fmt.Errorf("%w: the line of validator %s has no member key of its own; have chaind keys print it anew, in a new folder", ErrDraft, v.Key)
+		if !slices.Contains(validators, v.Key) {
+			return nil, fmt.Errorf("%w: the line of validator %s has no member card; have it print one with this release (chaind keys)", ErrDraft, v.Key)
 		}
 	}
-	c := &Ceremony{draft: g, hash: hash, dealings: make([]*dkg.Dealing, len(keys)), answers: make([]*answer, len(keys))}
-	for _, v := range validators {
-		c.validators = append(c.validators, v)
-	}
+	c := &Ceremony{draft: g, hash: hash, validators: validators, dealings: make([]*dkg.Dealing, len(keys)), answers: make([]*answer, len(keys))}
 	// the draft's hash stands where sessions of a chain have its name: what is said counts for this draft only
 	c.session, err = dkg.NewSession(hash.String(), 0, beacon.Quorum(len(keys)), keys)
 	return c, err
-}
-
-func contains(list [][32]byte, key [32]byte) bool {
-	for _, x := range list {
-		if x == key {
-			return true
-		}
-	}
-	return false
 }
 
 // Hash is the draft's.

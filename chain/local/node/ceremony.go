@@ -228,17 +228,19 @@ func (c *Ceremony) say(suffix string, tell func(*dkg.Member) ([]byte, error)) er
 	return nil
 }
 
-// conflict is an error if somebody got another dealing than this node.
+// conflict is an error if somebody got another dealing than is here now.
 func (c *Ceremony) conflict() error {
-	for _, x := range c.Conflicts() {
-		if x.Member == c.Self {
-			return fmt.Errorf("%w: this node has answered to another dealing of validator %s than the one that is in %s now. A node of ours makes only one: ask it; if it gave out one by mistake, delete this node's answer",
-				ErrCeremony, c.Validator(x.Dealer).Short(), c.folder)
-		}
-		return fmt.Errorf("%w: validator %s has answered to another dealing of validator %s than the one in %s. A node of ours makes only one: ask both; if it gave out two, begin again without its line (chaind genesis, a new folder)",
-			ErrCeremony, c.Validator(x.Member).Short(), c.Validator(x.Dealer).Short(), c.folder)
+	list := c.Conflicts()
+	if len(list) == 0 {
+		return nil
 	}
-	return nil
+	dealer := c.Validator(list[0].Dealer).Short()
+	if list[0].Member == c.Self {
+		return fmt.Errorf("%w: this node has answered to another dealing of validator %s than the one that is in %s now. A node of ours makes only one: ask it; if it gave out one by mistake, delete this node's answer",
+			ErrCeremony, dealer, c.folder)
+	}
+	return fmt.Errorf("%w: validator %s has answered to another dealing of validator %s than the one in %s. A node of ours makes only one: ask both; if it gave out two, begin again without its line (chaind genesis, a new folder)",
+		ErrCeremony, c.Validator(list[0].Member).Short(), dealer, c.folder)
 }
 
 // finish keeps the share and writes the genesis, when all have said everything.

@@ -74,7 +74,7 @@ func (s *State) Wants(height chain.Block, r chain.Round) bool { return s.wants(h
 // BeaconStatus is who signs the beacon, who will, and the key that is being made.
 func (s *State) BeaconStatus() local.BeaconStatus {
 	now := s.keyAt(chain.Round(s.meta.Height))
-	out := local.BeaconStatus{Signs: keyInfo(now), Last: s.tried.String()}
+	out := local.BeaconStatus{Signs: keyInfo(now), Last: s.tried.String(), Earliest: s.nextBeacon(s.meta.Height + 1)}
 	if last := s.keys[len(s.keys)-1]; last != now {
 		next := keyInfo(last)
 		out.Next = &next

@@ -69,6 +69,7 @@ func attempts(t testing.TB) []attempt {
 		{local.CodeTake, 0, local.SetTake{Hotkey: account0(0), Take: u16}, nil, nil},
 		{local.CodeParam, 0, local.SetParam{Name: "nothing"}, nil, nil},
 		{local.CodeValidator, 0, left(7), nil, nil},
+		{local.CodeMember, 0, joined(7, "test", []byte("no card")), nil, nil},
 		{local.CodeBeacon, 0, local.MakeBeacon{At: 1}, nil, nil},
 		{local.CodeUpgrade, 0, local.Upgrade{Version: NewestRules, At: 1}, nil, nil},
 	}

@@ -107,7 +107,7 @@ func MemberContext(network string, validator [32]byte) []byte {
 
 // Members are the validators with a member card that is theirs, by consensus key, and their member keys. Of two with the same
 // member key the first counts.
-func (g *Genesis) Members() (validators [][32]byte, keys []beacon.MemberKey) {
+func (g *Genesis) Members() (validators []chain.Hash, keys []beacon.MemberKey) {
 	set := map[[32]byte]validator{}
 	for _, v := range g.Validators {
 		set[v.Key] = validator{beacon: v.Beacon}
@@ -147,14 +147,18 @@ func (s *State) earliest(end chain.Block) chain.Round {
 	return chain.Round(end + s.run.Tempo*chain.Block(s.params.RevealPeriod+1) + beaconNotice)
 }
 
+// nextBeacon is the first round of a key that is announced in the block at height.
+func (s *State) nextBeacon(height chain.Block) chain.Round {
+	return max(s.earliest(height+2*s.phaseLen()), s.tried.from+1, s.keys[len(s.keys)-1].From+1)
+}
+
 // checkMakeBeacon: one making at a time, each for a later round than the one before, and far enough ahead.
 func (s *State) checkMakeBeacon(o local.MakeBeacon, from chain.Hotkey) local.Code {
 	first := s.earliest(s.meta.Height + 2*s.phaseLen())
 	switch {
 	case !s.owns(from):
 		return local.CodeNotSubnetOwner
-	case s.making != nil, s.run.Tempo > maxTempo, o.At < first || o.At > first+beaconAhead,
-		o.At <= s.tried.from || o.At <= s.keys[len(s.keys)-1].From,
+	case s.making != nil, s.run.Tempo > maxTempo, o.At < s.nextBeacon(s.meta.Height) || o.At > first+beaconAhead,
 		len(membersOf(s.gen.Network, s.validators)) == 0:
 		return local.CodeBeacon
 	}

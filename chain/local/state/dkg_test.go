@@ -151,6 +151,16 @@ func (c *circle) signers(m *making) func(chain.Round) Beacon {
 	}
 }
 
+// signs checks that the members, and nobody else, are said to sign with the newest key, now or next; before it signs the first one does.
+func (c *circle) signs(now bool) {
+	c.Helper()
+	for i, v := range c.Validators() {
+		if member := i < len(c.who); v.Signs != (member && now || i == 0 && !now) || v.Next != (member && !now) {
+			c.Errorf("validator %d signs: %v, next: %v", i, v.Signs, v.Next)
+		}
+	}
+}
+
 // A key is made in blocks: it signs from its round on, and until then the old one does.
 func TestMakeBeacon(t *testing.T) {
 	c := session(t, 4)
@@ -185,6 +195,7 @@ func TestMakeBeacon(t *testing.T) {
 	if st.Making != nil || st.Next == nil || st.Next.From != m.from || st.Next.Threshold != 3 || st.Signs.From != 0 || st.Last == "" {
 		t.Fatalf("status %+v", st)
 	}
+	c.signs(false)
 	k := c.keys[1]
 	for r, want := range map[chain.Round]*beacon.Key{0: old, m.from - 1: old, m.from: k, m.from + 1e6: k} {
 		if got, err := c.BeaconKey(r); err != nil || !bytes.Equal(got, want.Public[:]) {
@@ -194,6 +205,7 @@ func TestMakeBeacon(t *testing.T) {
 
 	// the members' shares of what the chain keeps sign what it accepts, from the round on
 	c.to(chain.Block(m.from))
+	c.signs(true)
 	sign := c.signers(m)
 	h := c.Height() + 1
 	for name, x := range map[string]struct {
@@ -305,7 +317,7 @@ func TestMembers(t *testing.T) {
 	g.Validators = []Validator{{validatorOf(3), card(3, 3, g.Network)}, {validatorOf(0), card(0, 0, g.Network)}, {validatorOf(1), card(0, 0, g.Network)},
 		{validatorOf(2), card(2, 2, "other")}, {validatorOf(4), card(0, 4, g.Network)}, {validatorOf(5), nil}, {validatorOf(6), []byte("card")}}
 	v, keys := g.Members()
-	if !slices.Equal(v, [][32]byte{validatorOf(0), validatorOf(3)}) || !slices.Equal(keys, []beacon.MemberKey{circleMembers[0].Public(), circleMembers[3].Public()}) {
+	if !slices.Equal(v, []chain.Hash{validatorOf(0), validatorOf(3)}) || !slices.Equal(keys, []beacon.MemberKey{circleMembers[0].Public(), circleMembers[3].Public()}) {
 		t.Errorf("members %x", v)
 	}
 }

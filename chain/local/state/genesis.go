@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"sn3/chain"
@@ -118,13 +119,24 @@ func (g *Genesis) ValidateDraft() (*chain.Run, error) {
 	if x := p.of(g.Rules).check(); x != nil {
 		return nil, fmt.Errorf("genesis: %s is %d; give %d to %d", x.name, x.get(&p), x.least, x.top)
 	}
-	if err := errors.Join(checkValidators(g.Validators), g.checkOrigin()); err != nil {
+	if err := errors.Join(checkValidators(g.Validators), g.checkCards(), g.checkOrigin()); err != nil {
 		return nil, err
 	}
 	if err := g.validateMoney(); err != nil {
 		return nil, err
 	}
 	return run, nil
+}
+
+// checkCards refuses member cards that the rules would not let in later.
+func (g *Genesis) checkCards() error {
+	members, _ := g.Members()
+	for _, v := range g.Validators {
+		if g.Rules >= 2 && len(v.Beacon) > 0 && !slices.Contains(members, v.Key) {
+			return fmt.Errorf("genesis: the member card of validator %s is not one, not its own, or another validator's; take the whole line that chaind keys prints", v.Key)
+		}
+	}
+	return nil
 }
 
 // validateMoney refuses two seats of one hotkey and more coins than can ever be.

@@ -8,6 +8,8 @@ import (
 
 	"sn3/chain"
 	"sn3/chain/local"
+	"sn3/chain/local/beacon"
+	"sn3/chain/local/beacon/dkg"
 )
 
 // Bounds of the set of validators, the nodes that make blocks.
@@ -58,7 +60,8 @@ func checkValidators(list []Validator) error {
 	return nil
 }
 
-// checkValidator: one change per validatorGap blocks, never an empty set, and nobody whose key has not signed.
+// checkValidator: one change per validatorGap blocks, never an empty set, nobody whose key has not signed, and no beacon member
+// that could take no part in making keys.
 func (s *State) checkValidator(o local.SetValidator, from chain.Hotkey) local.Code {
 	old, present := s.validators[o.Key]
 	add := o.Power == 1
@@ -71,10 +74,26 @@ func (s *State) checkValidator(o local.SetValidator, from chain.Hotkey) local.Co
 		add && !present && len(s.validators) >= maxValidators,
 		add && !o.Proven(s.gen.Network):
 		return local.CodeValidator
+	case add && s.meta.Rules >= 2 && !s.goodCard(o):
+		return local.CodeMember
 	case s.validatorsAt > 0 && s.meta.Height-s.validatorsAt < validatorGap:
 		return local.CodeRateLimited
 	}
 	return local.CodeOK
+}
+
+// goodCard says whether a beacon member is none, or a card of the validator's own whose member key no other validator has.
+func (s *State) goodCard(o local.SetValidator) bool {
+	if len(o.Beacon) == 0 {
+		return true
+	}
+	key, err := dkg.ParseCard(o.Beacon, MemberContext(s.gen.Network, o.Key))
+	for id, v := range s.validators { // any order: it is a yes or no
+		if other, ok := dkg.CardKey(v.beacon); ok && other == key && id != o.Key {
+			return false
+		}
+	}
+	return err == nil
 }
 
 func (s *State) setValidator(o local.SetValidator) {
@@ -99,12 +118,26 @@ func (s *State) setValidator(o local.SetValidator) {
 	s.emit(e)
 }
 
+// has says whether a validator has a part of a key. One that is not shared the first validator of the genesis has.
+func (s *State) has(id [32]byte, k *beacon.Key) bool {
+	if k.From == 0 && len(s.gen.Beacon) == 0 {
+		return len(s.gen.Validators) > 0 && s.gen.Validators[0].Key == id
+	}
+	key, ok := dkg.CardKey(s.validators[id].beacon)
+	if ok {
+		_, ok = k.Index(key)
+	}
+	return ok
+}
+
 // Validators are the nodes that make blocks, by key.
 func (s *State) Validators() []local.ValidatorInfo {
 	keys := slices.SortedFunc(maps.Keys(s.validators), func(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) })
 	out := make([]local.ValidatorInfo, len(keys))
+	now, next := s.keyAt(chain.Round(s.meta.Height)), s.keys[len(s.keys)-1]
 	for i, k := range keys {
-		out[i] = local.ValidatorInfo{Key: k, Beacon: s.validators[k].beacon, Since: s.validators[k].since}
+		v := s.validators[k]
+		out[i] = local.ValidatorInfo{Key: k, Beacon: v.beacon, Since: v.since, Signs: s.has(k, now), Next: next != now && s.has(k, next)}
 	}
 	return out
 }

@@ -1,8 +1,10 @@
 package state
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"reflect"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -27,6 +29,11 @@ func joined(i int, network string, beacon []byte) local.SetValidator {
 	return o
 }
 
+// card is that of member m for node i.
+func card(m, i int, network string) []byte {
+	return circleMembers[m].Card(MemberContext(network, nodeKey(i)))
+}
+
 func left(i int) local.SetValidator { return local.SetValidator{Key: nodeKey(i)} }
 
 // founded is a machine whose only validator is node 0.
@@ -47,6 +54,8 @@ func TestValidators(t *testing.T) {
 	s := founded(t)
 	wrong := joined(1, "test", nil)
 	wrong.Beacon = []byte("other")
+	damaged := card(2, 2, "test")
+	damaged[len(damaged)-1] ^= 1
 	twice := joined(1, "test", nil)
 	twice.Power = 2
 	for i, c := range []struct {
@@ -68,7 +77,12 @@ func TestValidators(t *testing.T) {
 		{"again", 0, joined(1, "test", nil), 0, local.CodeValidator, -1},
 		{"too soon", 0, joined(2, "test", nil), validatorGap - 3, local.CodeRateLimited, -1},
 		{"in time", 0, joined(2, "test", nil), 0, local.CodeOK, 1},
-		{"another member", 0, joined(2, "test", []byte("member")), validatorGap, local.CodeOK, -1},
+		{"a card that is none", 0, joined(2, "test", []byte("member")), validatorGap, local.CodeMember, -1},
+		{"a damaged card", 0, joined(2, "test", damaged), 0, local.CodeMember, -1},
+		{"another one's card", 0, joined(2, "test", card(1, 1, "test")), 0, local.CodeMember, -1},
+		{"a card for another network", 0, joined(2, "test", card(2, 2, "elsewhere")), 0, local.CodeMember, -1},
+		{"another member", 0, joined(2, "test", card(2, 2, "test")), 0, local.CodeOK, -1},
+		{"the member of another validator", 0, joined(1, "test", card(2, 1, "test")), 0, local.CodeMember, -1},
 		{"too soon to remove", 0, left(0), 0, local.CodeRateLimited, -1},
 		{"remove", 0, left(0), validatorGap, local.CodeOK, 0},
 		{"back again", 0, joined(0, "test", nil), validatorGap, local.CodeOK, 1},
@@ -97,9 +111,22 @@ func TestValidators(t *testing.T) {
 		if i > 0 && !less(got[i-1].Key[:], v.Key[:]) {
 			t.Error("validators are not sorted")
 		}
-		if v.Key == nodeKey(2) && string(v.Beacon) != "member" {
+		if v.Key == nodeKey(2) && !bytes.Equal(v.Beacon, card(2, 2, "test")) {
 			t.Errorf("beacon member %q", v.Beacon)
 		}
+	}
+}
+
+// Rules of version 1 let in whatever is signed: it takes no part in making keys.
+func TestCardsOfOldRules(t *testing.T) {
+	g := genesis(t)
+	g.Rules, g.Validators = 1, []Validator{{Key: nodeKey(0), Beacon: []byte("none")}}
+	s, err := New(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := next(s, tx(t, 0, 0, joined(1, "test", []byte("none")))); r.Codes[0] != local.CodeOK || len(membersOf("test", s.validators)) != 0 {
+		t.Errorf("code %d, members %v", r.Codes[0], membersOf("test", s.validators))
 	}
 }
 
@@ -118,6 +145,10 @@ func TestOneChangePerBlock(t *testing.T) {
 // Whatever the owner tries, the set stays between 1 and its bound, changes once in validatorGap blocks, is what the engine was
 // told, and is the same after a restart.
 func TestValidatorHistory(t *testing.T) {
+	var cards [5][]byte
+	for i := range cards {
+		cards[i] = card(i, i, "test")
+	}
 	rapid.Check(t, func(rt *rapid.T) {
 		s, stored := founded(t), disk{}
 		engine := map[[32]byte]bool{nodeKey(0): true}
@@ -125,7 +156,8 @@ func TestValidatorHistory(t *testing.T) {
 		for range 40 {
 			op := left(rapid.IntRange(0, 4).Draw(rt, "who"))
 			if rapid.Bool().Draw(rt, "add") {
-				op = joined(rapid.IntRange(0, 4).Draw(rt, "who"), "test", rapid.SampledFrom([][]byte{nil, {1}}).Draw(rt, "member"))
+				i := rapid.IntRange(0, 4).Draw(rt, "who")
+				op = joined(i, "test", rapid.SampledFrom([][]byte{nil, {1}, cards[i], cards[(i+1)%5]}).Draw(rt, "member"))
 			}
 			r := next(s, tx(t, 0, nonce, op))
 			nonce++
@@ -143,6 +175,11 @@ func TestValidatorHistory(t *testing.T) {
 				engine[u.Key] = u.Power == 1
 				if u.Power == 0 {
 					delete(engine, u.Key)
+				}
+			}
+			for _, v := range s.Validators() {
+				if len(v.Beacon) > 0 && !slices.ContainsFunc(cards[:], func(c []byte) bool { return bytes.Equal(c, v.Beacon) }) {
+					rt.Fatalf("a card that is none came in: %x", v.Beacon)
 				}
 			}
 			if len(engine) == 0 || len(engine) != len(s.Validators()) {
@@ -170,6 +207,10 @@ func TestGenesisValidators(t *testing.T) {
 		"too many":     {many, false},
 		"twice":        {[]Validator{many[0], many[1], many[0]}, false},
 		"no key":       {[]Validator{{}}, false},
+		"a member":     {[]Validator{{Key: nodeKey(1), Beacon: card(1, 1, "test")}, many[4]}, true},
+		"no card":      {[]Validator{{Key: nodeKey(1), Beacon: []byte("card")}}, false},
+		"another's":    {[]Validator{{Key: nodeKey(1), Beacon: card(2, 2, "test")}}, false},
+		"one for two":  {[]Validator{{Key: nodeKey(1), Beacon: card(1, 1, "test")}, {Key: nodeKey(2), Beacon: card(1, 2, "test")}}, false},
 		"a big member": {[]Validator{{Key: nodeKey(1), Beacon: make([]byte, local.MaxMember+1)}}, false},
 	} {
 		g := genesis(t)

@@ -103,3 +103,11 @@ func ParseCard(b, context []byte) (beacon.MemberKey, error) {
 	}
 	return key, nil
 }
+
+// CardKey is the key of a card that ParseCard has accepted; what is none has none, or one that is nobody's.
+func CardKey(b []byte) (key beacon.MemberKey, ok bool) {
+	if len(b) != len(cardMagic)+beacon.MemberKeyLen+ProofLen {
+		return key, false
+	}
+	return beacon.MemberKey(b[len(cardMagic):][:beacon.MemberKeyLen]), true
+}
