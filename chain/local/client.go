@@ -63,17 +63,6 @@ func (c *Client) Validators(ctx context.Context) ([]ValidatorInfo, error) {
 	return query[[]ValidatorInfo](ctx, c, QueryValidators, "")
 }
 
-// Founder is the key of the genesis' first validator, who made the beacon's key; zero in a chain that begins without validators.
-func (c *Client) Founder(ctx context.Context) (chain.Hash, error) {
-	g, err := query[struct {
-		Validators []ValidatorInfo `json:"validators"`
-	}](ctx, c, QueryGenesis, "")
-	if err != nil || len(g.Validators) == 0 {
-		return chain.Hash{}, err
-	}
-	return g.Validators[0].Key, nil
-}
-
 // Node is what the node says of itself and its peers.
 func (c *Client) Node(ctx context.Context) (NodeStatus, error) {
 	return query[NodeStatus](ctx, c, QueryNode, "")

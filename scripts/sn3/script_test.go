@@ -27,7 +27,10 @@ import (
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"sn3": main}) }
 
 // The tool as a user types it. There is a folder tiny with a model of bytes, and one hub with the tokenizer of Llama 3 cut
-// small, in bfloat16 and several files, as it comes from the Hub.
+// small, in bfloat16 and several files, as it comes from the Hub. Beside testscript's commands the scripts have:
+//
+//	devchain N   serves a chain with N validators that have member cards as SN3_CHAIN, makes keystores owner.json and other.json, and a file pass
+//	ticks N      has it make N blocks
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata", Setup: func(e *testscript.Env) error {
 		e.Setenv("HOME", e.WorkDir)
@@ -35,7 +38,7 @@ func TestScripts(t *testing.T) {
 			return err
 		}
 		return writeModels(e.WorkDir)
-	}})
+	}, Cmds: map[string]func(*testscript.TestScript, bool, []string){"devchain": devchain, "ticks": ticks}})
 }
 
 func writeModels(dir string) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -15,14 +16,45 @@ import (
 )
 
 func validatorsCommand() *cli.Command {
-	return viewCommand("validators", "list the nodes that make blocks, and whether they do", "", 0, nil, func(ctx context.Context, _ *cli.Context, n *network) (local.NodeStatus, error) {
-		return n.client.Node(ctx)
-	}, func(n *network, s local.NodeStatus) error { return printVoters(s, n.status.Height) })
+	return viewCommand("validators", "list the nodes that make blocks, whether they do, and who signs the beacon", "", 0, nil, func(ctx context.Context, _ *cli.Context, n *network) (v voters, err error) {
+		if v.NodeStatus, err = n.client.Node(ctx); err == nil {
+			v.Validators, err = n.client.Validators(ctx)
+		}
+		return v, err
+	}, printVoters)
 }
 
-func printVoters(s local.NodeStatus, height chain.Block) error {
+// voters are the validators as a node sees them, and as the chain has them.
+type voters struct {
+	local.NodeStatus
+	Validators []local.ValidatorInfo `json:"validators"`
+}
+
+// part is what a validator has to do with the beacon.
+func part(v local.ValidatorInfo, b local.BeaconStatus) string {
+	var out []string
+	if v.Signs {
+		out = append(out, "signs")
+	}
+	if v.Next && b.Next != nil {
+		out = append(out, fmt.Sprintf("from %d on", b.Next.From))
+	}
+	switch {
+	case out != nil:
+		return strings.Join(out, ", ")
+	case len(v.Beacon) == 0:
+		return "no card"
+	}
+	return "no share"
+}
+
+func printVoters(n *network, s voters) error {
+	height, parts := n.status.Height, map[chain.Hash]string{}
+	for _, v := range s.Validators {
+		parts[v.Key] = part(v, n.status.Beacon)
+	}
 	g := grid{right: " rr"}
-	g.add("key", "since", "signed last")
+	g.add("key", "since", "signed last", "beacon")
 	alive := 0
 	for _, v := range s.Voters {
 		signed := "not seen by this node"
@@ -35,7 +67,7 @@ func printVoters(s local.NodeStatus, height chain.Block) error {
 		case v.Signed > 0:
 			signed = fmt.Sprintf("%d, away", v.Signed)
 		}
-		g.add(v.Key, v.Since, signed)
+		g.add(v.Key, v.Since, signed, parts[v.Key])
 	}
 	if err := g.print(os.Stdout); err != nil {
 		return err
@@ -99,12 +131,24 @@ func validatorBeacon(c *cli.Context) error {
 			return proc.Usage(fmt.Errorf("ROUND %q: want the height from which on the key is to sign", c.Args().First()))
 		}
 		r, err := n.client.Send(ctx, local.MakeBeacon{At: chain.Round(at)})
+		var refused *local.TxError
+		if errors.As(err, &refused) && refused.Code == local.CodeBeacon {
+			return proc.Refused(fmt.Errorf("%w\n%s", err, whyNoBeacon(n.status.Beacon)))
+		}
 		if err != nil {
 			return err
 		}
 		fmt.Printf("announced in block %d; chaind status shows how it goes\n", r.Block)
 		return nil
 	})
+}
+
+// whyNoBeacon is what keeps a key from being announced, as far as the status shows it.
+func whyNoBeacon(b local.BeaconStatus) string {
+	if m := b.Making; m != nil {
+		return fmt.Sprintf("A key that signs from round %d on is being made, until block %d: wait for it.", m.From, m.Until)
+	}
+	return fmt.Sprintf("ROUND must be at least %d now, better some blocks more, and no more than a million ahead; at least one validator must have a member card (sn3 chain validators).", b.Earliest)
 }
 
 func validatorRemove(c *cli.Context) error {
@@ -117,7 +161,7 @@ func validatorRemove(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(enough(s, n.status.Height, key, false), makesBeacon(ctx, n, key)); err != nil && !c.Bool("force") {
+		if err := errors.Join(enough(s, n.status.Height, key, false), makesBeacon(ctx, n, s, key)); err != nil && !c.Bool("force") {
 			return proc.Refused(fmt.Errorf("%w\nNothing was changed; --force removes it all the same", err))
 		}
 		r, err := n.client.Send(ctx, local.SetValidator{Key: key})
@@ -129,17 +173,51 @@ func validatorRemove(c *cli.Context) error {
 	})
 }
 
-// makesBeacon refuses to remove the node that completed the genesis: it has the beacon's key, and only who proposes blocks brings
-// rounds.
-func makesBeacon(ctx context.Context, n *network, key chain.Hash) error {
-	if n.status.Beacon.Signs.Members > 1 {
-		return nil
+// makesBeacon refuses to remove a node without which no rounds would be signed, now or with the key that comes: only a validator's
+// part of a round reaches the others.
+func makesBeacon(ctx context.Context, n *network, s local.NodeStatus, key chain.Hash) error {
+	b := n.status.Beacon
+	list, err := n.client.Validators(ctx)
+	if err != nil {
+		return err
 	}
-	first, err := n.client.Founder(ctx)
-	if err == nil && first == key {
-		err = errors.New("this validator has the beacon's key: without it in the set no round is made any more, and training waits for rounds")
+	now, next, making := map[chain.Hash]bool{}, map[chain.Hash]bool{}, map[chain.Hash]bool{}
+	for _, v := range list {
+		now[v.Key], next[v.Key] = v.Signs, v.Next
+	}
+	switch {
+	case b.Signs.From == 0 && b.Signs.Members == 1 && now[key]:
+		err = errors.New("this validator has the beacon's key: without it in the set no round is made any more, and training waits for rounds; have the validators make a key first (sn3 chain validator beacon)")
+	case b.Signs.From > 0 || b.Signs.Members > 1:
+		err = signers(s, n.status.Height, key, now, b.Signs.Threshold, "of the beacon's key", larger)
+	}
+	if b.Next != nil {
+		err = errors.Join(err, signers(s, n.status.Height, key, next, b.Next.Threshold, fmt.Sprintf("of the key that signs from round %d on", b.Next.From), larger))
+	}
+	if m := b.Making; m != nil {
+		for _, x := range m.Members {
+			making[x.Key] = true
+		}
+		err = errors.Join(err, signers(s, n.status.Height, key, making, m.Threshold, "of the key that is being made", fmt.Sprintf("wait until block %d and look again", m.Until)))
 	}
 	return err
+}
+
+// larger is what to do instead: the key of more members has a member to spare.
+const larger = "start those that are away; else add another validator first, have a key made with it (sn3 chain validator beacon), and remove this one when that signs"
+
+// signers refuses to remove a member of a key if fewer than its threshold of the others sign.
+func signers(s local.NodeStatus, height chain.Block, key chain.Hash, members map[chain.Hash]bool, threshold int, which, instead string) error {
+	alive := 0
+	for _, v := range s.Voters {
+		if v.Key != key && members[v.Key] && votes(v, height) {
+			alive++
+		}
+	}
+	if !members[key] || alive >= threshold {
+		return nil
+	}
+	return fmt.Errorf("this validator is a member %s, whose rounds need %d members, and only %d of the others are validators that sign now: there would be no rounds, and training waits for them; %s", which, threshold, alive, instead)
 }
 
 // behind is how many blocks a candidate may be away from the others.

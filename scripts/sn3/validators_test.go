@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"errors"
+	"math/rand/v2"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -13,6 +15,8 @@ import (
 
 	"sn3/chain"
 	"sn3/chain/local"
+	"sn3/chain/local/beacon/dkg"
+	"sn3/chain/local/ceremony"
 	"sn3/chain/local/localtest"
 	"sn3/chain/local/state"
 	"sn3/chain/local/wallet"
@@ -161,6 +165,123 @@ func TestFounderStays(t *testing.T) {
 		t.Errorf("the founder: %v", err)
 	}
 	w.says("its votes no longer count", remove(other)...)
+}
+
+// council is a chain with a beacon key that n validators share from the beginning, and a node's view of it in which all sign.
+func council(t *testing.T, n int) (g *state.Genesis, says *local.NodeStatus) {
+	t.Helper()
+	g, _, err := localtest.Genesis(250, localtest.Actor{Name: "boss", Seat: true, Stake: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.BeaconKey, g.Time, says = nil, time.Unix(1000, 0), &local.NodeStatus{}
+	var who []*dkg.Member
+	for i := range n {
+		m, err := dkg.Generate(rand.NewChaCha8([32]byte{byte(i)}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := chain.Hash{byte(i + 1)}
+		who = append(who, m)
+		g.Validators = append(g.Validators, state.Validator{Key: key, Beacon: m.Card(state.MemberContext(g.Network, key))})
+		says.Voters = append(says.Voters, local.VoterInfo{Key: key, Signed: 19})
+	}
+	c, err := ceremony.Draft(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []func(*dkg.Member) ([]byte, error){c.Deal, c.Answer} {
+		for _, m := range who {
+			raw, err := step(m)
+			if err = errors.Join(err, c.Add(raw)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	res, err := c.Finish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.Genesis, says
+}
+
+// begun is a chain at height 20.
+func begun(t *testing.T, g *state.Genesis) localtest.Instant {
+	t.Helper()
+	d, err := localtest.NewDevChain(g, append(make([]byte, 31), 7), time.Unix(1000, 0)) // a key that signs none of its rounds
+	if err == nil {
+		err = d.Run(20)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return localtest.Instant{DevChain: d}
+}
+
+// A member of the beacon's key is removed only if enough of the others sign: as many as the threshold of each key, be it the
+// signing one or one on its way.
+func TestMembersStay(t *testing.T) {
+	w, _, _ := bank(t)
+	owner := ownerKeys(t)
+	key := func(i int) chain.Hash { return chain.Hash{byte(i + 1)} }
+	remove := func(i int) []string {
+		return append([]string{"chain", "validator", "remove", key(i).String()}, owner...)
+	}
+	for name, x := range map[string]struct {
+		n, who int
+		change func(*state.Genesis, *local.NodeStatus)
+		why    string // "": it is removed
+	}{
+		"one of four":       {n: 4},
+		"one of three":      {n: 3, why: "this validator is a member of the beacon's key, whose rounds need 3 members, and only 2 of the others are validators that sign now"},
+		"of five, one away": {n: 5, change: func(_ *state.Genesis, s *local.NodeStatus) { s.Voters[4].Signed = 2 }, why: "need 4 members, and only 3 of the others"},
+		"no member": {n: 4, who: 4, change: func(g *state.Genesis, s *local.NodeStatus) {
+			g.Validators = append(g.Validators, state.Validator{Key: key(4)})
+			s.Voters = append(s.Voters, local.VoterInfo{Key: key(4), Signed: 19})
+		}},
+	} {
+		g, says := council(t, x.n)
+		if x.change != nil {
+			x.change(g, says)
+		}
+		dev := begun(t, g)
+		w.addr = seen{dev, says}.serve(t)
+		if x.why == "" {
+			w.says("its votes no longer count", remove(x.who)...)
+			continue
+		}
+		_, err := w.sn3(remove(x.who)...)
+		if proc.ExitCode(err) != proc.ExitRefused || !strings.Contains(err.Error(), x.why) || !strings.Contains(err.Error(), "--force") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if h, _ := dev.Height(); h != 20 {
+			t.Errorf("%s: something was changed", name)
+		}
+		w.says("its votes no longer count", append(remove(x.who), "--force")...)
+	}
+
+	// four members; a key of three of them, without the first, is on its way
+	g, says := council(t, 4)
+	g.Validators[0].Beacon = nil
+	dev := begun(t, g)
+	w.addr = seen{dev, says}.serve(t)
+	w.says("announced in block", append([]string{"chain", "validator", "beacon", "400"}, owner...)...)
+	if _, err := w.sn3(remove(1)...); proc.ExitCode(err) != proc.ExitRefused || !strings.Contains(err.Error(), "of the key that is being made, whose rounds need 3 members, and only 2 of the others") || !strings.Contains(err.Error(), "wait until block 45 and look again") {
+		t.Errorf("a member of the next key: %v", err)
+	}
+}
+
+// What validators have to do with the beacon, of which the list tells.
+func TestPart(t *testing.T) {
+	b := local.BeaconStatus{Next: &local.BeaconKeyInfo{From: 90}}
+	for want, v := range map[string]local.ValidatorInfo{
+		"no card": {}, "no share": {Beacon: []byte{1}}, "signs": {Signs: true},
+		"from 90 on": {Beacon: []byte{1}, Next: true}, "signs, from 90 on": {Beacon: []byte{1}, Signs: true, Next: true},
+	} {
+		if got := part(v, b); got != want {
+			t.Errorf("%+v: %q, want %q", v, got, want)
+		}
+	}
 }
 
 // The candidate itself may be asked: it must be of this network, have the line's key, and follow.
