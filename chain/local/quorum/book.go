@@ -13,10 +13,11 @@ const (
 	hedge    = 1500 * time.Millisecond // another node is asked too when the first has not answered by then
 	attempt  = 10 * time.Second        // for any answer
 	limit    = 1500 * time.Millisecond // for a state hash
-	large    = 4 * time.Second         // for an answer that is compared
+	large    = 3 * time.Second         // for an answer that is compared, once one is there
+	moment   = 100 * time.Millisecond  // for the rest, when a majority says the same
 	quiet    = 1500 * time.Millisecond // without a head: have others one?
 	grace    = time.Second             // for the followed node to show the head that others have
-	patience = 2 * time.Second         // for nodes that are a block behind
+	patience = 1500 * time.Millisecond // for nodes that are a block behind
 	again    = 200 * time.Millisecond  // between two looks at them
 	every    = 5 * time.Second         // between two comparisons of state hashes
 	fresh    = 2 * time.Second         // how old a comparison may be when something is signed
@@ -112,9 +113,22 @@ func (b *book) choose(now time.Time, why string) {
 	if best == b.followed {
 		return
 	}
+	b.follow(best, why)
+}
+
+func (b *book) follow(i int, why string) {
 	from := b.peers[b.followed].name
-	b.followed = best
-	b.note(Followed, b.peers[best].name, fmt.Sprintf("%s: %s", from, why))
+	b.followed = i
+	b.note(Followed, b.peers[i].name, fmt.Sprintf("%s: %s", from, why))
+}
+
+// leave follows a node that has what another one does not show.
+func (b *book) leave(i, to int, now time.Time, why string) {
+	b.faulted(i, now, why)
+	b.peers[to].until = time.Time{}
+	if b.followed == i && !b.peers[to].aside {
+		b.follow(to, why)
+	}
 }
 
 func (b *book) rank(i int, now time.Time) [6]int {

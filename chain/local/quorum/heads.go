@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"sn3/chain"
@@ -35,8 +36,8 @@ type held struct {
 	err   error
 }
 
-// hold waits for heads at the followed node. It leaves it for another one when it fails, when another one becomes followed,
-// and when others have a block that it does not show.
+// hold waits for heads at the followed node. It leaves it for another one when it fails or when another one becomes followed;
+// when others have a block that it does not show, they are asked for it at once.
 func (q *Quorum) hold(ctx context.Context, after chain.Block) ([]chain.Head, int, error) {
 	var first error
 	tried := map[int]bool{}
@@ -44,27 +45,31 @@ func (q *Quorum) hold(ctx context.Context, after chain.Block) ([]chain.Head, int
 		q.mu.Lock()
 		order, moved := q.book.order(time.Now()), q.moved
 		q.mu.Unlock()
-		i := -1
-		for _, k := range order {
-			if !tried[k] {
-				i = k
-				break
-			}
-		}
-		if i < 0 {
+		order = slices.DeleteFunc(order, func(i int) bool { return tried[i] })
+		if len(order) == 0 {
 			return nil, 0, first
 		}
-		heads, left, err := q.holdAt(ctx, i, after, moved)
+		i := order[0]
+		heads, err := q.holdAt(ctx, i, after, moved)
 		switch {
 		case ctx.Err() != nil:
 			return nil, i, ctx.Err()
-		case left:
+		case errors.Is(err, errMoved):
 			continue
+		case errors.Is(err, errOvertaken):
+			if heads, from := q.fetch(ctx, order[1:], after); len(heads) > 0 {
+				q.with(func(b *book, now time.Time) {
+					b.leave(i, from, now, fmt.Sprintf("it does not show block %d, which others have", after+1))
+				})
+				return ascending(heads, after), from, nil
+			}
+			q.with(func(b *book, now time.Time) { b.faulted(i, now, err.Error()) })
 		case err == nil:
 			q.with(func(b *book, now time.Time) { b.answered(i, now) })
 			return ascending(heads, after), i, nil
+		default:
+			q.with(func(b *book, now time.Time) { b.faulted(i, now, err.Error()) })
 		}
-		q.with(func(b *book, now time.Time) { b.faulted(i, now, err.Error()) })
 		tried[i] = true
 		if first == nil || errors.Is(err, chain.ErrUnavailable) {
 			first = err
@@ -72,8 +77,22 @@ func (q *Quorum) hold(ctx context.Context, after chain.Block) ([]chain.Head, int
 	}
 }
 
-// holdAt is one request; left says that another node should be asked instead.
-func (q *Quorum) holdAt(ctx context.Context, i int, after chain.Block, moved <-chan struct{}) (heads []chain.Head, left bool, err error) {
+var (
+	errMoved     = errors.New("quorum: another node is followed")
+	errOvertaken = fmt.Errorf("%w: it does not show a block that others have", chain.ErrUnavailable)
+)
+
+// fetch asks others at once for heads that are there.
+func (q *Quorum) fetch(ctx context.Context, others []int, after chain.Block) ([]chain.Head, int) {
+	call, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	heads, from, _ := raceOf(call, q, others, 0, func(ctx context.Context, b local.Backend) ([]chain.Head, error) { return b.Heads(ctx, after) },
+		func(h []chain.Head, err error) bool { return err == nil && len(ascending(h, after)) > 0 })
+	return heads, from
+}
+
+// holdAt is one request: errMoved or errOvertaken says that another node should be asked instead.
+func (q *Quorum) holdAt(ctx context.Context, i int, after chain.Block, moved <-chan struct{}) ([]chain.Head, error) {
 	call, cancel := context.WithCancel(ctx)
 	defer cancel()
 	out := make(chan held, 1)
@@ -89,22 +108,20 @@ func (q *Quorum) holdAt(ctx context.Context, i int, after chain.Block, moved <-c
 	for {
 		select {
 		case r := <-out:
-			return r.heads, false, r.err
+			return r.heads, r.err
 		case <-ctx.Done():
-			return nil, false, ctx.Err()
+			return nil, ctx.Err()
 		case <-moved:
-			return nil, true, nil
+			return nil, errMoved
 		case <-look.C:
 			if overtaken {
-				q.with(func(b *book, now time.Time) {
-					b.faulted(i, now, fmt.Sprintf("it does not show block %d, which others have", after+1))
-				})
-				return nil, true, nil
+				return nil, errOvertaken
 			}
+			begin := time.Now()
 			if overtaken = q.overtaken(ctx, i, after+1); overtaken {
 				look.Reset(grace)
 			} else {
-				look.Reset(quiet)
+				look.Reset(quiet - time.Since(begin)) // a look may take as long as the time between two
 			}
 		}
 	}

@@ -1,9 +1,3 @@
-// Package quorum is a local.Backend over several nodes of one chain. It follows one of them and compares it with the others:
-// state hashes as blocks come, answers that decide money or training when they are asked for. Who is behind, hangs or comes
-// and goes is left for another one; who contradicts more than half of the nodes is set aside. Where no half decides, reads go
-// on from the node that was followed, and nothing is signed (chain.ErrDisputed).
-//
-// book.go and weigh.go judge and do no I/O, the time is handed to them; the rest asks.
 package quorum
 
 import (
@@ -132,12 +126,13 @@ func (q *Quorum) with(f func(b *book, now time.Time)) {
 // Query implements local.Backend.
 func (q *Quorum) Query(ctx context.Context, name, arg string) (json.RawMessage, error) {
 	s := subject{name, arg}
-	several := len(q.ends) > 1
-	switch {
+	switch several := len(q.ends) > 1; {
 	case several && name == local.QueryStatus:
 		return q.status(ctx, s)
 	case several && (name == local.QueryBeacon || s.decides()):
 		return q.once(ctx, s)
+	case several && s.moves():
+		return q.compare(ctx, s)
 	}
 	raw, _, err := q.ask(ctx, s, q.fits)
 	return raw, err
@@ -173,11 +168,7 @@ func (q *Quorum) once(ctx context.Context, s subject) (json.RawMessage, error) {
 	if s.name == local.QueryBeacon {
 		return q.beacon(ctx, s)
 	}
-	raw, from, err := q.ask(ctx, s, q.fits)
-	if err != nil {
-		return nil, err
-	}
-	return q.confirm(ctx, s, from, raw)
+	return q.compare(ctx, s)
 }
 
 // asked releases who waits for the answer to a question.
@@ -238,11 +229,8 @@ func (q *Quorum) learn(ctx context.Context) error {
 		return nil
 	}
 	status := subject{name: local.QueryStatus}
-	raw, from, err := q.ask(ctx, status, q.fits)
+	raw, err := q.compare(ctx, status)
 	if err != nil {
-		return err
-	}
-	if raw, err = q.confirm(ctx, status, from, raw); err != nil {
 		return err
 	}
 	identity, err := status.value(raw)
@@ -267,55 +255,6 @@ func (q *Quorum) fits(s subject, raw json.RawMessage) error {
 		return fmt.Errorf("%w: it is of another network or run", errAnswer)
 	}
 	return nil
-}
-
-// ask gets an answer of the followed node, or of another one when that fails. A snapshot of a height that was named before is
-// waited for: after a change the new node may be a block behind. What does not fit is no answer.
-func (q *Quorum) ask(ctx context.Context, s subject, fits func(subject, json.RawMessage) error) (json.RawMessage, int, error) {
-	for until := time.Now().Add(patience); ; {
-		raw, from, err := race(ctx, q, func(ctx context.Context, b local.Backend) (json.RawMessage, error) {
-			raw, err := b.Query(ctx, s.name, s.arg)
-			if err == nil {
-				err = fits(s, raw)
-			}
-			return raw, err
-		}, func(_ json.RawMessage, err error) bool { return err == nil || isBehind(err) })
-		if !errors.Is(err, chain.ErrNotYet) || !q.promised(s) || !time.Now().Before(until) {
-			return raw, from, err
-		}
-		if pause(ctx, again) != nil {
-			return nil, from, ctx.Err()
-		}
-	}
-}
-
-// promised says whether a client may know already that the block or round exists.
-func (q *Quorum) promised(s subject) bool {
-	n, ok := s.number()
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	switch b := chain.Block(n); s.name {
-	case local.QuerySnapshot:
-		return ok && b <= q.last
-	case local.QuerySignature:
-		return ok && b < q.last
-	}
-	return false
-}
-
-// Submit implements local.Backend: the followed node, then others until one accepts. Who submits the same bytes again got no
-// block with them: then all are given them, for one that takes a transaction and keeps it to itself.
-func (q *Quorum) Submit(ctx context.Context, tx []byte) (local.Code, error) {
-	if err := q.Steady(ctx); err != nil {
-		return 0, err
-	}
-	if q.repeated(tx) {
-		return q.spread(ctx, tx)
-	}
-	code, _, err := race(ctx, q, func(ctx context.Context, b local.Backend) (local.Code, error) {
-		return b.Submit(ctx, tx)
-	}, func(c local.Code, err error) bool { return err == nil && c == local.CodeOK })
-	return code, err
 }
 
 // Steady implements local.Steady: nil while no two nodes contradict each other. The comparison is at most fresh old, and was
@@ -352,16 +291,4 @@ func (q *Quorum) Steady(ctx context.Context) error {
 		return fmt.Errorf("%w: no chain node says what the state of block %d is", chain.ErrUnavailable, q.book.next(last))
 	}
 	return open
-}
-
-// pause waits for d.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

@@ -2,6 +2,7 @@ package quorum
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"sn3/chain"
@@ -34,6 +35,7 @@ const (
 	nothing  outcome = iota // nobody knows
 	accepted                // no contradiction, or a majority decided
 	disputed                // contradiction without a majority
+	ahead                   // as many nodes are not there yet as have it
 	waiting                 // most nodes are not there yet
 )
 
@@ -58,12 +60,7 @@ func (b *book) weigh(s subject, words []word, now time.Time) (outcome, string) {
 		b.stand(block, words, now)
 	}
 	votes, behind := b.count(words) // 2. count the voices of who is not set aside
-	top := ""
-	for v, n := range votes {
-		if n > votes[top] || n == votes[top] && v < top {
-			top = v
-		}
-	}
+	top := first(votes)
 	switch { // 3. decide
 	case top == "":
 		return nothing, ""
@@ -76,6 +73,8 @@ func (b *book) weigh(s subject, words []word, now time.Time) (outcome, string) {
 			b.overhaul(block, words, now)
 		}
 		return waiting, ""
+	case !head && behind >= votes[top]:
+		return ahead, ""
 	case b.contradicted(s, words):
 		return disputed, ""
 	}
@@ -87,6 +86,35 @@ func (b *book) weigh(s subject, words []word, now time.Time) (outcome, string) {
 		}
 	}
 	return accepted, top
+}
+
+// first is the value with most voices; "" if there is none.
+func first(votes map[string]int) (top string) {
+	for v, n := range votes {
+		if n > votes[top] || n == votes[top] && v < top {
+			top = v
+		}
+	}
+	return top
+}
+
+// decided says whether nobody who has not spoken yet can change the verdict.
+func (b *book) decided(words []word) bool {
+	votes, behind := b.count(words)
+	return max(votes[first(votes)], behind) >= b.majority()
+}
+
+// common is the verdict on what belongs to whatever block a node is at: a majority's value, or that of all who speak and are
+// not stale. Nobody is accused, since nodes may be a block apart.
+func (b *book) common(words []word) (outcome, string) {
+	votes, _ := b.count(slices.DeleteFunc(slices.Clone(words), func(w word) bool { return b.peers[w.from].stale }))
+	switch top := first(votes); {
+	case top == "":
+		return nothing, ""
+	case votes[top] >= b.majority(), len(votes) == 1:
+		return accepted, top
+	}
+	return disputed, ""
 }
 
 // count is the number of voices for each value, and of nodes that are not there yet without being stale.

@@ -28,6 +28,7 @@ type world struct {
 	mu     sync.Mutex
 	height chain.Block
 	moved  chan struct{}
+	txs    map[string]chain.Block // in which block a transaction is
 }
 
 func newWorld(t fatal) *world {
@@ -35,7 +36,7 @@ func newWorld(t fatal) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{run: g.Run, moved: make(chan struct{}), height: 100}
+	return &world{run: g.Run, moved: make(chan struct{}), height: 100, txs: map[string]chain.Block{}}
 }
 
 func (w *world) make(n chain.Block) {
@@ -65,6 +66,9 @@ type mode struct {
 	hollow bool        // and does not have what it makes up
 	forget bool        // has no selections any more
 	reject bool        // of transactions
+	nonce  uint64      // by how much the nonces that it tells are too high
+	invent bool        // has every transaction in a block
+	babble bool        // answers what is no answer
 }
 
 // node is one endpoint of the world.
@@ -133,8 +137,11 @@ func (n *node) Query(ctx context.Context, name, arg string) (json.RawMessage, er
 		return nil, err
 	}
 	n.w.mu.Lock()
-	top := n.top()
+	top, in := n.top(), n.w.txs[arg]
 	n.w.mu.Unlock()
+	if m.babble {
+		return nil, errors.New("invalid character '<' looking for the beginning of a value")
+	}
 	of := "truth"
 	if m.lie {
 		of = "lie of " + n.name
@@ -176,6 +183,18 @@ func (n *node) Query(ctx context.Context, name, arg string) (json.RawMessage, er
 		v = chain.Selection{Window: chain.Window(at), Root: hashOf(b+forged, "root")}
 	case local.QueryKey:
 		v = make([]byte, 96)
+	case local.QueryAccount:
+		v = local.AccountInfo{Balance: chain.Amount(top), Nonce: uint64(top)/10 + m.nonce}
+	case local.QueryTx:
+		if m.invent {
+			in = 7
+		}
+		if in == 0 || in > top {
+			return nil, fmt.Errorf("%w: transaction", chain.ErrNotFound)
+		}
+		v = local.TxInfo{Block: in}
+	case local.QueryStakes:
+		v = local.Stakes{}
 	case local.QueryParams:
 		v = local.Params{MaxSeats: 7}
 	default:

@@ -2,18 +2,14 @@ package quorum
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
-	"time"
-
 	"sn3/chain"
 	"sn3/chain/local"
-	"sn3/chain/local/beacon"
+	"strconv"
 )
 
 // subject is a question.
@@ -87,6 +83,10 @@ func (s subject) value(raw json.RawMessage) (string, error) {
 		var x local.Status
 		err := json.Unmarshal(raw, &x)
 		return sum([]any{x.Network, x.RunHash, x.GenesisHash}, err == nil, s)
+	case local.QueryAccount:
+		var x local.AccountInfo
+		err := json.Unmarshal(raw, &x)
+		return sum(x.Nonce, err == nil, s) // a balance changes whenever somebody else pays
 	case local.QueryBeacon, local.QueryRun, local.QueryKey, local.QuerySignature:
 		var x []byte
 		err := json.Unmarshal(raw, &x)
@@ -124,8 +124,7 @@ func sum(v any, ok bool, s subject) (string, error) {
 func (s subject) stays() bool { return s.name != local.QueryStatus && s.name != local.QueryKey }
 
 // decides says whether an answer decides money or training and is the same at all nodes: snapshots, selections, outcomes of
-// transactions, the beacon's keys, what the network was started with. Status, balances and parameters are not compared: they
-// are of whatever block a node is at.
+// transactions, the beacon's keys, what the network was started with.
 func (s subject) decides() bool {
 	switch s.name {
 	case local.QuerySnapshot, local.QuerySelection, local.QueryTx, local.QueryRun, local.QueryGenesis, local.QueryKey:
@@ -134,115 +133,7 @@ func (s subject) decides() bool {
 	return false
 }
 
-// confirm compares an answer of the node from with the others'. A majority's answer replaces it; without a majority it stays.
-// While most nodes are not there yet it is not believed.
-func (q *Quorum) confirm(ctx context.Context, s subject, from int, raw json.RawMessage) (json.RawMessage, error) {
-	own, err := s.value(raw)
-	if err != nil {
-		return nil, err
-	}
-	for until := time.Now().Add(patience); ; {
-		replies := append(q.gather(ctx, s, q.others(from), large), reply{word{from: from, kind: said, value: own}, raw})
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		verdict, value := nothing, ""
-		q.with(func(b *book, now time.Time) {
-			verdict, value = b.weigh(s, words(replies), now)
-			if verdict == accepted {
-				raw = answer(replies, value, raw)
-				if s.stays() {
-					q.cache.put(s, raw)
-				}
-			}
-		})
-		switch {
-		case verdict != waiting:
-			return raw, nil
-		case !time.Now().Before(until) && s.name == local.QueryTx:
-			return nil, fmt.Errorf("%s, of which only one chain node knows: %w", s, chain.ErrNotFound)
-		case !time.Now().Before(until):
-			return nil, fmt.Errorf("%w: most chain nodes do not have %s yet", chain.ErrUnavailable, s)
-		}
-		if err := pause(ctx, again); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// beacon is the randomness of a round. Its signature needs no second opinion: the key on which the nodes agree verifies it.
-func (q *Quorum) beacon(ctx context.Context, s subject) (json.RawMessage, error) {
-	raw, err := q.Query(ctx, local.QueryKey, s.arg)
-	if err != nil {
-		return nil, err
-	}
-	var key, sig []byte
-	if err := json.Unmarshal(raw, &key); err != nil {
-		return nil, fmt.Errorf("%w: key", errAnswer)
-	}
-	round, _ := s.number()
-	raw, _, err = q.ask(ctx, subject{local.QuerySignature, s.arg}, func(s subject, raw json.RawMessage) error {
-		var sig []byte
-		if err := json.Unmarshal(raw, &sig); err != nil {
-			return fmt.Errorf("%w: %s", errAnswer, s)
-		}
-		if err := beacon.Verify(key, chain.Round(round), sig); err != nil {
-			return fmt.Errorf("%w: the beacon's signature of round %d: %v", errAnswer, round, err)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := json.Unmarshal(raw, &sig); err != nil {
-		return nil, fmt.Errorf("%w: signature", errAnswer)
-	}
-	out, err := json.Marshal(beacon.Randomness(sig))
-	if err == nil {
-		q.mu.Lock()
-		q.cache.put(s, out)
-		q.mu.Unlock()
-	}
-	return out, err
-}
-
-// answer is the reply with a value.
-func answer(replies []reply, value string, own json.RawMessage) json.RawMessage {
-	for _, r := range replies {
-		if r.kind == said && r.value == value {
-			return r.raw
-		}
-	}
-	return own
-}
-
-// cache holds the newest compared answers: a node asks for the same snapshots several times in a window.
-type cache struct {
-	keys []subject
-	raws map[subject]json.RawMessage
-}
-
-// Bounds of the cache.
-const (
-	cacheEntries = 16
-	cacheEntry   = 4 << 20
-)
-
-func (c *cache) get(s subject) (json.RawMessage, bool) {
-	raw, ok := c.raws[s]
-	return raw, ok
-}
-
-func (c *cache) put(s subject, raw json.RawMessage) {
-	if _, ok := c.raws[s]; ok || len(raw) > cacheEntry {
-		return
-	}
-	if c.raws == nil {
-		c.raws = map[subject]json.RawMessage{}
-	}
-	if len(c.keys) == cacheEntries {
-		delete(c.raws, c.keys[0])
-		c.keys = c.keys[1:]
-	}
-	c.keys, c.raws[s] = append(c.keys, s), raw
-}
+// moves says whether an answer is of whatever block a node is at, and something is signed by it: with a nonce to come a node
+// could keep a transaction until that nonce's turn, and have it run beside the one that was sent instead; by wrong parameters
+// weights would be committed in the open.
+func (s subject) moves() bool { return s.name == local.QueryAccount || s.name == local.QueryParams }
