@@ -36,7 +36,7 @@ const (
 	QueryStatus     = "status"     // []
 	QueryAccount    = "account"    // [account in hex] -> AccountInfo
 	QueryBalance    = "balance"    // [account in hex@block] -> chain.Amount
-	QueryTx         = "tx"         // [hash] -> TxInfo
+	QueryTx         = "tx"         // [hash, or hash@block: chain.ErrPruned instead of ErrNotFound if not all blocks above block are known] -> TxInfo
 	QuerySnapshot   = "snapshot"   // [block] -> chain.Snapshot
 	QuerySelection  = "selection"  // [window] -> chain.Selection
 	QueryBeacon     = "beacon"     // [round] -> bytes

@@ -97,7 +97,7 @@ var codeTexts = map[Code]codeText{
 	CodeDuplicate:      {"the weight row names a neuron twice", "uids must be taken seats, ascending", "DuplicateUids", nil},
 	CodeMaxWeight:      {"one entry of the weight row has too large a share", "spread the weights", "MaxWeightExceeded", nil},
 	CodeMember:         {"the line's member card is not one, not its own, or another validator's", "copy the whole line that chaind status prints", "", nil},
-	CodeUnavailable:    {"the node does not take transactions now", "try again", "", chain.ErrUnavailable},
+	CodeUnavailable:    {"the node does not take transactions now", "it is full, or catches up (chaind status tells): try again in a minute, or name another node", "", chain.ErrUnavailable},
 }
 
 // TxError is a refused transaction.

@@ -65,9 +65,10 @@ func (c *Client) Transfer(ctx context.Context, to chain.Coldkey, amount chain.Am
 	return err
 }
 
-// Send signs an operation, submits it and waits until it is in a final block. A wrong nonce is read anew and tried again:
-// another transaction of this key may have been on its way. A node that does not answer is waited for, half a minute at
-// most in one piece; then the error is chain.ErrUnavailable and the operation may or may not happen later.
+// Send signs an operation, submits it and waits until it is in a final block. It happens once: a transaction is signed anew only
+// when the chain has none of it and its nonce is used, by another process with this key. A node that does not answer is waited
+// for, half a minute at most in one piece, and a block twice as long; then the error is chain.ErrUnavailable, and a
+// *PendingError once a node may have the transaction.
 func (c *Client) Send(ctx context.Context, op Op) (chain.Receipt, error) {
 	if c.by == nil {
 		return chain.Receipt{}, ErrNoKey
@@ -79,14 +80,7 @@ func (c *Client) Send(ctx context.Context, op Op) (chain.Receipt, error) {
 		return chain.Receipt{}, ctx.Err()
 	}
 	for try := 1; ; try++ {
-		st, acc, err := c.self(ctx)
-		if err != nil {
-			return chain.Receipt{}, err
-		}
-		if _, err := persist(ctx, c, func() (struct{}, error) { return struct{}{}, c.steady(ctx) }); err != nil {
-			return chain.Receipt{}, err
-		}
-		tx, err := SignTx(st.Network, acc.Nonce, op, c.by)
+		st, tx, err := c.sign(ctx, op)
 		if err != nil {
 			return chain.Receipt{}, err
 		}
@@ -94,14 +88,42 @@ func (c *Client) Send(ctx context.Context, op Op) (chain.Receipt, error) {
 		if err != nil {
 			return chain.Receipt{}, err
 		}
-		if in.Code == CodeOK {
-			c.next = acc.Nonce + 1
+		if in.Block > 0 {
+			c.next = tx.Nonce + 1
 		}
 		if in.Code != CodeNonce || try == nonceTries {
 			return chain.Receipt{Block: in.Block, Tx: tx.Hash()}, in.Code.Err()
 		}
 		if _, err := persist(ctx, c, func() ([]chain.Head, error) { return c.back.Heads(ctx, st.Height) }); err != nil {
 			return chain.Receipt{}, err
+		}
+	}
+}
+
+// sign makes the transaction with the account's next nonce, while the nodes agree. A first one that the chain has already is an
+// equal one of an earlier process, of which the node that was asked for the nonce does not know yet.
+func (c *Client) sign(ctx context.Context, op Op) (Status, *Tx, error) {
+	for begin := time.Now(); ; {
+		st, acc, err := c.self(ctx)
+		if err != nil {
+			return st, nil, err
+		}
+		if _, err := persist(ctx, c, func() (struct{}, error) { return struct{}{}, c.steady(ctx) }); err != nil {
+			return st, nil, err
+		}
+		tx, err := SignTx(st.Network, acc.Nonce, op, c.by)
+		if err != nil || c.next > 0 {
+			return st, tx, err
+		}
+		_, err = persist(ctx, c, func() (TxInfo, error) { return query[TxInfo](ctx, c, QueryTx, tx.Hash().String()) })
+		switch {
+		case errors.Is(err, chain.ErrNotFound):
+			return st, tx, nil
+		case err != nil:
+			return st, nil, err
+		}
+		if err := c.behind(ctx, st, begin); err != nil {
+			return st, nil, err
 		}
 	}
 }
@@ -118,23 +140,66 @@ func (c *Client) self(ctx context.Context) (Status, AccountInfo, error) {
 		if err != nil || acc.Nonce >= c.next {
 			return st, acc, err
 		}
-		if time.Since(begin) > c.patience {
-			return st, acc, fmt.Errorf("%w: the node at block %d has not got this account's last transaction; is it behind, or of another chain?", chain.ErrUnavailable, st.Height)
-		}
-		if _, err := persist(ctx, c, func() ([]chain.Head, error) { return c.back.Heads(ctx, st.Height) }); err != nil {
+		if err := c.behind(ctx, st, begin); err != nil {
 			return st, acc, err
 		}
 	}
 }
 
-// include submits a transaction made at height since and waits for its outcome, head by head. The same bytes are submitted
-// again at every head, because a restarted node forgets its mempool; one nonce cannot execute twice.
+// behind waits for the next head of a node that does not have this account's last transaction.
+func (c *Client) behind(ctx context.Context, st Status, since time.Time) error {
+	if time.Since(since) > c.patience {
+		return fmt.Errorf("%w: the node at block %d has not got this account's last transaction; is it behind, or of another chain?", chain.ErrUnavailable, st.Height)
+	}
+	_, err := persist(ctx, c, func() ([]chain.Head, error) { return c.back.Heads(ctx, st.Height) })
+	return err
+}
+
+// PendingError: a transaction was given away, and nobody could tell what became of it.
+type PendingError struct {
+	Tx  chain.Hash
+	Err error // why
+}
+
+// Error says why, and what to do.
+func (e *PendingError) Error() string {
+	return fmt.Sprintf("%v; it may be in a block, or get into one: sn3 chain tx %s tells, look before you send it again", e.Err, e.Tx)
+}
+
+// Unwrap is the reason.
+func (e *PendingError) Unwrap() error { return e.Err }
+
+// include submits a transaction made at height since and waits for its outcome.
 func (c *Client) include(ctx context.Context, tx *Tx, since chain.Block) (TxInfo, error) {
-	raw, hash := tx.Encode(), tx.Hash()
-	for {
-		code, err := persist(ctx, c, func() (Code, error) { return c.submit(ctx, raw) })
-		if err != nil || code != CodeOK {
-			return TxInfo{Code: code}, err
+	given := false // to a node, which may have it even if it said something else
+	info, err := c.follow(ctx, tx, since, &given)
+	if err != nil && given {
+		err = &PendingError{tx.Hash(), err}
+	}
+	return info, err
+}
+
+// follow waits head by head. The same bytes are submitted again at each, because a restarted node forgets its mempool; one
+// nonce cannot execute twice.
+func (c *Client) follow(ctx context.Context, tx *Tx, since chain.Block, given *bool) (TxInfo, error) {
+	raw, hash, at := tx.Encode(), tx.Hash(), since
+	for begin := time.Now(); ; {
+		asked := time.Now()
+		code, err := persist(ctx, c, func() (Code, error) {
+			code, err := c.submit(ctx, raw)
+			*given = *given || !errors.Is(err, chain.ErrDisputed)
+			return code, err
+		})
+		begin = begin.Add(time.Since(asked)) // nodes may disagree for hours
+		switch {
+		case err != nil:
+			return TxInfo{}, err
+		case code == CodeNonce:
+			if info, used, err := c.outcome(ctx, tx, since); err != nil || used {
+				return info, err
+			}
+		case code != CodeOK:
+			return TxInfo{Code: code}, nil
 		}
 		info, err := persist(ctx, c, func() (TxInfo, error) { return query[TxInfo](ctx, c, QueryTx, hash.String()) })
 		if err == nil && info.Block > 0 {
@@ -143,14 +208,43 @@ func (c *Client) include(ctx context.Context, tx *Tx, since chain.Block) (TxInfo
 		if err != nil && !errors.Is(err, chain.ErrNotFound) {
 			return TxInfo{}, err
 		}
-		heads, err := persist(ctx, c, func() ([]chain.Head, error) { return c.back.Heads(ctx, since) })
+		if took := time.Since(begin); took > 2*c.patience {
+			return TxInfo{}, left(at-since, took)
+		}
+		heads, err := persist(ctx, c, func() ([]chain.Head, error) { return c.back.Heads(ctx, at) })
 		if err != nil {
 			return TxInfo{}, err
 		}
 		if n := len(heads); n > 0 {
-			since = heads[n-1].Block
+			at = heads[n-1].Block
 		}
 	}
+}
+
+// left is why a transaction that a node took is in no block.
+func left(blocks chain.Block, took time.Duration) error {
+	if blocks == 0 {
+		return fmt.Errorf("%w: the chain stands still, no block came for %s: fewer than two thirds of its validators are there (sn3 chain validators, chaind status)", chain.ErrUnavailable, took.Round(time.Second))
+	}
+	return fmt.Errorf("%w: %d blocks went by without the transaction: the chain is full, or the node keeps it to itself; name other nodes in --chain", chain.ErrUnavailable, blocks)
+}
+
+// outcome finds out what became of a transaction whose nonce a node refuses: it may have been in a block all along. used is
+// false while the account has not come to the nonce; the code is CodeNonce when another transaction had it, which a node can
+// only tell that knows all blocks since the signature: not one that has just joined by a snapshot.
+func (c *Client) outcome(ctx context.Context, tx *Tx, since chain.Block) (info TxInfo, used bool, err error) {
+	acc, err := persist(ctx, c, func() (AccountInfo, error) { return c.Account(ctx, chain.Coldkey(c.by.Hotkey())) })
+	if err != nil || acc.Nonce <= tx.Nonce {
+		return TxInfo{}, false, err
+	}
+	info, err = persist(ctx, c, func() (TxInfo, error) { return query[TxInfo](ctx, c, QueryTx, tx.Hash().String()+"@"+number(since)) })
+	switch {
+	case errors.Is(err, chain.ErrNotFound):
+		return TxInfo{Code: CodeNonce}, true, nil
+	case errors.Is(err, chain.ErrPruned):
+		err = fmt.Errorf("%w: its nonce is used, and no node that was asked knows all blocks since it was signed", chain.ErrUnavailable)
+	}
+	return info, true, err
 }
 
 // steady says whether the nodes behind the client agree, where there are several.

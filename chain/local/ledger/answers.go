@@ -34,7 +34,7 @@ var answers = map[string]func(l *Ledger, arg string) (any, error){
 		return local.AccountInfo{Balance: balance, Nonce: nonce}, nil
 	}),
 	local.QueryHotkey: named(func(l *Ledger, h chain.Hotkey) (any, error) { return l.st.Hotkey(h) }),
-	local.QueryTx:     named((*Ledger).tx),
+	local.QueryTx:     (*Ledger).tx,
 
 	local.QuerySnapshot:  numbered(func(l *Ledger, b chain.Block) (any, error) { return l.st.Snapshot(b) }),
 	local.QuerySelection: numbered(func(l *Ledger, w chain.Window) (any, error) { return l.st.Selection(w) }),
@@ -96,12 +96,25 @@ func (l *Ledger) answer(name, arg string) (any, error) {
 	return f(l, arg)
 }
 
-func (l *Ledger) tx(h chain.Hash) (any, error) {
-	info, ok := l.txs[h]
-	if !ok {
-		return nil, fmt.Errorf("transaction %s: %w", h.Short(), chain.ErrNotFound)
+// tx answers hash, or hash@block for who must know that it is in no block above that one.
+func (l *Ledger) tx(arg string) (any, error) {
+	hash, block, bounded := strings.Cut(arg, "@")
+	var h chain.Hash
+	if err := h.UnmarshalText([]byte(hash)); err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrQuery, err)
 	}
-	return info, nil
+	since, err := strconv.ParseUint(block, 10, 64)
+	if bounded && err != nil {
+		return nil, fmt.Errorf("%w: %q is no block", ErrQuery, block)
+	}
+	info, ok := l.txs[h]
+	switch {
+	case ok:
+		return info, nil
+	case bounded && (len(l.heads) == 0 || l.heads[0].Block > max(1, chain.Block(since))):
+		return nil, fmt.Errorf("transaction %s since block %d: %w", h.Short(), since, chain.ErrPruned)
+	}
+	return nil, fmt.Errorf("transaction %s: %w", h.Short(), chain.ErrNotFound)
 }
 
 // balance answers account@block.

@@ -6,7 +6,9 @@ import (
 
 	"sn3/chain"
 	"sn3/chain/local"
+	"sn3/chain/local/ledger"
 	"sn3/chain/local/localtest"
+	"sn3/chain/local/state"
 )
 
 // Whatever a proposer puts into a block, only what used up a nonce is remembered, so that nobody fills disks for nothing.
@@ -50,5 +52,42 @@ func TestOutcomesUseUpNonces(t *testing.T) {
 				t.Errorf("block %d: transaction %d: %s, %v, want %s", b, i, raw, err, want)
 			}
 		}
+	}
+}
+
+// A node that does not know all blocks since one does not say that a transaction is in none of them.
+func TestNotSince(t *testing.T) {
+	d := devchain(t)
+	if err := d.Run(5); err != nil {
+		t.Fatal(err)
+	}
+	hash := chain.Hash{7}.String()
+	ask := func(since string) error {
+		_, err := d.Query(t.Context(), local.QueryTx, hash+"@"+since)
+		return err
+	}
+	for _, since := range []string{"0", "3", "9"} {
+		if err := ask(since); !errors.Is(err, chain.ErrNotFound) {
+			t.Errorf("since %s: %v", since, err)
+		}
+	}
+	for _, bad := range []string{"", "x", "-1"} {
+		if err := ask(bad); !errors.Is(err, ledger.ErrQuery) {
+			t.Errorf("since %q: %v", bad, err)
+		}
+	}
+	st, err := state.New(d.Genesis())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Replace(st, ledger.Past{Heads: []local.HeadInfo{{Block: 4}}}) // as by a snapshot
+	for since, want := range map[string]error{"0": chain.ErrPruned, "3": chain.ErrPruned, "4": chain.ErrNotFound} {
+		if err := ask(since); !errors.Is(err, want) {
+			t.Errorf("joined at block 4, since %s: %v", since, err)
+		}
+	}
+	d.Replace(st, ledger.Past{})
+	if err := ask("0"); !errors.Is(err, chain.ErrPruned) {
+		t.Errorf("nothing is known: %v", err)
 	}
 }
