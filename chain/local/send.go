@@ -224,7 +224,7 @@ func (c *Client) follow(ctx context.Context, tx *Tx, since chain.Block, given *b
 // left is why a transaction that a node took is in no block.
 func left(blocks chain.Block, took time.Duration) error {
 	if blocks == 0 {
-		return fmt.Errorf("%w: the chain stands still, no block came for %s: fewer than two thirds of its validators are there (sn3 chain validators, chaind status)", chain.ErrUnavailable, took.Round(time.Second))
+		return fmt.Errorf("%w: the chain stands still, no block came for %s: too few of its validators are there, or this node is cut off (chaind status tells which)", chain.ErrUnavailable, took.Round(time.Second))
 	}
 	return fmt.Errorf("%w: %d blocks went by without the transaction: the chain is full, or the node keeps it to itself; name other nodes in --chain", chain.ErrUnavailable, blocks)
 }

@@ -200,8 +200,8 @@ func served(t *testing.T, b local.Backend) (addr string, hang func()) {
 	return strings.TrimPrefix(s.URL, "http://"), hang
 }
 
-// Over real connections: the followed node hangs in the middle of a held request for heads, with connections open; heads,
-// answers and transactions go on at another one.
+// Over real connections: four of five nodes, the followed one first, hang in the middle of a held request for heads, with
+// connections open; heads, answers and transactions go on at the last one.
 func TestQuorumOverHTTP(t *testing.T) {
 	d := dev(t)
 	if err := d.Run(30); err != nil {
@@ -209,7 +209,7 @@ func TestQuorumOverHTTP(t *testing.T) {
 	}
 	var addrs []string
 	var hangs []func()
-	for range 3 {
+	for range 5 {
 		a, hang := served(t, localtest.Instant{DevChain: d})
 		addrs, hangs = append(addrs, a), append(hangs, hang)
 	}
@@ -231,7 +231,9 @@ func TestQuorumOverHTTP(t *testing.T) {
 	if err := rich.Transfer(ctx, chain.Coldkey{5}, chain.RaoPerCoin/10); err != nil {
 		t.Fatal(err)
 	}
-	hangs[0]()
+	for _, hang := range hangs[:4] {
+		hang()
+	}
 	if err := rich.Transfer(ctx, chain.Coldkey{5}, chain.RaoPerCoin/10); err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +248,7 @@ func TestQuorumOverHTTP(t *testing.T) {
 	if b, err := rich.Balance(ctx, chain.Coldkey{5}); err != nil || b != chain.RaoPerCoin/5 {
 		t.Errorf("balance %d, %v", b, err)
 	}
-	if f := told.of(quorum.Followed); len(f) != 1 || f[0] != addrs[1] {
+	if f := told.of(quorum.Followed); len(f) == 0 || f[len(f)-1] != addrs[4] {
 		t.Errorf("followed %v; the nodes are %v", f, addrs)
 	}
 	if n := len(told.of(quorum.Aside)) + len(told.of(quorum.Disputed)); n > 0 {
@@ -331,4 +333,49 @@ func (c *counting) count() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.n
+}
+
+// hoarder says that nonces are higher than they are, and keeps every transaction that it is given.
+type hoarder struct {
+	liar
+	mu  sync.Mutex
+	txs [][]byte
+}
+
+func (h *hoarder) Submit(ctx context.Context, tx []byte) (local.Code, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.txs = append(h.txs, tx)
+	return h.Backend.Submit(ctx, tx)
+}
+
+// A followed node that lies about nonces gets no transaction that could run later beside the one that did.
+func TestNobodyHoardsPayments(t *testing.T) {
+	d := dev(t)
+	honest := localtest.Instant{DevChain: d}
+	h := &hoarder{liar: liar{honest, map[string]func(json.RawMessage) any{local.QueryAccount: change(func(a *local.AccountInfo) { a.Nonce += 2 })}}}
+	back := quorum.New([]quorum.Endpoint{{Name: "hoarder", Node: h}, {Name: "b", Node: honest}, {Name: "c", Node: honest}}, nil)
+	if err := d.Run(1); err != nil {
+		t.Fatal(err)
+	}
+	const each, times = chain.RaoPerCoin / 10, 4
+	rich := client(t, back, chaintest.Rich)
+	for range times {
+		if err := rich.Transfer(context30(t), chain.Coldkey{5}, each); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(h.txs) == 0 {
+		t.Fatal("the hoarder was not given anything")
+	}
+	for range 2 {
+		for _, tx := range h.txs {
+			if _, err := honest.Submit(t.Context(), tx); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got, err := rich.Balance(context30(t), chain.Coldkey{5}); err != nil || got != times*each {
+		t.Errorf("%s of %d payments of %s, %v", got, times, chain.Amount(each), err)
+	}
 }

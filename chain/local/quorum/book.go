@@ -10,10 +10,9 @@ import (
 
 // Times and distances of the rules, the same for every chain.
 const (
-	hedge    = 1500 * time.Millisecond // another node is asked too when the first has not answered by then
+	hedge    = 1500 * time.Millisecond // others are asked too when the first has not answered by then, or are not waited for after it
 	attempt  = 10 * time.Second        // for any answer
 	limit    = 1500 * time.Millisecond // for a state hash
-	large    = 3 * time.Second         // for an answer that is compared, once one is there
 	moment   = 100 * time.Millisecond  // for the rest, when a majority says the same
 	quiet    = 1500 * time.Millisecond // without a head: have others one?
 	grace    = time.Second             // for the followed node to show the head that others have

@@ -49,7 +49,7 @@ func (q *Quorum) others(than int) []int {
 func (q *Quorum) compare(ctx context.Context, s subject) (json.RawMessage, error) {
 	var until time.Time
 	for {
-		replies := q.gather(ctx, s, q.others(-1), large)
+		replies := q.gather(ctx, s, q.others(-1))
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -102,10 +102,21 @@ func (q *Quorum) decide(s subject, replies []reply) (raw json.RawMessage, verdic
 	return raw, verdict
 }
 
-// failure is why nobody answered, in the words of the followed node if it said any.
+// failure is why nobody answered, in the words of the followed node if it said any. That a transaction is in no block takes a
+// majority, or all who answer.
 func (q *Quorum) failure(s subject, replies []reply) error {
 	var why error
+	without := 0
 	for _, r := range replies {
+		without += bit(r.kind == late)
+	}
+	for _, r := range replies {
+		if s.name == local.QueryTx && r.kind == gone {
+			if 2*without > len(q.ends) {
+				continue
+			}
+			return r.err
+		}
 		if r.err != nil && (why == nil || isFault(why) || q.follows(r.from) && !isFault(r.err)) {
 			why = r.err
 		}
@@ -137,14 +148,14 @@ func (q *Quorum) follows(i int) bool {
 	return q.book.followed == i
 }
 
-// gather asks nodes at once, each for a bounded time, and judges who does not answer. When a majority says the same, the others
-// have a moment more, and the followed node as long as it has for any answer. An answer of which nobody has said anything yet
-// is waited for longer, and asked of those too who failed a moment ago.
-func (q *Quorum) gather(ctx context.Context, s subject, who []int, most time.Duration) []reply {
+// gather asks nodes at once, and judges who does not answer. When a majority says the same, the others have a moment more, and
+// the followed node as long as it has for any answer; else a state hash has a fixed time, and of other answers, which may be
+// large, the first one has long, and the rest as long as anybody after it. Who failed a moment ago is asked if nobody answers.
+func (q *Quorum) gather(ctx context.Context, s subject, who []int) []reply {
 	call, cancel := context.WithCancel(ctx)
 	defer cancel()
 	out := make(chan reply, len(q.ends))
-	g := gathering{began: time.Now(), most: most}
+	g := gathering{began: time.Now(), quick: s.name == local.QueryHead}
 	ask := func(who []int) {
 		g.waiting = append(g.waiting, who...)
 		for _, i := range who {
@@ -152,7 +163,7 @@ func (q *Quorum) gather(ctx context.Context, s subject, who []int, most time.Dur
 		}
 	}
 	ask(who)
-	if most == large {
+	if !g.quick {
 		g.spare = q.away(who)
 	}
 	end := time.NewTimer(0)
@@ -186,11 +197,13 @@ func (q *Quorum) gather(ctx context.Context, s subject, who []int, most time.Dur
 
 // gathering is a question on its way.
 type gathering struct {
-	began, clear time.Time // clear: since when a majority says the same
-	most         time.Duration
-	replies      []reply
-	waiting      []int
-	spare        []int // who failed a moment ago, and is asked if nobody else answers
+	quick   bool // the answers are small
+	began   time.Time
+	first   time.Time // when somebody answered
+	clear   time.Time // when a majority had said the same
+	replies []reply
+	waiting []int
+	spare   []int // who failed a moment ago, and is asked if nobody else answers
 }
 
 // silent says whether nobody has answered.
@@ -209,10 +222,13 @@ func (q *Quorum) away(who []int) []int {
 func (q *Quorum) left(g *gathering, now time.Time) time.Duration {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if g.first.IsZero() && !g.silent() {
+		g.first = now
+	}
 	if g.clear.IsZero() && q.book.decided(words(g.replies)) {
 		g.clear = now
 	}
-	until := g.began.Add(g.most)
+	until := g.first.Add(hedge)
 	switch {
 	case len(g.waiting) == 0:
 		return 0
@@ -221,9 +237,11 @@ func (q *Quorum) left(g *gathering, now time.Time) time.Duration {
 		if followed := g.began.Add(hedge); slices.Contains(g.waiting, q.book.followed) && followed.After(until) {
 			until = followed
 		}
+	case g.quick:
+		until = g.began.Add(limit)
 	case g.silent() && len(g.spare) > 0:
 		until = g.began.Add(hedge)
-	case g.silent() && g.most == large:
+	case g.silent():
 		until = g.began.Add(attempt)
 	}
 	return until.Sub(now)
@@ -306,7 +324,7 @@ func (q *Quorum) check(ctx context.Context, newest chain.Block, everyone bool) o
 	if at == 0 {
 		return nothing
 	}
-	verdict := q.judge(ctx, headOf(at), q.gather(ctx, headOf(at), who, limit))
+	verdict := q.judge(ctx, headOf(at), q.gather(ctx, headOf(at), who))
 	if everyone && verdict == accepted {
 		q.with(func(b *book, now time.Time) { b.whole = now })
 	}
@@ -346,7 +364,7 @@ func (q *Quorum) review(ctx context.Context, disputes []subject) {
 			q.check(ctx, last, true)
 			continue
 		}
-		replies := q.gather(ctx, s, q.others(-1), large)
+		replies := q.gather(ctx, s, q.others(-1))
 		if q.judge(ctx, s, replies) == nothing && slices.ContainsFunc(replies, func(r reply) bool { return r.kind == gone }) {
 			q.with(func(b *book, _ time.Time) { b.outlived(s) })
 		}

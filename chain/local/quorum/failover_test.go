@@ -238,3 +238,25 @@ func TestOneVoiceIsNotKept(t *testing.T) {
 		}
 	})
 }
+
+// That a transaction is in no block takes a majority that knows all of them, or all who answer.
+func TestInNoBlock(t *testing.T) {
+	for n := 2; n <= 5; n++ {
+		for joined := 0; joined <= n; joined++ {
+			bubble(t, func(t *testing.T) {
+				x := newNodes(t, n)
+				read(t, x, local.QueryStatus, "")
+				for _, nd := range x.all[:joined] {
+					nd.set(mode{joined: true})
+				}
+				want := chain.ErrNotFound
+				if joined > 0 && n-joined <= n/2 {
+					want = chain.ErrPruned
+				}
+				if raw, err := x.Query(t.Context(), local.QueryTx, "tx@90"); !errors.Is(err, want) {
+					t.Errorf("%d of %d joined: %s, %v, want %v", joined, n, raw, err, want)
+				}
+			})
+		}
+	}
+}

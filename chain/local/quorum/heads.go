@@ -133,7 +133,7 @@ func (q *Quorum) overtaken(ctx context.Context, by int, block chain.Block) bool 
 	if len(who) == 0 {
 		return false
 	}
-	replies := q.gather(ctx, headOf(block), who, limit)
+	replies := q.gather(ctx, headOf(block), who)
 	q.judge(ctx, headOf(block), replies)
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -37,7 +37,7 @@ func (q *Quorum) repeated(tx []byte) bool {
 
 // spread gives a transaction to all nodes; one that takes it is enough, the others have a moment more.
 func (q *Quorum) spread(ctx context.Context, tx []byte) (local.Code, error) {
-	call, cancel := context.WithTimeout(ctx, large)
+	call, cancel := context.WithTimeout(ctx, 2*hedge)
 	defer cancel()
 	q.mu.Lock()
 	order := q.book.present(time.Now())

@@ -69,6 +69,7 @@ type mode struct {
 	nonce  uint64      // by how much the nonces that it tells are too high
 	invent bool        // has every transaction in a block
 	babble bool        // answers what is no answer
+	joined bool        // by a snapshot: knows no transactions
 }
 
 // node is one endpoint of the world.
@@ -189,7 +190,10 @@ func (n *node) Query(ctx context.Context, name, arg string) (json.RawMessage, er
 		if m.invent {
 			in = 7
 		}
-		if in == 0 || in > top {
+		if m.joined && strings.Contains(arg, "@") {
+			return nil, fmt.Errorf("%w: transaction", chain.ErrPruned)
+		}
+		if in == 0 || in > top || m.joined {
 			return nil, fmt.Errorf("%w: transaction", chain.ErrNotFound)
 		}
 		v = local.TxInfo{Block: in}
