@@ -162,8 +162,11 @@ type PendingError struct {
 }
 
 // Error says why, and what to do.
-func (e *PendingError) Error() string {
-	return fmt.Sprintf("%v; it may be in a block, or get into one: sn3 chain tx %s tells, look before you send it again", e.Err, e.Tx)
+func (e *PendingError) Error() string { return fmt.Sprintf("%v; %s", e.Err, e.Hint()) }
+
+// Hint says what to do.
+func (e *PendingError) Hint() string {
+	return fmt.Sprintf("the transaction may be in a block, or get into one: sn3 chain tx %s tells, look before you send it again", e.Tx)
 }
 
 // Unwrap is the reason.

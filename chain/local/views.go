@@ -72,3 +72,8 @@ func (c *Client) History(ctx context.Context, h chain.Hotkey, before chain.Block
 func (c *Client) Weights(ctx context.Context) ([][]chain.Weight, error) {
 	return query[[][]chain.Weight](ctx, c, QueryWeights, "")
 }
+
+// Outcome says what became of a transaction: chain.ErrNotFound if no block of the newest thousands has it.
+func (c *Client) Outcome(ctx context.Context, tx chain.Hash) (TxInfo, error) {
+	return query[TxInfo](ctx, c, QueryTx, tx.String())
+}

@@ -35,11 +35,13 @@ func TestChainViews(t *testing.T) {
 		done += len(b.Txs) - refused(b)
 		for _, tx := range b.Txs {
 			w.says(tx.Hash.String(), "chain", "block", fmt.Sprint(b.Block))
+			w.says(fmt.Sprintf("block %d: done", b.Block), "chain", "tx", tx.Hash.String())
 		}
 	}
 	if done != 2 {
 		t.Errorf("%d transactions were done, want 2", done)
 	}
+	w.fails(chain.ErrNotFound, "chain", "tx", strings.Repeat("0", 64))
 	w.says("no transactions", "chain", "block", "1")
 	w.fails(chain.ErrNotYet, "chain", "block", "99999")
 	w.says("true  weights are sealed", "chain", "params")
@@ -51,7 +53,7 @@ func TestChainViews(t *testing.T) {
 	w.says("uid 1, ", "chain", "hotkey", hexOf(t, "alice"))
 	w.says("staked", "chain", "hotkey", "0")
 	for _, args := range [][]string{{"chain", "hotkey", strings.Repeat("0", 64)}, {"chain", "hotkey", "nobody"}, {"chain", "metagraph", "--sort", "size"}, {"chain", "blocks", "-n", "0"},
-		{"chain", "block", "x"}, {"chain", "hotkey", "0", "--events", "-1"}, {"chain", "log", "-n", "-1"}} {
+		{"chain", "block", "x"}, {"chain", "tx", "x"}, {"chain", "hotkey", "0", "--events", "-1"}, {"chain", "log", "-n", "-1"}} {
 		if _, err := w.sn3(args...); proc.ExitCode(err) != proc.ExitUsage {
 			t.Errorf("sn3 %s: %v", strings.Join(args, " "), err)
 		}

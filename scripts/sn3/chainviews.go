@@ -89,15 +89,36 @@ func blockCommand() *cli.Command {
 	}, func(_ *network, b local.BlockInfo) error {
 		fmt.Printf("block %d of %s, state %s\n", b.Block, b.Time.Format(milliseconds), b.AppHash)
 		for _, tx := range b.Txs {
-			what := "done"
-			if err := tx.Code.Err(); err != nil {
-				what = err.Error()
-			}
-			fmt.Printf("  %s  %s\n", tx.Hash, what)
+			fmt.Printf("  %s  %s\n", tx.Hash, done(tx.Code))
 		}
 		if len(b.Txs) == 0 {
 			fmt.Println("  no transactions")
 		}
+		return nil
+	})
+}
+
+// done is what came of a transaction, in words.
+func done(code local.Code) string {
+	if err := code.Err(); err != nil {
+		return err.Error()
+	}
+	return "done"
+}
+
+func txCommand() *cli.Command {
+	return viewCommand("tx", "show what became of a transaction", "HASH", 1, nil, func(ctx context.Context, c *cli.Context, n *network) (local.TxInfo, error) {
+		var h chain.Hash
+		if err := h.UnmarshalText([]byte(c.Args().First())); err != nil {
+			return local.TxInfo{}, proc.Usage(fmt.Errorf("transaction %q: %w", c.Args().First(), err))
+		}
+		info, err := n.client.Outcome(ctx, h)
+		if errors.Is(err, chain.ErrNotFound) {
+			err = fmt.Errorf("no block has it yet, of those that this node remembers (20 minutes at 4 blocks a second): it may still get into one for as long as its account sends no other: %w", err)
+		}
+		return info, err
+	}, func(_ *network, info local.TxInfo) error {
+		fmt.Printf("block %d: %s\n", info.Block, done(info.Code))
 		return nil
 	})
 }

@@ -129,7 +129,20 @@ func with(c *cli.Context, key keySource, f func(ctx context.Context, n *network)
 	if err != nil {
 		return proc.Ended(ctx, err)
 	}
-	return proc.Ended(ctx, errors.Join(f(ctx, n), n.close()))
+	return ending(ctx, f(ctx, n), n.close())
+}
+
+// ending is what ended a command, with the exit code of a refused transaction; of one that was interrupted, what is to be known.
+func ending(ctx context.Context, did, closed error) error {
+	var refused *local.TxError
+	var pending *local.PendingError
+	switch {
+	case errors.As(did, &pending) && ctx.Err() != nil:
+		return errors.Join(context.Cause(ctx), errors.New(pending.Hint()), closed)
+	case errors.As(did, &refused) && !errors.Is(did, chain.ErrUnavailable):
+		did = proc.Refused(did)
+	}
+	return proc.Ended(ctx, errors.Join(did, closed))
 }
 
 // bucket opens a bucket by its encoded locator for reading.

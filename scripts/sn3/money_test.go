@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -98,7 +99,7 @@ func TestMoney(t *testing.T) {
 		local.CodeTake: by("boss", "stake", "take", "0", "50"), local.CodePrice: by("alice", "register", "--limit", "0.1"), local.CodeNotRegistered: by("boss", "stake", "add", hexOf(t, "alice"), "0.1")} {
 		_, err := w.sn3(args...)
 		var refused *local.TxError
-		if !errors.As(err, &refused) || refused.Code != want {
+		if !errors.As(err, &refused) || refused.Code != want || proc.ExitCode(err) != proc.ExitRefused {
 			t.Errorf("sn3 %s: %v, want code %d", strings.Join(args[:4], " "), err, want)
 		}
 	}
@@ -132,5 +133,21 @@ func TestSupplyThatDoesNotAddUp(t *testing.T) {
 		if !errors.Is(err, errSupply) || proc.ExitCode(err) != 1 || strings.Contains(out, "it holds") {
 			t.Errorf("%v, printed %q", err, out)
 		}
+	}
+}
+
+// Who interrupts a payment that a node has learns where to look for it, and that is shown.
+func TestInterruptedPayment(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	pending := &local.PendingError{Tx: chain.Hash{7}, Err: context.Canceled}
+	if err := ending(ctx, fmt.Errorf("pay: %w", pending), nil); !errors.Is(err, pending) || proc.ExitCode(err) != proc.ExitFailure {
+		t.Errorf("not interrupted: %v", err)
+	}
+	cancel(proc.ErrInterrupted)
+	if err := ending(ctx, pending, nil); proc.ExitCode(err) != proc.ExitInterrupted || !strings.Contains(err.Error(), "sn3 chain tx 07000000") {
+		t.Errorf("interrupted: %v", err)
+	}
+	if err := ending(ctx, context.Canceled, nil); err != proc.ErrInterrupted {
+		t.Errorf("a command without a transaction: %v", err)
 	}
 }
