@@ -27,7 +27,8 @@ type Work struct {
 type Outcome struct {
 	Digest chain.Hash // of the manifest
 	Block  chain.Block
-	Counts bool // the record is final at or before Deadline(w)
+	Counts bool  // the record is final at or before Deadline(w)
+	Away   error // why the chain did not take the record until then: its nodes were away, or disagreed
 }
 
 // manifestFile holds the manifest of the pending payload between upload and confirmation, for a restart in between.
@@ -98,7 +99,11 @@ func (r *Replica) publish(ctx context.Context, p *gradients.Pending, manifest []
 	receipt, err := r.cfg.Writer.Publish(up, record)
 	if err != nil {
 		if ctx.Err() == nil && (up.Err() != nil || errors.Is(err, chain.ErrTooLate)) {
-			return r.settle(ctx, p, record, deadline)
+			o, fail := r.settle(ctx, p, record, deadline)
+			if errors.Is(err, chain.ErrUnavailable) {
+				o.Away = err
+			}
+			return o, fail
 		}
 		return Outcome{}, fmt.Errorf("publish record of window %d: %w", w, err)
 	}
@@ -109,9 +114,9 @@ func (r *Replica) publish(ctx context.Context, p *gradients.Pending, manifest []
 	r.emit(events.Event{Kind: events.Submit, Window: w, Block: receipt.Block, Bytes: p.Size(), Digest: &digest,
 		Ratio: float64(4*r.layout.Params()) / float64(p.Size())})
 	if receipt.Block > deadline {
-		return Outcome{digest, receipt.Block, false}, p.Discard()
+		return Outcome{Digest: digest, Block: receipt.Block}, p.Discard()
 	}
-	return Outcome{digest, receipt.Block, true}, p.Confirm()
+	return Outcome{Digest: digest, Block: receipt.Block, Counts: true}, p.Confirm()
 }
 
 // settle asks the chain, once the deadline is final, whether the record was there in time.
@@ -121,7 +126,7 @@ func (r *Replica) settle(ctx context.Context, p *gradients.Pending, record chain
 	case err != nil:
 		return Outcome{}, err
 	case ok:
-		return Outcome{record.Digest, at, true}, p.Confirm()
+		return Outcome{Digest: record.Digest, Block: at, Counts: true}, p.Confirm()
 	}
 	return Outcome{Digest: record.Digest}, p.Discard()
 }
@@ -176,7 +181,7 @@ func (r *Replica) Vote(ctx context.Context, w chain.Window, scores []chain.Score
 		return Outcome{}, fmt.Errorf("publish vote of window %d: %w", w, err)
 	}
 	r.cfg.Failpoint("voted")
-	return Outcome{digest, receipt.Block, receipt.Block <= by}, nil
+	return Outcome{Digest: digest, Block: receipt.Block, Counts: receipt.Block <= by}, nil
 }
 
 // SetWeights sends the weight row; it is here so that scoring never talks to the chain's writer itself.

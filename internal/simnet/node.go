@@ -52,6 +52,7 @@ type NodeOptions struct {
 	Bucket    func(storage.Driver) storage.Driver                  // wraps the own bucket
 	Open      func(storage.Locator, storage.Driver) storage.Driver // wraps others' buckets
 	Announce  func(context.Context, chain.Window, chain.Hash)      // as with peer-to-peer
+	Dispute   *Dispute                                             // of the chain nodes that it asks
 }
 
 // start wires what miners and validators share.
@@ -85,7 +86,11 @@ func (n *Net) start(name string, validator bool, o *NodeOptions) (*Node, *data.D
 		return n.bucket(l.Bucket(), false, func(d storage.Driver) storage.Driver { return o.Open(l, d) })
 	}
 	c := client{n.Chain, k}
-	x.Replica, err = replica.New(replica.Config{Dir: filepath.Join(o.Dir, "replica"), Run: n.Run, Chain: c, Writer: c, Signer: local.Signer{Key: k},
+	writer := chain.Writer(c)
+	if o.Dispute != nil {
+		writer = disputed{c, o.Dispute, x.clock}
+	}
+	x.Replica, err = replica.New(replica.Config{Dir: filepath.Join(o.Dir, "replica"), Run: n.Run, Chain: c, Writer: writer, Signer: local.Signer{Key: k},
 		Verifier: local.Verifier{}, Self: x.Hotkey, Validator: validator, Bucket: bucket, Locator: locator, Open: open, Data: d,
 		Clock: x.clock, Events: x.record, Log: slog.New(slog.DiscardHandler), Failpoint: o.Failpoint,
 		Announce: o.Announce, Files: tok.Files, Special: tok.Special})

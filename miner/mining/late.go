@@ -75,6 +75,16 @@ func (m *Miner) noRoom(w chain.Window) error {
 	return fmt.Errorf("%w: an inner step takes %d blocks on this machine, and too few were left until block %d, by which it must end%s", errSkip, step, latest, advice)
 }
 
+// lateTheta ends a window in which θ was not there in time for a step. Where only a submission as slow as the last ones needs that
+// much time, the next window is tried with the usual: nothing else would show that they have become faster.
+func (m *Miner) lateTheta(w chain.Window) error {
+	if latest := m.latest(w); latest < m.sched.End(w) {
+		m.pace.retry()
+		return fmt.Errorf("%w: θ came after block %d, by which steps must end for a submission that takes as long as the last ones; the next window does not wait for that", errSkip, latest)
+	}
+	return fmt.Errorf("%w: the window ended before the first inner step", errSkip)
+}
+
 // crossed is the reason why a window that was trained is not submitted: its last step took longer than those before.
 func (m *Miner) crossed(w chain.Window, steps int) string {
 	return fmt.Sprintf("training ended after the deadline; inner step %d, the last, took %d blocks%s", steps, m.pace.lasted[len(m.pace.lasted)-1], m.tooSlow(w))

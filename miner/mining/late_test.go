@@ -249,3 +249,25 @@ func TestSlowUpload(t *testing.T) {
 		halt()
 	}
 }
+
+// A miner that waits for θ, and whose uploads were too slow for some windows, expects them to stay so, until no time is left for a
+// step: then it tries what there is usually, and is selected again as soon as uploads are quick.
+func TestWaitingMinerRecovers(t *testing.T) {
+	o, halt := slow(mining.Wait, t.TempDir(), every(1))
+	defer halt()
+	heavy, clock := o.Trainer, (*replica.Clock)(nil)
+	o.Trainer = func(tr model.Trainer, k *replica.Clock) model.Trainer { clock = k; return heavy(tr, k) }
+	o.Bucket = func(d storage.Driver) storage.Driver {
+		return uphill{d, func() *replica.Clock { return clock }, func(now chain.Block) chain.Block {
+			if now >= 20 && now < 44 {
+				return 9
+			}
+			return 0
+		}}
+	}
+	n, x := network(t, o)
+	n.To(10)
+	if got := history(x, 8, 10); strings.Count(got, "+") != 3 {
+		t.Errorf("%s; %v", history(x, 0, 10), x.Events(events.Skipped))
+	}
+}

@@ -212,7 +212,7 @@ func (m *Miner) work(ctx context.Context, w chain.Window) error {
 		return m.noRoom(w)
 	}
 	if rep.Steps == 0 {
-		return fmt.Errorf("%w: the window ended before the first inner step", errSkip)
+		return m.lateTheta(w)
 	}
 	why := ""
 	switch {
@@ -261,7 +261,11 @@ func (m *Miner) send(ctx context.Context, began chain.Block, p *gradients.Pendin
 	m.clock.Go(func() {
 		defer m.settle.Raise(n)
 		o, err := m.cfg.Replica.Publish(ctx, p, work)
+		away := o.Away
 		for told := false; err != nil && ctx.Err() == nil; {
+			if errors.Is(err, chain.ErrUnavailable) {
+				away = err
+			}
 			if !told {
 				m.cfg.Log.Warn("cannot publish yet; trying on", "window", p.Window(), "reason", err)
 				m.cfg.Events(events.Event{Kind: events.Waiting, Window: p.Window(), Reason: "publish: " + err.Error()})
@@ -275,8 +279,12 @@ func (m *Miner) send(ctx context.Context, began chain.Block, p *gradients.Pendin
 				o = *again
 			}
 		}
-		m.took = tail{known: ctx.Err() == nil, counts: o.Counts, blocks: o.Block - min(o.Block, began)}
-		if ctx.Err() == nil && !o.Counts {
+		m.took = tail{known: ctx.Err() == nil && (o.Counts || away == nil), counts: o.Counts, blocks: o.Block - min(o.Block, began)}
+		switch {
+		case ctx.Err() != nil || o.Counts:
+		case away != nil:
+			m.skip(p.Window(), "the record was not final before the deadline, because of the chain's nodes (%v); the error feedback is as it was before", away)
+		default:
 			m.skip(p.Window(), "the record was not final before the deadline; the error feedback is as it was before")
 		}
 	})
