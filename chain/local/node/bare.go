@@ -45,7 +45,7 @@ func StartBare(o Options) (*Bare, error) {
 	b := &Bare{app: &idle{moved: make(chan struct{})}, peer: string(f.id.ID()) + "@" + meet.Listen}
 	c := config(o.Home, time.Duration(f.genesis.BlockTimeMS)*time.Millisecond, meet)
 	genesis := func() (*comettypes.GenesisDoc, error) { return document(f.genesis) }
-	b.quiet = &logger{o.Log, new(atomic.Bool), func(error) {}}
+	b.quiet = &logger{l: o.Log, closing: new(atomic.Bool), disk: func(error) {}}
 	b.comet, err = comet.NewNode(c, f.pv, f.id, proxy.NewLocalClientCreator(b.app), genesis, shelves, comet.DefaultMetricsProvider(c.Instrumentation), *b.quiet)
 	if err != nil {
 		return nil, fmt.Errorf("start bare engine: %w", err)

@@ -102,7 +102,7 @@ func TestLoggerSeesTheDisk(t *testing.T) {
 	var closing atomic.Bool
 	var got []error
 	lines := 0
-	l := logger{slog.New(slog.NewTextHandler(counter{&lines}, nil)), &closing, func(err error) { got = append(got, err) }}
+	l := logger{l: slog.New(slog.NewTextHandler(counter{&lines}, nil)), closing: &closing, disk: func(err error) { got = append(got, err) }}
 	full := fmt.Errorf("write log: %w", &fs.PathError{Op: "write", Path: "wal", Err: syscall.ENOSPC})
 	l.With("module", "consensus").Error("failed writing to WAL", "height", 3, "err", full)
 	l.Error("peer gone", "err", syscall.ECONNRESET, "peer", "x")
@@ -114,6 +114,24 @@ func TestLoggerSeesTheDisk(t *testing.T) {
 	l.Error("transport is closed")
 	if lines != 3 {
 		t.Error("noise of closing is logged")
+	}
+}
+
+// Peers that go away are a warning: they come back, or others do. What the engine's other parts cannot do is an error.
+func TestPeersAreNoErrors(t *testing.T) {
+	var b strings.Builder
+	l := logger{l: slog.New(slog.NewTextHandler(&b, nil)), closing: new(atomic.Bool), disk: func(error) {}}
+	for module, level := range map[string]string{"p2p": "WARN", "pex": "WARN", "blocksync": "WARN", "statesync": "WARN", "consensus": "ERROR", "state": "ERROR"} {
+		for _, from := range []interface{ Error(string, ...any) }{l.With("module", module), l.With("x", 1, "module", module).With("peer", "y"), l.With("module", "p2p").With("module", module)} {
+			b.Reset()
+			if from.Error("broken"); !strings.Contains(b.String(), "level="+level) {
+				t.Errorf("%s: %s", module, b.String())
+			}
+		}
+	}
+	b.Reset()
+	if l.Error("broken"); !strings.Contains(b.String(), "level=ERROR") {
+		t.Errorf("of no part: %s", b.String())
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 type logger struct {
 	l       *slog.Logger
 	closing *atomic.Bool
+	peers   bool // it is of a part that deals with peers: their failures are ordinary, and mend themselves
 	disk    func(error) // takes errors of the disk: after some of them CometBFT logs for ever and makes no block
 }
 
@@ -29,7 +30,11 @@ func (l logger) Warn(m string, kv ...any) { l.log(slog.LevelWarn, m, kv) }
 
 // Error logs.
 func (l logger) Error(m string, kv ...any) {
-	l.log(slog.LevelError, m, kv)
+	level := slog.LevelError
+	if l.peers {
+		level = slog.LevelWarn
+	}
+	l.log(level, m, kv)
 	for _, v := range kv {
 		if err, ok := v.(error); ok && ofDisk(err) {
 			l.disk(err)
@@ -54,4 +59,12 @@ func ofDisk(err error) bool {
 }
 
 // With adds fields.
-func (l logger) With(kv ...any) log.Logger { return logger{l.l.With(kv...), l.closing, l.disk} }
+func (l logger) With(kv ...any) log.Logger {
+	peers := l.peers
+	for i := 0; i+1 < len(kv); i += 2 {
+		if kv[i] == "module" {
+			peers = kv[i+1] == "p2p" || kv[i+1] == "pex" || kv[i+1] == "blocksync" || kv[i+1] == "statesync"
+		}
+	}
+	return logger{l.l.With(kv...), l.closing, peers, l.disk}
+}

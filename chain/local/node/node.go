@@ -206,7 +206,7 @@ func (n *Node) startComet(blockTime time.Duration) (err error) {
 	if err != nil {
 		return fmt.Errorf("start consensus: %w", err)
 	}
-	options, out, err := n.extras(c, doc, meet, logger{n.opts.Log, &n.closing, n.diskFailed})
+	options, out, err := n.extras(c, doc, meet, logger{l: n.opts.Log, closing: &n.closing, disk: n.diskFailed})
 	if err != nil {
 		return err
 	}
