@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -124,6 +125,9 @@ func (b *httpBackend) do(ctx context.Context, method, path string, body []byte, 
 	raw, status, err := b.exchange(req)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
+	}
+	if errors.As(err, new(*tls.CertificateVerificationError)) {
+		err = fmt.Errorf("%w (SSL_CERT_FILE=FILE names an authority that this machine does not know)", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", chain.ErrUnavailable, err)

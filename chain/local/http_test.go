@@ -46,7 +46,7 @@ func TestBehindProxy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := strange.Query(t.Context(), QueryParams, ""); !errors.Is(err, chain.ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
+	if _, err := strange.Query(t.Context(), QueryParams, ""); !errors.Is(err, chain.ErrUnavailable) || !strings.Contains(err.Error(), "certificate") || !strings.Contains(err.Error(), "SSL_CERT_FILE") {
 		t.Errorf("a certificate that nobody vouches for: %v", err)
 	}
 	known := &httpBackend{s.URL + "/sub", s.Client()}

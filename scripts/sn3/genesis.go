@@ -70,8 +70,8 @@ func writeGenesis(c *cli.Context) error {
 		return fmt.Errorf("write genesis: %w", errors.Join(err, os.Remove(c.String("out"))))
 	}
 	window := time.Duration(run.Schedule.Length) * time.Duration(g.BlockTimeMS) * time.Millisecond
-	fmt.Printf("genesis  %s\nnetwork  %s, run %s, %d seats, blocks of %d ms, windows of %s\nParameters stand in the file and can be edited before the network starts. Next: chaind init --genesis %s\n",
-		c.String("out"), g.Network, run.Hash().Short(), len(g.Seats), g.BlockTimeMS, window, c.String("out"))
+	fmt.Printf("genesis  %s\nnetwork  %s, run %s, %s, blocks of %d ms, windows of %s\nParameters stand in the file and can be edited before the network starts. Next: chaind init --genesis %s\n",
+		c.String("out"), g.Network, run.Hash().Short(), many(uint64(len(g.Seats)), "seat"), g.BlockTimeMS, window, c.String("out"))
 	return nil
 }
 
