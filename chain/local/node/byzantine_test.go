@@ -98,6 +98,7 @@ func (l *liar) tried() int {
 // One of four validators proposes blocks that are bad in every way: none of them is ever decided, nobody ends, the chain goes
 // on with the blocks of the others, all with the same states.
 func TestByzantineProposer(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("four nodes")
 	}

@@ -22,6 +22,7 @@ const failIndex = "FAIL_TEST_INDEX"
 // A node that dies between any two steps of a block comes back with what it acknowledged, at the same hash as before: its
 // state, the block store and the log of consensus agree again, whichever of them is ahead. Two blocks' worth of points.
 func TestCrashBetweenSteps(t *testing.T) {
+	t.Parallel()
 	const points = 18
 	dir, to := home(t), chain.Coldkey{42}
 	sent := chain.Amount(0)
@@ -48,6 +49,7 @@ func TestCrashBetweenSteps(t *testing.T) {
 // A folder in which something is older, newer or shorter than the rest is repaired by replay or refused with advice; never a
 // panic, never another state.
 func TestDamagedData(t *testing.T) {
+	t.Parallel()
 	older, base := grown(t)
 	for name, x := range map[string]struct {
 		harm func(t *testing.T, dir string)

@@ -168,6 +168,7 @@ func TestBeaconsOfABlock(t *testing.T) {
 
 // Two validators stop together when one is away, and go on when it is back, or when both were away; nothing is lost.
 func TestPairRestarts(t *testing.T) {
+	t.Parallel()
 	first, second := pair(t)
 	up := func(dir string) *Node {
 		n := opened(t, dir)

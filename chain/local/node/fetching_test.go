@@ -9,6 +9,7 @@ import (
 
 // A node may be stopped while it fetches blocks, at any of them, and goes on from there.
 func TestStopWhileFetching(t *testing.T) {
+	t.Parallel()
 	first, _ := start(t, home(t))
 	owner := dial(t, first.Addr(), localtest.Owner)
 	st, err := owner.Status(within(t))

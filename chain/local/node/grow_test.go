@@ -109,6 +109,7 @@ func sameHash(t *testing.T, nodes ...*node.Node) {
 // One node grows to four by transactions while it runs, then ends; the others go on. One that is removed follows as a full
 // node. A transaction gets in through any node, and so does the beacon of rounds whose proposer could not make it.
 func TestGrow(t *testing.T) {
+	t.Parallel()
 	first, stopFirst := start(t, home(t))
 	owner := dial(t, first.Addr(), localtest.Owner)
 	st, err := owner.Status(within(t))
@@ -180,6 +181,7 @@ func TestGrow(t *testing.T) {
 // Bad news for who joins: another hash than the pinned one, a node that nobody reaches, a network of the same name with
 // another genesis.
 func TestJoinRefuses(t *testing.T) {
+	t.Parallel()
 	first, _ := start(t, home(t))
 	b, err := local.Dial(first.Addr())
 	if err != nil {

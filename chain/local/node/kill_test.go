@@ -3,9 +3,12 @@ package node_test
 import (
 	"bufio"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +25,7 @@ const childHome = "SN3_TEST_NODE_HOME"
 func TestMain(m *testing.M) {
 	dir := os.Getenv(childHome)
 	if dir == "" {
-		os.Exit(m.Run())
+		os.Exit(together(m))
 	}
 	n, err := node.Start(options(dir))
 	if err != nil {
@@ -32,6 +35,20 @@ func TestMain(m *testing.M) {
 	fmt.Println("serves", n.Addr())
 	fmt.Println("ended", n.Wait(context.Background()))
 	os.Exit(1)
+}
+
+// together runs the tests, at least six at a time: nodes mostly wait, for blocks and for the seconds that the engine takes before
+// it dials and after it has caught up.
+func together(m *testing.M) int {
+	flag.Parse()
+	const least = 6
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue && runtime.GOMAXPROCS(0) < least {
+		if err := f.Value.Set(strconv.Itoa(least)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	return m.Run()
 }
 
 // child starts a node as a process of its own.

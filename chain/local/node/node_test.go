@@ -101,6 +101,7 @@ func reach(ctx context.Context, c *local.Client, b chain.Block) error {
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	chaintest.Run(t, func(t *testing.T) *chaintest.Chain {
 		n, _ := start(t, home(t))
 		reader := dial(t, n.Addr(), chaintest.Boss)

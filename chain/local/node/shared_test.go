@@ -104,22 +104,25 @@ func (w *network) dial(n *Node, who string) *local.Client {
 	return local.NewClient(b, local.Signer{Key: key})
 }
 
-// join adds a node to the network, and to its validators.
+// join starts a node that joins the network.
 func (w *network) join(dir string, change func(*Node)) {
 	w.Helper()
 	b, err := local.Dial(w.nodes[0].Addr())
 	if err != nil {
 		w.Fatal(err)
 	}
-	j, err := Join(w.within(), dir, b, "127.0.0.1", chain.Hash{}, DefaultNet())
-	if err != nil {
+	if _, err := Join(w.within(), dir, b, "127.0.0.1", chain.Hash{}, DefaultNet()); err != nil {
 		w.Fatal(err)
 	}
-	n := w.run(dir, change)
-	w.nodes = append(w.nodes, n)
+	w.nodes = append(w.nodes, w.run(dir, change))
+}
+
+// promote makes a node a validator, and waits until it votes.
+func (w *network) promote(n *Node) {
+	w.Helper()
 	w.until(w.nodes[0], "it has caught up", func() bool { return !n.Status().CatchingUp })
 	for {
-		r, err := w.owner.Send(w.within(), j.Line.Op())
+		r, err := w.owner.Send(w.within(), n.line.Op())
 		if err == nil {
 			break
 		}
@@ -183,11 +186,16 @@ func (x witness) VerifyVoteExtension(ctx context.Context, r *abci.RequestVerifyV
 func grow(t *testing.T, dirs []string, garbage *atomic.Bool, refused *atomic.Int64) *network {
 	t.Helper()
 	w := &network{T: t}
-	g, _, err := localtest.Genesis(100, localtest.Actor{Name: "me", Seat: true, Balance: chain.RaoPerCoin, Stake: 300 * chain.RaoPerCoin})
+	g, _, err := localtest.Genesis(50, localtest.Actor{Name: "me", Seat: true, Balance: chain.RaoPerCoin, Stake: 300 * chain.RaoPerCoin})
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.BeaconKey = nil
+	run, err := chain.ParseRun(g.Run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run.Tempo = 4 // a key is announced some tempos ahead
+	g.BeaconKey, g.Run = nil, run.Encode()
 	if err := Init(dirs[0], g, DefaultNet()); err != nil {
 		t.Fatal(err)
 	}
@@ -207,6 +215,9 @@ func grow(t *testing.T, dirs []string, garbage *atomic.Bool, refused *atomic.Int
 			return dkgtest.Misdeal(s, m, victim, [32]byte{1})
 		}
 	})
+	for _, n := range w.nodes[1:] { // they have caught up together
+		w.promote(n)
+	}
 	return w
 }
 
@@ -250,6 +261,7 @@ func (w *network) makeKey() *beacon.Key {
 // it cheated. From the announced round on three of the four sign, whichever: without the node whose key it was before,
 // beside one whose vote extensions are garbage, and with one that lost its share.
 func TestSharedBeacon(t *testing.T) {
+	t.Parallel()
 	dirs := make([]string, 4)
 	for i := range dirs {
 		dirs[i] = filepath.Join(t.TempDir(), "node")
