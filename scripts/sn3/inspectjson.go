@@ -21,7 +21,7 @@ var documents = []struct {
 	what string
 	keys []string
 }{
-	{"public file of a wallet", []string{"account", "address"}},
+	{"public file of a wallet", []string{"account", "evm"}},
 	{"evidence of a validator", []string{"verdicts", "validator", "base"}},
 	{"ratings of a validator", []string{"entries", "seen"}},
 	{"genesis of a chain", []string{"block_time_ms", "seats", "beacon_key"}},

@@ -21,7 +21,7 @@ var ErrAccount = errors.New("wallet: not an account; want 64 hex digits, an addr
 // Public is what everybody may know of a wallet: the content of its .pub file.
 type Public struct {
 	Account chain.Hotkey `json:"account"`
-	Address string       `json:"address"` // of the EVM, 0x and mixed case (EIP-55); the account is its hash
+	Address string       `json:"evm"` // address, 0x and mixed case (EIP-55); the account is its hash. geth takes any JSON with "address" for a key
 }
 
 // PublicOf is the public side of a key.
@@ -30,7 +30,7 @@ func PublicOf(key *ecdsa.PublicKey) Public { return publicOfAddress(crypto.Pubke
 func publicOfAddress(a common.Address) Public { return Public{local.AccountOfAddress(a), a.Hex()} }
 
 func (p Public) encode() []byte {
-	return fmt.Appendf(nil, "{\"account\":%q,\"address\":%q}\n", p.Account, p.Address)
+	return fmt.Appendf(nil, "{\"account\":%q,\"evm\":%q}\n", p.Account, p.Address)
 }
 
 // ParsePublic reads a .pub file. A byte that was changed is noticed: the account must be that of the address.
@@ -40,7 +40,7 @@ func ParsePublic(b []byte) (Public, error) {
 		return Public{}, fmt.Errorf("%w: %v", ErrAccount, err)
 	}
 	if !common.IsHexAddress(p.Address) || !bytes.Equal(publicOfAddress(common.HexToAddress(p.Address)).encode(), b) {
-		return Public{}, fmt.Errorf("%w: account and address do not belong together, or the file was changed", ErrAccount)
+		return Public{}, fmt.Errorf("%w: account and address do not belong together, or the file was changed, or an older release wrote it (give the address itself)", ErrAccount)
 	}
 	return p, nil
 }

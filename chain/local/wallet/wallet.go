@@ -110,35 +110,67 @@ func Remove(dir, name string) error {
 	return errors.Join(os.Remove(Path(dir, name)), os.Remove(filepath.Join(dir, name+PublicFile)))
 }
 
-// WriteNew writes a file that only its owner reads, to the disk, and removes it when that fails. What is there already stays:
-// ErrExists.
+// WriteNew writes a file that only its owner reads, to the disk: after a crash it is there whole or not at all. What is there
+// already stays: ErrExists.
 func WriteNew(path string, b []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("%s: %w", path, ErrExists)
-	}
+	tmp, err := temporary(path, b)
 	if err != nil {
+		return err
+	}
+	if err = link(tmp, path); err != nil && !errors.Is(err, os.ErrExist) {
+		err = exclusive(path, b) // a file system without links, such as a stick's
+	}
+	err = errors.Join(err, os.Remove(tmp))
+	switch {
+	case errors.Is(err, os.ErrExist):
+		return fmt.Errorf("%s: %w", path, ErrExists)
+	case err != nil:
 		return fmt.Errorf("write wallet: %w", err)
 	}
+	return syncDir(filepath.Dir(path))
+}
+
+var link = os.Link // of tests
+
+// exclusive writes a file that must not be there, and removes it when that fails: half a key is none.
+func exclusive(path string, b []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
 	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close(), syncDir(filepath.Dir(path))); err != nil {
-		return fmt.Errorf("write wallet: %w", errors.Join(err, os.Remove(path))) // half a key is none
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
 	}
 	return nil
 }
 
-// replace exchanges a file for another content: after a crash it is the old one or the new one.
+// temporary writes a file beside path that is on the disk when it returns.
+func temporary(path string, b []byte) (string, error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".new-*") // 0600
+	if err != nil {
+		return "", fmt.Errorf("write wallet: %w", err)
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return "", fmt.Errorf("write wallet: %w", errors.Join(err, os.Remove(f.Name())))
+	}
+	return f.Name(), nil
+}
+
+// replace exchanges a file for another content: after a crash it is the old one or the new one. Of a link it is the file that it
+// leads to, or the old one would stay there.
 func replace(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*") // 0600
+	path, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return fmt.Errorf("write wallet: %w", err)
 	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
+	tmp, err := temporary(path, b)
 	if err != nil {
-		return fmt.Errorf("write wallet: %w", errors.Join(err, os.Remove(f.Name())))
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fmt.Errorf("write wallet: %w", errors.Join(err, os.Remove(tmp)))
 	}
 	return syncDir(filepath.Dir(path))
 }

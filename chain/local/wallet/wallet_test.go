@@ -247,7 +247,7 @@ func TestPublic(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := PublicOf(&key.PublicKey)
-	const want = `{"account":"c4518fa0ed143e016e4a1410193704924b890de8f854b94c7a6037651ec65dd0","address":"0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"}` + "\n"
+	const want = `{"account":"c4518fa0ed143e016e4a1410193704924b890de8f854b94c7a6037651ec65dd0","evm":"0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"}` + "\n"
 	if string(p.encode()) != want {
 		t.Errorf("file %s", p.encode())
 	}
@@ -303,7 +303,7 @@ func FuzzKeystore(f *testing.F) {
 }
 
 func FuzzPublic(f *testing.F) {
-	f.Add([]byte(`{"account":"c4518fa0ed143e016e4a1410193704924b890de8f854b94c7a6037651ec65dd0","address":"0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"}` + "\n"))
+	f.Add([]byte(`{"account":"c4518fa0ed143e016e4a1410193704924b890de8f854b94c7a6037651ec65dd0","evm":"0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"}` + "\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if p, err := ParsePublic(b); err == nil && string(p.encode()) != string(b) {
 			t.Fatalf("%q is written as %q", b, p.encode())
