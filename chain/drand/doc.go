@@ -7,7 +7,7 @@
 //   - chain.ErrNotYet: the round is not due, or for less than a period. Ask again at Network.Time of it.
 //   - ErrLate: it is due, and most relays show by a signature of the network that they are at an earlier round. The network
 //     stands still, or it catches up: late rounds do come, one after the other, and are worth the same. (Or this machine's
-//     clock is ahead, which it cannot know.)
+//     clock is ahead, which it cannot know. One that is behind delays rounds by as much: Latest, above Round of now, shows it.)
 //   - chain.ErrUnavailable: this machine cannot know. Others may have the round, so it is no evidence of anything.
 //
 // Rules that follow, for a chain that takes sealed things. What is sealed counts only if it was included in a block whose

@@ -97,6 +97,7 @@ func (s *Source) get(ctx context.Context, r *relay, what string) (answer, error)
 	if err := s.network.Verify(a.round, a.signature); err != nil {
 		return answer{}, fmt.Errorf("%w: round %d: %w", ErrWrong, a.round, err)
 	}
+	s.remember(a.round, a.signature)
 	return a, nil
 }
 

@@ -97,6 +97,31 @@ type Source struct {
 
 	mu     sync.Mutex
 	relays []*relay // as configured
+	known  map[chain.Round][]byte
+	newest []chain.Round // of known, in the order in which they came
+}
+
+// keep is how many signatures a Source remembers: who rules over a window asks for the same few again and again.
+const keep = 64
+
+// remember keeps the signature of a round, which will never be another.
+func (s *Source) remember(r chain.Round, sig []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, there := s.known[r]; there {
+		return
+	}
+	if len(s.newest) == keep {
+		delete(s.known, s.newest[0])
+		s.newest = s.newest[1:]
+	}
+	s.known[r], s.newest = slices.Clone(sig), append(s.newest, r)
+}
+
+func (s *Source) recall(r chain.Round) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.known[r])
 }
 
 // New makes a Source. It connects to nobody yet.
@@ -104,7 +129,7 @@ func New(c Config) (*Source, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	s := &Source{network: c.Network, now: c.Now, client: &http.Client{
+	s := &Source{network: c.Network, now: c.Now, known: map[chain.Round][]byte{}, client: &http.Client{
 		Transport: &http.Transport{ // no proxy; HTTP/1.1, where a request that times out takes its dead connection along
 			DialContext:            (&net.Dialer{Timeout: answerWait}).DialContext,
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: c.Roots},
@@ -149,11 +174,24 @@ func (s *Source) Round(t time.Time) chain.Round { return s.network.Round(t) }
 // Time is when r is due.
 func (s *Source) Time(r chain.Round) time.Time { return s.network.Time(r) }
 
+// Key is the public key that r is sealed to: one for all rounds.
+func (s *Source) Key(_ context.Context, r chain.Round) ([]byte, error) {
+	if r == 0 {
+		return nil, errFirst
+	}
+	return slices.Clone(s.network.Public[:]), nil
+}
+
+var errFirst = fmt.Errorf("drand round 0: %w: the first is 1", chain.ErrNotFound)
+
 // Signature is the verified signature of r. It takes at most some seconds whatever the relays do; the errors are those of the
 // package comment, and ctx's. Before the round is due by this machine's clock, nobody is asked.
 func (s *Source) Signature(ctx context.Context, r chain.Round) ([]byte, error) {
 	if r == 0 {
-		return nil, fmt.Errorf("drand round 0: %w: the first is 1", chain.ErrNotFound)
+		return nil, errFirst
+	}
+	if sig := s.recall(r); sig != nil {
+		return sig, nil
 	}
 	if due := s.network.Time(r); s.now().Before(due) {
 		return nil, &Error{Round: r, Due: due, Kind: chain.ErrNotYet}

@@ -470,3 +470,37 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// A signature that was verified once is not asked for again, and what is remembered is bounded.
+func TestRemembers(t *testing.T) {
+	bubble(t, 200, func(w *world) {
+		alice := &honest{w: w}
+		w.serve("alice", alice)
+		s := w.source("alice")
+		for range 3 {
+			w.want(s, 7, nil)
+		}
+		if n := alice.asked.Load(); n != 1 {
+			t.Errorf("asked %d times for one round", n)
+		}
+		sig, err := s.Signature(w.t.Context(), 7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sig[0]++
+		w.want(s, 7, nil) // a caller may do with it what it likes
+		for r := chain.Round(8); r < 8+2*keep; r++ {
+			w.want(s, r, nil)
+		}
+		if len(s.known) != keep || len(s.newest) != keep || s.recall(7) != nil || s.recall(7+2*keep) == nil {
+			t.Errorf("%d rounds are remembered", len(s.known))
+		}
+		key, err := s.Key(w.t.Context(), 9)
+		if err != nil || !bytes.Equal(key, w.network.Public[:]) {
+			t.Errorf("key %x, %v", key, err)
+		}
+		if _, err := s.Key(w.t.Context(), 0); !errors.Is(err, chain.ErrNotFound) {
+			t.Errorf("the key of round 0: %v", err)
+		}
+	})
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sn3/chain"
+	"sn3/chain/bls"
 )
 
 // ErrNoKey: the client was made for reading.
@@ -113,6 +114,28 @@ func (c *Client) Newest(ctx context.Context) (*chain.Snapshot, error) {
 // Beacon implements chain.Reader.
 func (c *Client) Beacon(ctx context.Context, r chain.Round) ([]byte, error) {
 	return query[[]byte](ctx, c, QueryBeacon, number(r))
+}
+
+// Key is the beacon's public key that round r is sealed to: one for all rounds until validators make another. That of a round
+// to come may change before the round.
+func (c *Client) Key(ctx context.Context, r chain.Round) ([]byte, error) {
+	return query[[]byte](ctx, c, QueryKey, number(r))
+}
+
+// Signature is the beacon's signature of r, which opens what is sealed to it, verified by the key.
+func (c *Client) Signature(ctx context.Context, r chain.Round) ([]byte, error) {
+	sig, err := query[[]byte](ctx, c, QuerySignature, number(r))
+	if err != nil {
+		return nil, err
+	}
+	key, err := c.Key(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if err := bls.Verify(key, uint64(r), sig); err != nil {
+		return nil, fmt.Errorf("%w: the node's signature of round %d is none: %v", chain.ErrUnavailable, r, err)
+	}
+	return sig, nil
 }
 
 // Selection implements chain.Selector.

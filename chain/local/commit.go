@@ -85,7 +85,7 @@ func (c *Client) commit(ctx context.Context, row []chain.Weight, period uint64) 
 		return chain.Receipt{}, err
 	}
 	round, _ := RevealRounds(st.Height+1, run.Tempo, period)
-	key, err := persist(ctx, c, func() ([]byte, error) { return query[[]byte](ctx, c, QueryKey, number(round)) })
+	key, err := persist(ctx, c, func() ([]byte, error) { return c.Key(ctx, round) })
 	if err != nil {
 		return chain.Receipt{}, err
 	}

@@ -129,7 +129,9 @@ func (q *Quorum) Query(ctx context.Context, name, arg string) (json.RawMessage, 
 	switch several := len(q.ends) > 1; {
 	case several && name == local.QueryStatus:
 		return q.status(ctx, s)
-	case several && (name == local.QueryBeacon || s.decides()):
+	case several && name == local.QueryBeacon:
+		return q.beacon(ctx, s)
+	case several && (name == local.QuerySignature || s.decides()):
 		return q.once(ctx, s)
 	case several && s.moves():
 		return q.compare(ctx, s)
@@ -165,8 +167,8 @@ func (q *Quorum) once(ctx context.Context, s subject) (json.RawMessage, error) {
 	default:
 		defer q.asked(s)
 	}
-	if s.name == local.QueryBeacon {
-		return q.beacon(ctx, s)
+	if s.name == local.QuerySignature {
+		return q.signature(ctx, s)
 	}
 	return q.compare(ctx, s)
 }

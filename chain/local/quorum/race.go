@@ -11,8 +11,8 @@ import (
 	"sn3/chain/local"
 )
 
-// ask gets an answer of the followed node, or of another one when that fails. A snapshot of a height that was named before is
-// waited for: after a change the new node may be a block behind. What does not fit is no answer.
+// ask gets an answer of the followed node, or of another one when that fails. A round whose block was named before is waited
+// for: after a change the new node may be a block behind. What does not fit is no answer.
 func (q *Quorum) ask(ctx context.Context, s subject, fits func(subject, json.RawMessage) error) (json.RawMessage, int, error) {
 	for until := time.Now().Add(patience); ; {
 		raw, from, err := race(ctx, q, func(ctx context.Context, b local.Backend) (json.RawMessage, error) {
