@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -34,14 +35,17 @@ func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"chaind": mai
 //	join READY OTHER     has the owner make a node a validator, through another one, and waits until it signs
 //	rounds READY N       waits until the beacons of N more rounds are there
 //	misdeal HOME FOLDER VICTIM [NAME]  writes a node's dealing with a bad share for another one into a ceremony's folder
-//	signal NAME READY    sends TERM, INT or KILL to the node
+//	announce READY       has the owner announce a beacon key, and waits until this node has the block
+//	beacon READY WHAT    waits until all have dealt, there is a next key, or it signs
+//	signal NAME READY    sends TERM, INT, KILL, STOP or CONT to the node
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("SN3_LISTEN", "127.0.0.1:0") // several nodes on this machine
 			return genesis(filepath.Join(e.WorkDir, "genesis.json"))
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"pay": pay, "paid": paid, "high": high, "follow": follow, "join": join, "signal": signal, "rounds": rounds, "misdeal": misdeal}})
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"pay": pay, "paid": paid, "high": high, "follow": follow, "join": join, "signal": signal, "rounds": rounds, "misdeal": misdeal,
+			"announce": announce, "beacon": keyIs}})
 }
 
 // genesis writes one of a chain with blocks of 100 ms.
@@ -50,7 +54,12 @@ func genesis(path string) error {
 	if err != nil {
 		return err
 	}
-	g.BeaconKey = nil // chaind init makes one
+	run, err := chain.ParseRun(g.Run)
+	if err != nil {
+		return err
+	}
+	run.Tempo = 4                          // a beacon key is announced some tempos ahead
+	g.BeaconKey, g.Run = nil, run.Encode() // chaind init makes a key
 	raw, err := json.Marshal(g)
 	if err != nil {
 		return err
@@ -161,6 +170,31 @@ func rounds(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
+func announce(ts *testscript.TestScript, _ bool, args []string) {
+	c, ctx := client(ts, args[0])
+	st, err := c.Status(ctx)
+	ts.Check(err)
+	b, err := local.Dial(await(ts, args[0]).Addr)
+	ts.Check(err)
+	key, err := localtest.Key(localtest.Owner)
+	ts.Check(err)
+	_, err = local.NewClient(b, local.Signer{Key: key}).Send(ctx, local.MakeBeacon{At: st.Beacon.Earliest + 6})
+	ts.Check(err)
+}
+
+func keyIs(ts *testscript.TestScript, _ bool, args []string) {
+	until(ts, args[0], func(_ local.NodeStatus, st local.Status) bool {
+		switch b := st.Beacon; args[1] {
+		case "dealt":
+			return b.Making != nil && !slices.ContainsFunc(b.Making.Members, func(m local.BeaconMember) bool { return !m.Dealt })
+		case "next":
+			return b.Next != nil
+		default:
+			return b.Signs.From > 0
+		}
+	})
+}
+
 func misdeal(ts *testscript.TestScript, _ bool, args []string) {
 	raw, err := os.ReadFile(filepath.Join(ts.MkAbs(args[1]), "draft.json"))
 	ts.Check(err)
@@ -201,6 +235,10 @@ func paid(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func signal(ts *testscript.TestScript, _ bool, args []string) {
-	number := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL}[args[0]]
-	ts.Check(syscall.Kill(await(ts, args[1]).PID, number))
+	number := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT}[args[0]]
+	pid := await(ts, args[1]).PID
+	ts.Check(syscall.Kill(pid, number))
+	if number == syscall.SIGSTOP {
+		ts.Defer(func() { _ = syscall.Kill(pid, syscall.SIGCONT) }) // so that it can be ended where the script fails
+	}
 }
