@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -102,7 +103,11 @@ func initNode(c *cli.Context) error {
 // whoSigns says to a validator whose key the beacon begins with.
 func whoSigns(g *state.Genesis, self chain.Hash) string {
 	if k, err := beacon.ParseKey(g.Beacon); err == nil {
-		return fmt.Sprintf("%d of %d members sign together", k.Threshold, len(k.Members))
+		own := "this node is none of them, for its key is not in the genesis: it follows.\n          If it should be one, delete this folder, and give the --home that chaind keys was given"
+		if slices.ContainsFunc(g.Validators, func(v state.Validator) bool { return v.Key == self }) {
+			own = "this node is one"
+		}
+		return fmt.Sprintf("%d of %d members sign together; %s", k.Threshold, len(k.Members), own)
 	}
 	switch first := g.Validators[0].Key; {
 	case len(g.Validators) == 1 && first == self:

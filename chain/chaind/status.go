@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -27,6 +29,8 @@ func statusCommand() *cli.Command {
 type report struct {
 	Chain local.Status     `json:"chain"`
 	Node  local.NodeStatus `json:"node"`
+
+	Validators []local.ValidatorInfo `json:"validators"`
 }
 
 // asked asks the node that the flags name.
@@ -55,6 +59,9 @@ func showStatus(c *cli.Context) error {
 		client := local.NewClient(from, nil)
 		if r.Chain, err = client.Status(ctx); err == nil {
 			r.Node, err = client.Node(ctx)
+		}
+		if err == nil {
+			r.Validators, err = client.Validators(ctx)
 		}
 		return err
 	})
@@ -112,7 +119,7 @@ func (r report) print(now time.Time) {
 	if n.Listen != "" {
 		fmt.Printf("listens     %s@%s\n", n.ID, n.Listen)
 	}
-	r.printBeacon()
+	fmt.Print(r.beacon())
 	fmt.Printf("peers       %d\n", len(n.Peers))
 	for _, p := range n.Peers {
 		fmt.Printf("  %s %s %s, at block %d\n", proc.Printable(p.ID), map[bool]string{true: "to  ", false: "from"}[p.Outbound], proc.Printable(p.Addr), p.Height)
@@ -128,34 +135,57 @@ func (r report) print(now time.Time) {
 	fmt.Printf("line        %s\n", proc.Printable(n.Line))
 }
 
-// printBeacon says who signs the beacon, and what comes.
-func (r report) printBeacon() {
-	b := r.Chain.Beacon
-	who := map[bool]string{true: "this node has the key and makes the rounds", false: "made by another node"}[r.Node.Beacon]
-	if b.Signs.Members > 1 {
-		who = fmt.Sprintf("%d of %d members sign, since round %d; this node is %s", b.Signs.Threshold, b.Signs.Members, b.Signs.From, map[bool]string{true: "one", false: "none"}[r.Node.Beacon])
-	}
-	fmt.Printf("beacon      %s\n", who)
+// beacon says who signs the beacon, and what comes.
+func (r report) beacon() string {
+	b, out := r.Chain.Beacon, new(strings.Builder)
+	fmt.Fprintf(out, "beacon      %s\n", r.signer())
 	if b.Next != nil {
-		fmt.Printf("  next key  %d of %d members, from round %d on; until then those above\n", b.Next.Threshold, b.Next.Members, b.Next.From)
+		fmt.Fprintf(out, "  next key  %d of %d members, from round %d on; until then those above\n", b.Next.Threshold, b.Next.Members, b.Next.From)
 	}
 	if m := b.Making; m != nil {
 		until := m.DealUntil
 		if m.Phase == local.PhaseComplaints {
 			until = m.Until
 		}
-		fmt.Printf("  making    a key of %d of %d members from round %d on; %s until block %d; until then those above\n", m.Threshold, len(m.Members), m.From, proc.Printable(m.Phase), until)
+		fmt.Fprintf(out, "  making    a key of %d of %d members from round %d on; %s until block %d; until then those above\n", m.Threshold, len(m.Members), m.From, proc.Printable(m.Phase), until)
 		for _, x := range m.Members {
 			said := map[bool]string{true: "has dealt", false: "has not dealt"}[x.Dealt]
 			if x.Guilty {
 				said = "has dealt a bad share and is out"
 			}
-			fmt.Printf("    %s %s\n", x.Key.Short(), said)
+			fmt.Fprintf(out, "    %s %s\n", x.Key.Short(), said)
 		}
 	}
 	if b.Last != "" {
-		fmt.Printf("  last      %s\n", proc.Printable(b.Last))
+		fmt.Fprintf(out, "  last      %s\n", proc.Printable(b.Last))
 	}
+	return out.String()
+}
+
+// signer is whose key signs, and what this node has of it.
+func (r report) signer() string {
+	key, has := r.Chain.Beacon.Signs, r.Node.Beacon
+	i := slices.IndexFunc(r.Validators, func(v local.ValidatorInfo) bool { return v.Key == r.Node.Key })
+	if key.Members == 1 && key.From == 0 {
+		switch {
+		case has && i < 0:
+			return "this node has the key and is no validator: no rounds are made; add it, or import the state into a new network"
+		case has:
+			return "this node has the key and makes the rounds"
+		default:
+			return "made by another node"
+		}
+	}
+	self := "none"
+	switch {
+	case has && i >= 0:
+		self = "one"
+	case has:
+		self = "one, and no validator: its part reaches nobody"
+	case i >= 0 && r.Validators[i].Signs:
+		self = "one and has no share: it signs none. Its log says what to do (chaind start)"
+	}
+	return fmt.Sprintf("%d of %d members sign, since round %d; this node is %s", key.Threshold, key.Members, key.From, self)
 }
 
 // role is what the node does.
