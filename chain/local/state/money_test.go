@@ -2,10 +2,11 @@ package state
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -25,197 +26,82 @@ func audit(t interface {
 	}
 }
 
-// history makes random blocks: operations of all kinds by a few accounts, most of them possible, many not.
-type history struct {
-	pick    func(n int) int // below n
-	s       *State
-	nonce   map[int]uint64
-	ops     int
-	codes   map[local.Code]int
-	applied map[string]int // operations that were done, by kind
-}
-
-const people = 12 // of a history; more than have money
-
-func (h *history) amount() chain.Amount {
-	switch h.pick(8) {
-	case 0:
-		return chain.Amount(h.pick(3))
-	case 1:
-		return ^chain.Amount(0) >> h.pick(64)
-	case 2:
-		return h.s.params.MinStake + chain.Amount(h.pick(3)) - 1
-	}
-	return chain.Amount(h.pick(1 << 31))
-}
-
-func (h *history) who() chain.Hotkey { return account0(h.pick(people)) }
-
-// op is any operation.
-func (h *history) op() local.Op {
-	switch h.pick(16) {
-	case 0, 1:
-		return local.Transfer{To: chain.Coldkey(h.who()), Amount: h.amount()}
-	case 2, 3:
-		limit := chain.Amount(0)
-		if h.pick(4) == 0 {
-			limit = h.amount()
-		}
-		o := local.Register{Limit: limit}
-		if h.pick(3) == 0 {
-			o.Coldkey = chain.Coldkey(h.who())
-		}
-		return o
-	case 4, 5, 6:
-		return local.AddStake{Hotkey: h.who(), Amount: h.amount()}
-	case 7, 8, 9:
-		o := local.RemoveStake{Hotkey: h.who(), Amount: h.amount()}
-		if h.pick(4) == 0 {
-			o.Amount = local.WholeStake
-		}
-		return o
-	case 10:
-		return local.SetTake{Hotkey: h.who(), Take: uint16(h.pick(14000))}
-	case 11:
-		return h.parameter()
-	case 12:
-		return local.Publish{Record: chain.Record{Body: chain.SubmissionBody{Window: chain.Window(h.pick(4))}.Encode()}}
-	case 13:
-		return local.Upgrade{Version: min(h.s.meta.Rules+1, NewestRules), At: h.s.Height() + upgradeNotice + chain.Block(h.pick(5))}
-	}
-	var row []chain.Weight
-	for u := range chain.UID(7) {
-		if h.pick(2) == 0 {
-			row = append(row, chain.Weight{UID: u, Value: uint16(h.pick(65536))})
-		}
-	}
-	return local.SetWeights{Weights: row}
-}
-
-// parameter changes what money depends on, within reason: else nothing would happen any more.
-func (h *history) parameter() local.Op {
-	x := []struct {
-		name  string
-		value int
-	}{{"unstake_delay", 1 + h.pick(40)}, {"min_stake", 1 + h.pick(1<<20)}, {"fee", h.pick(2000)}, {"account_cost", h.pick(1 << 20)}, {"subnet_owner_cut", h.pick(65536)},
-		{"max_take", h.pick(12000)}, {"min_burn", h.pick(1 << 20)}, {"burn_half_life", 1 + h.pick(50)}, {"block_emission", h.pick(1 << 31)}, {"immunity_period", h.pick(60)},
-		{"take_rate_limit", h.pick(30)}, {"min_non_immune_uids", h.pick(4)}, {"max_seats", 4 + h.pick(6)}, {"nonsense", 1}}[h.pick(14)]
-	return local.SetParam{Name: x.name, Value: uint64(x.value)}
-}
-
-// block makes the next block of up to n operations.
-func (h *history) block(t testing.TB, n int) [][]byte {
-	var txs [][]byte
-	clear(h.nonce)
-	for range h.pick(n + 1) {
-		who := h.pick(people)
-		op := h.op()
-		switch op.(type) {
-		case local.SetParam, local.Upgrade:
-			if h.pick(4) > 0 {
-				who = 0 // the owner
-			}
-		}
-		if _, ok := h.nonce[who]; !ok {
-			_, h.nonce[who] = h.s.Account(chain.Coldkey(account0(who)))
-		}
-		if h.pick(30) == 0 {
-			h.nonce[who] += uint64(h.pick(3)) // wrong, unless it is 0
-		}
-		txs = append(txs, tx(t, who, h.nonce[who], op))
-		h.nonce[who]++
-	}
-	h.ops += len(txs)
-	return txs
-}
-
-// run makes one block and checks what must hold after each.
-func (h *history) run(t testing.TB, txs [][]byte) Result {
-	t.Helper()
-	before := h.s.Supply()
-	r := next(h.s, txs...)
-	audit(t, h.s)
-	after := h.s.Supply()
-	if after.Emitted < before.Emitted || after.Emitted-before.Emitted > h.s.params.BlockEmission || after.Burned < before.Burned || after.Genesis != before.Genesis {
-		t.Fatalf("block %d: %+v after %+v", h.s.Height(), after, before)
-	}
-	for i, c := range r.Codes {
-		h.codes[c]++
-		if x, err := local.ParseTx(txs[i]); err == nil && c == local.CodeOK {
-			h.applied[fmt.Sprintf("%T", x.Op)]++
-		}
-	}
-	for i, x := range h.s.seats { // of the epoch: stake may be removed until the next one
-		if h.s.Height()%h.s.run.Tempo == 0 && x.Stake == 0 && x.Permit && i != h.s.ownerUID() {
-			t.Fatalf("block %d: uid %d has a permit without stake", h.s.Height(), x.UID)
-		}
-	}
-	return r
-}
-
-func newHistory(t testing.TB, rules uint64, pick func(int) int, change ...func(*Genesis)) *history {
-	g := genesis(t)
-	for _, f := range change {
-		f(g)
-	}
-	g.Rules, g.Params.ImmunityPeriod, g.Params.UnstakeDelay, g.Params.MaxSeats = rules, 20, 7, 7
-	s, err := New(g)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &history{pick: pick, s: s, nonce: map[int]uint64{}, codes: map[local.Code]int{}, applied: map[string]int{}}
-}
-
 // Money is conserved at every height of random histories, from either version of the rules, and a node that is stopped on the
 // way goes on with the same state.
 func TestConserved(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		r := rand.New(rand.NewPCG(6, rapid.Uint64().Draw(rt, "seed")))
-		h := newHistory(t, rapid.Uint64Range(1, NewestRules).Draw(rt, "rules"), r.IntN)
+		w := newWorld(t, rapid.Uint64Range(1, NewestRules).Draw(rt, "rules"), r.IntN, nil)
 		stored := disk{}
 		for range rapid.IntRange(1, 30).Draw(rt, "blocks") {
-			stored.keep(t, h.run(t, h.block(t, 6)))
+			stored.keep(t, w.run(w.block(6)))
 		}
-		again, err := stored.restore(h.s.gen)
+		again, err := stored.restore(w.s.gen)
 		if err != nil {
 			rt.Fatal(err)
 		}
-		same(t, h.s, again)
+		same(t, w.s, again)
 	})
 }
 
-// One long history: 10,000 operations of all kinds through epochs, the upgrade and restores, checked after every block.
+// situations are what a long history must have been through, besides every operation and every refusal.
+var situations = []string{
+	"replaced: settled", "replaced: immune", "replaced: commitments waited", "replaced: a withdrawal waited", "replaced: had stake",
+	"take: raised", "take: lowered", "validator: added", "validator: changed", "validator: removed", "rules", "epoch",
+	"beacon: the key was made", "beacon: a shared key signs", "said: a dealer is out", "beacon: " + outcomes[madeTooFew], "beacon: " + outcomes[madeLate],
+	"weights", "committed", "dropped: " + local.Superseded, "dropped: a newer row was set in the open", "dropped: it does not open with the beacon of its round",
+	"dropped: it holds the row of another hotkey: a copy", "dropped: the beacon of its round did not come in its reveal epoch", "scored: " + local.Unscored,
+}
+
+// One long history: 10,000 operations of all kinds through epochs, the upgrade, beacon keys made and restores, checked after
+// every block. It reaches every operation, every refusal and what is hard to come by.
 func TestLongHistory(t *testing.T) {
 	operations := 10_000
 	r := rand.New(rand.NewPCG(6, 25))
-	h := newHistory(t, 1, r.IntN)
+	w := newWorld(t, 1, r.IntN, nil)
 	stored := disk{}
-	for h.ops < operations {
-		stored.keep(t, h.run(t, h.block(t, 12)))
-		if h.s.Height()%100 == 99 {
-			again, err := stored.restore(h.s.gen)
+	for w.ops < operations {
+		stored.keep(t, w.run(w.block(12)))
+		if w.s.Height()%100 == 99 {
+			again, err := stored.restore(w.s.gen)
 			if err != nil {
 				t.Fatal(err)
 			}
-			same(t, h.s, again)
-			again.recent = h.s.recent // a convenience of readers, not kept
-			h.s = again
+			same(t, w.s, again)
+			again.recent = w.s.recent // a convenience of readers, not kept
+			w.s = again
 		}
 	}
-	t.Logf("%d operations in %d blocks, rules %d, supply %+v", h.ops, h.s.Height(), h.s.meta.Rules, h.s.Supply())
-	t.Logf("codes %v, done %v", h.codes, h.applied)
-	if h.s.meta.Rules != NewestRules {
-		t.Errorf("the history ended by rules of version %d", h.s.meta.Rules)
+	alone := newWorld(t, 1, r.IntN, func(g *Genesis) { g.Params.MaxSeats, g.Seats = 1, g.Seats[:1] }) // the owner's seat, which stays
+	for range 80 {
+		alone.run(alone.block(6))
 	}
-	for _, op := range []local.Op{local.Transfer{}, local.Register{}, local.AddStake{}, local.RemoveStake{}, local.SetTake{}, local.SetParam{}, local.Publish{}, local.SetWeights{}, local.Upgrade{}} {
-		if n := h.applied[fmt.Sprintf("%T", op)]; n == 0 {
-			t.Errorf("no %T was done", op)
+	t.Logf("%d operations in %d blocks, rules %d, supply %+v", w.ops, w.s.Height(), w.s.meta.Rules, w.s.Supply())
+	total := map[local.Code]int{}
+	for _, x := range []*world{w, alone} {
+		for kind, codes := range x.codes {
+			if t.Log(kind, codes); x == w && codes[local.CodeOK] < 5 && kind != "none" {
+				t.Errorf("%d of %s were done", codes[local.CodeOK], kind)
+			}
+			for c, n := range codes {
+				total[c] += n
+			}
 		}
 	}
-	for _, c := range []local.Code{local.CodeNonce, local.CodeFunds, local.CodeNotRegistered, local.CodeRateLimited, local.CodePrice, local.CodeAmount, local.CodeStake, local.CodeTake,
-		local.CodeNotOwner, local.CodeNotSubnetOwner, local.CodeParam} {
-		if h.codes[c] == 0 {
-			t.Errorf("no operation was refused with %v", c.Err())
+	if len(w.codes) != 13 { // twelve kinds and none
+		t.Errorf("%d kinds of operations", len(w.codes))
+	}
+	for c := local.CodeMalformed; !strings.Contains((&local.TxError{Code: c}).Error(), "with code"); c++ {
+		if total[c] < 3 {
+			t.Errorf("%d operations were answered with %v", total[c], c.Err())
+		}
+	}
+	for _, what := range slices.Sorted(maps.Keys(w.seen)) {
+		t.Log(w.seen[what], what)
+	}
+	for _, what := range situations {
+		if w.seen[what] == 0 {
+			t.Errorf("there was no %q", what)
 		}
 	}
 }
