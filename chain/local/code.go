@@ -48,6 +48,7 @@ const (
 	CodeDuplicate
 	CodeMaxWeight
 	CodeMember
+	CodeNoHotkey
 	consensusCodes
 
 	// CodeUnavailable: the node does not take transactions now. Not a consensus code.
@@ -90,13 +91,14 @@ var codeTexts = map[Code]codeText{
 	CodeStake:          {"the stake is lower than that", "see sn3 chain hotkey for what there is", "NotEnoughStakeToWithdraw", chain.ErrFunds},
 	CodeUnbonding:      {"too many withdrawals of this account are on their way", "wait for one to end", "", chain.ErrRateLimited},
 	CodeTake:           {"the take is beyond the network's limits", "give a lower one", "DelegateTakeTooHigh", nil},
-	CodeParam:          {"there is no such parameter, or the value is beyond its bounds", "see sn3 chain params", "", nil},
+	CodeParam:          {"there is no such parameter, or the value is beyond its bounds", "see sn3 chain params", "InvalidValue", nil},
 	CodeValidator:      {"the set of block makers cannot be changed so", "see sn3 chain validators", "", nil},
 	CodeBeacon:         {"a beacon key cannot be made so", "one at a time, by validators with a beacon member, for a round far enough ahead: see chaind status and docs/chain.md", "", nil},
 	CodeUpgrade:        {"the rules cannot be upgraded so", "name a higher version and a block far enough ahead", "", nil},
 	CodeDuplicate:      {"the weight row names a neuron twice", "uids must be taken seats, ascending", "DuplicateUids", nil},
 	CodeMaxWeight:      {"one entry of the weight row has too large a share", "spread the weights", "MaxWeightExceeded", nil},
 	CodeMember:         {"the line's member card is not one, not its own, or another validator's", "copy the whole line that chaind status prints", "", nil},
+	CodeNoHotkey:       {"no such hotkey has ever registered", "check the hotkey, or register it: sn3 register", "HotKeyAccountNotExists", chain.ErrNotRegistered},
 	CodeUnavailable:    {"the node does not take transactions now", "it is full, or catches up (chaind status tells): try again in a minute, or name another node", "", chain.ErrUnavailable},
 }
 

@@ -96,7 +96,7 @@ func TestMoney(t *testing.T) {
 		w.fails(chain.ErrFunds, args...)
 	}
 	for want, args := range map[local.Code][]string{local.CodeAmount: by("boss", "stake", "add", "0", "0.000000001"), local.CodeNotOwner: by("alice", "stake", "take", "0", "1"),
-		local.CodeTake: by("boss", "stake", "take", "0", "50"), local.CodePrice: by("alice", "register", "--limit", "0.1"), local.CodeNotRegistered: by("boss", "stake", "add", hexOf(t, "alice"), "0.1")} {
+		local.CodeTake: by("boss", "stake", "take", "0", "50"), local.CodePrice: by("alice", "register", "--limit", "0.1"), local.CodeNoHotkey: by("boss", "stake", "add", hexOf(t, "alice"), "0.1")} {
 		_, err := w.sn3(args...)
 		var refused *local.TxError
 		if !errors.As(err, &refused) || refused.Code != want || proc.ExitCode(err) != proc.ExitRefused {

@@ -62,6 +62,7 @@ func attempts(t testing.TB) []attempt {
 		{local.CodeFewWeights, 1, local.SetWeights{Weights: rowOf(2)}, rows, nil},
 		{local.CodeMaxWeight, 1, local.SetWeights{Weights: []chain.Weight{{UID: 2, Value: 9}, {UID: 3, Value: 1}}}, rows, nil},
 		{local.CodeDuplicate, 1, local.SetWeights{Weights: rowOf(2, 2)}, nil, nil},
+		{local.CodeNoHotkey, 0, local.SetTake{Hotkey: chain.Hotkey{9}}, nil, nil},
 		{local.CodeMinStake, 1, local.SetWeights{Weights: rowOf(2)}, func(p *Params) { p.StakeThreshold = 250 * coin }, nil},
 		{local.CodeAmount, 0, local.AddStake{Hotkey: account0(0), Amount: 1}, nil, nil},
 		{local.CodeStake, 5, local.RemoveStake(stake), nil, nil},

@@ -137,6 +137,10 @@ func TestAccountCost(t *testing.T) {
 	if code := send(5, 3, other, all-2-p.Fee-p.AccountCost); code != local.CodeOK || balanceOf(s, 5) != 0 {
 		t.Errorf("all it has: code %d, %s are left", code, balanceOf(s, 5))
 	}
+	all = balanceOf(s, 4)
+	if code := send(4, 0, chain.Coldkey(account0(5)), 1); code != local.CodeOK || balanceOf(s, 4) != 5*chain.RaoPerCoin-p.Fee-1 {
+		t.Errorf("to one that holds nothing but has signed: code %d, %s are left", code, balanceOf(s, 4))
+	}
 }
 
 // An account that holds nothing and never signed anything is not kept, wherever it comes from; one that signed is.

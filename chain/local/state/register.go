@@ -29,7 +29,7 @@ func (s *State) setHotkey(h chain.Hotkey, x hotkey) {
 	}
 }
 
-// checkRegister: a hotkey that has a seat keeps it and pays the fee only.
+// checkRegister is Subtensor's order of checks of register_limit, but that a hotkey which has a seat keeps it and pays the fee only.
 func (s *State) checkRegister(o local.Register, from chain.Hotkey, funds chain.Amount) local.Code {
 	if s.Seated(from) {
 		return local.CodeOK
@@ -37,14 +37,14 @@ func (s *State) checkRegister(o local.Register, from chain.Hotkey, funds chain.A
 	x, known := s.hotkeys[from]
 	price := s.Price()
 	switch {
-	case known && o.Coldkey != (chain.Coldkey{}) && o.Coldkey != x.Owner:
-		return local.CodeNotOwner
-	case len(s.seats) >= s.params.MaxSeats && s.weakest() < 0:
-		return local.CodeNoSeat
 	case o.Limit != 0 && price > o.Limit:
 		return local.CodePrice
 	case price > funds:
 		return local.CodeFunds
+	case known && o.Coldkey != (chain.Coldkey{}) && o.Coldkey != x.Owner:
+		return local.CodeNotOwner
+	case len(s.seats) >= s.params.MaxSeats && s.weakest() < 0:
+		return local.CodeNoSeat
 	}
 	return local.CodeOK
 }

@@ -76,6 +76,31 @@ func TestWeakest(t *testing.T) {
 	}
 }
 
+// The checks of a registration in Subtensor's order: the price's limit, the funds, the owner, a seat.
+func TestRegisterChecks(t *testing.T) {
+	type change func(*State)
+	once := func(s *State) { s.hotkeys[account0(5)] = hotkey{Owner: chain.Coldkey(account0(5))} } // it had a seat
+	alone := func(s *State) { once(s); s.seats, s.params.MaxSeats = s.seats[:1], 1 }
+	other := chain.Coldkey(account0(4))
+	for name, c := range map[string]struct {
+		change change
+		op     local.Register
+		want   local.Code
+	}{
+		"fine":                 {once, local.Register{Limit: 100}, local.CodeOK},
+		"all is wrong":         {func(s *State) { alone(s); s.accounts[chain.Coldkey(account0(5))] = account{s.params.Fee, 0} }, local.Register{Coldkey: other, Limit: 99}, local.CodePrice},
+		"all but the limit":    {func(s *State) { alone(s); s.accounts[chain.Coldkey(account0(5))] = account{s.params.Fee, 0} }, local.Register{Coldkey: other}, local.CodeFunds},
+		"an owner and no seat": {alone, local.Register{Coldkey: other}, local.CodeNotOwner},
+		"no seat":              {alone, local.Register{}, local.CodeNoSeat},
+	} {
+		s := full(t, nil)
+		c.change(s)
+		if got, _ := s.execute(tx(t, 5, 0, c.op)); got != c.want {
+			t.Errorf("%s: code %d, want %d", name, got, c.want)
+		}
+	}
+}
+
 // A replaced hotkey loses seat, record, commitments and everybody's weights and bonds; its stake, owner and earnings stay, and it
 // may come back.
 func TestReplace(t *testing.T) {

@@ -48,17 +48,18 @@ func (x hotkey) bought(amount chain.Amount) (n uint64, cost chain.Amount) {
 	return n, chain.Amount(ceilScaled(n, uint64(x.Stake), x.Shares))
 }
 
+// checkAddStake is Subtensor's order of checks of add_stake.
 func (s *State) checkAddStake(o local.AddStake, from chain.Hotkey, funds chain.Amount) local.Code {
 	x, known := s.hotkeys[o.Hotkey]
 	switch {
-	case !known:
-		return local.CodeNotRegistered
-	case s.meta.Rules < 2 && x.Owner != chain.Coldkey(from): // no delegation yet
-		return local.CodeNotOwner
-	case o.Amount > funds || funds-o.Amount < s.params.Fee: // what is left must pay for unstaking
-		return local.CodeFunds
 	case o.Amount < s.params.MinStake:
 		return local.CodeAmount
+	case o.Amount > funds || funds-o.Amount < s.params.Fee: // what is left must pay for unstaking
+		return local.CodeFunds
+	case !known:
+		return local.CodeNoHotkey
+	case s.meta.Rules < 2 && x.Owner != chain.Coldkey(from): // no delegation yet
+		return local.CodeNotOwner
 	}
 	if n, _ := x.bought(o.Amount); n == 0 {
 		return local.CodeAmount
@@ -120,7 +121,10 @@ func put[A, B, V comparable](t map[A]map[B]V, a A, b B, v V) {
 // sold is how many of the shares that a coldkey holds are worth an amount, rounded up, and what they are worth.
 func (s *State) sold(k chain.Coldkey, o local.RemoveStake) (n uint64, amount chain.Amount, code local.Code) {
 	x, held := s.hotkeys[o.Hotkey], s.shares[k][o.Hotkey]
-	if held == 0 {
+	switch {
+	case o.Amount == 0:
+		return 0, 0, local.CodeAmount
+	case held == 0:
 		return 0, 0, local.CodeStake
 	}
 	all := worth(held, x.Shares, x.Stake)

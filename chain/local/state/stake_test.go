@@ -42,11 +42,14 @@ func TestStakeCodes(t *testing.T) {
 		op   local.Op
 		want local.Code
 	}{
-		{5, local.AddStake{Hotkey: chain.Hotkey{9}, Amount: coin}, local.CodeNotRegistered},
+		{5, local.AddStake{Hotkey: chain.Hotkey{9}, Amount: coin}, local.CodeNoHotkey},
+		{5, local.AddStake{Hotkey: chain.Hotkey{9}, Amount: 9 * coin}, local.CodeFunds}, // Subtensor's order: the amount, the funds, the hotkey
+		{5, local.AddStake{Hotkey: chain.Hotkey{9}, Amount: 1}, local.CodeAmount},
 		{5, local.AddStake{Hotkey: hot, Amount: s.params.MinStake - 1}, local.CodeAmount},
 		{5, local.AddStake{Hotkey: hot, Amount: 5 * coin}, local.CodeFunds},                    // all but what the fees so far took
-		{5, local.AddStake{Hotkey: hot, Amount: 5*coin - 4*s.params.Fee - 1}, local.CodeFunds}, // too little would be left for unstaking
+		{5, local.AddStake{Hotkey: hot, Amount: 5*coin - 6*s.params.Fee - 1}, local.CodeFunds}, // too little would be left for unstaking
 		{5, local.RemoveStake{Hotkey: hot, Amount: 1}, local.CodeStake},
+		{5, local.RemoveStake{Hotkey: hot, Amount: 0}, local.CodeAmount},
 		{5, local.RemoveStake{Hotkey: hot, Amount: local.WholeStake}, local.CodeStake},
 		{5, local.AddStake{Hotkey: hot, Amount: 2 * coin}, local.CodeOK},
 		{5, local.RemoveStake{Hotkey: hot, Amount: 2*coin + 1}, local.CodeStake},
@@ -57,7 +60,7 @@ func TestStakeCodes(t *testing.T) {
 		{5, local.RemoveStake{Hotkey: hot, Amount: local.WholeStake}, local.CodeStake},
 		{4, local.SetTake{Hotkey: hot, Take: 1}, local.CodeNotOwner},
 		{1, local.SetTake{Hotkey: hot, Take: s.params.MaxTake + 1}, local.CodeTake},
-		{1, local.SetTake{Hotkey: chain.Hotkey{9}, Take: 1}, local.CodeNotRegistered},
+		{1, local.SetTake{Hotkey: chain.Hotkey{9}, Take: 1}, local.CodeNoHotkey},
 		{1, local.SetTake{Hotkey: hot, Take: 1}, local.CodeOK},
 		{1, local.SetTake{Hotkey: hot, Take: 3}, local.CodeRateLimited},
 		{1, local.SetTake{Hotkey: hot, Take: 0}, local.CodeOK},

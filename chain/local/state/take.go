@@ -13,7 +13,7 @@ func (s *State) checkSetTake(o local.SetTake, from chain.Coldkey) local.Code {
 	case s.meta.Rules < 2:
 		return local.CodeKind
 	case !known:
-		return local.CodeNotRegistered
+		return local.CodeNoHotkey
 	case x.Owner != from:
 		return local.CodeNotOwner
 	case o.Take > s.params.MaxTake:

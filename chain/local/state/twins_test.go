@@ -154,7 +154,7 @@ func agree(t *testing.T, seed uint64, blocks int) {
 }
 
 // everything is a seed whose history has all that can happen to the making of a key.
-const everything = 2
+const everything = 3
 
 // restored is a machine made of stored entries; it answers like s.
 func restored(t *testing.T, d disk, undo [][]KV, s *State) *State {

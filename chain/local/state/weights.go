@@ -49,12 +49,12 @@ func (s *State) checkRow(uid int, row []chain.Weight) local.Code {
 	if !s.seats[uid].Permit && !self && uid != s.ownerUID() {
 		return local.CodeNoPermit
 	}
+	if twice(row) {
+		return local.CodeDuplicate
+	}
 	var sum, most uint64
 	for i, w := range row {
-		switch {
-		case i > 0 && row[i-1].UID == w.UID:
-			return local.CodeDuplicate
-		case int(w.UID) >= len(s.seats) || i > 0 && row[i-1].UID > w.UID:
+		if int(w.UID) >= len(s.seats) || i > 0 && row[i-1].UID > w.UID {
 			return local.CodeWeights
 		}
 		sum, most = sum+uint64(w.Value), max(most, uint64(w.Value))
@@ -67,6 +67,19 @@ func (s *State) checkRow(uid int, row []chain.Weight) local.Code {
 		return local.CodeMaxWeight
 	}
 	return local.CodeOK
+}
+
+// twice says whether a row names a neuron twice, wherever they stand.
+func twice(row []chain.Weight) bool {
+	var seen [1 << 16 / 64]uint64
+	for _, w := range row {
+		word, bit := &seen[w.UID/64], uint64(1)<<(w.UID%64)
+		if *word&bit != 0 {
+			return true
+		}
+		*word |= bit
+	}
+	return false
 }
 
 const u16 = 65535 // is 1 as a proportion

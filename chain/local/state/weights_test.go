@@ -36,6 +36,7 @@ func TestWeightChecks(t *testing.T) {
 		"itself alone, no permit":     {func(p *Params) { p.MinWeights, p.MaxWeight = 3, 100 }, 2, local.SetWeights{Weights: rowOf(2)}, local.CodeOK},
 		"itself and others":           {nil, 2, local.SetWeights{Weights: rowOf(2, 3)}, local.CodeNoPermit},
 		"twice":                       {nil, 1, local.SetWeights{Weights: rowOf(2, 2)}, local.CodeDuplicate},
+		"twice, and nobody's seat":    {nil, 1, local.SetWeights{Weights: rowOf(9, 2, 9)}, local.CodeDuplicate},
 		"descending":                  {nil, 1, local.SetWeights{Weights: rowOf(3, 2)}, local.CodeWeights},
 		"nobody's seat":               {nil, 1, local.SetWeights{Weights: rowOf(2, 4)}, local.CodeWeights},
 		"too few":                     {func(p *Params) { p.MinWeights = 3 }, 1, local.SetWeights{Weights: rowOf(2, 3)}, local.CodeFewWeights},
