@@ -180,7 +180,11 @@ func (n *network) hotkey(s *chain.Snapshot, arg string) (chain.Neuron, error) {
 		}
 	}
 	if len(found) != 1 {
-		return chain.Neuron{}, proc.Usage(fmt.Errorf("%d seats match %q; give a uid, a name such as miner-1 or the hotkey in hex", len(found), arg))
+		match := "no seat matches"
+		if len(found) > 1 {
+			match = fmt.Sprintf("%d seats match", len(found))
+		}
+		return chain.Neuron{}, proc.Usage(fmt.Errorf("%s %q; give a uid, a name such as miner-1 or the hotkey in hex (sn3 chain metagraph lists them)", match, arg))
 	}
 	return found[0], nil
 }

@@ -97,7 +97,7 @@ func validatorCommand() *cli.Command {
 		command("add", "add the node that printed LINE (chaind status, chaind join)", "LINE", 1, append(keyFlags(), force,
 			&cli.StringFlag{Name: "node", Usage: "API of that node as `HOST:PORT`, to ask whether it follows (default: what the network's node sees of it)"}), validatorAdd),
 		command("remove", "remove a node; it may go on to follow the chain", "KEY", 1, append(keyFlags(), force), validatorRemove),
-		command("beacon", "have the validators make a beacon key that signs from ROUND on", "ROUND", 1, keyFlags(), validatorBeacon),
+		command("beacon", "have the validators make a beacon key that signs from ROUND on (default: as soon as one can)", "[ROUND]", -1, keyFlags(), validatorBeacon),
 	}}
 }
 
@@ -123,12 +123,21 @@ func validatorAdd(c *cli.Context) error {
 	})
 }
 
+// margin is how many blocks later than possible a key signs whose round nobody named: the announcement is on its way for some.
+const margin = 20
+
 // validatorBeacon announces a beacon key.
 func validatorBeacon(c *cli.Context) error {
+	if c.NArg() > 1 {
+		return proc.Usage(fmt.Errorf("beacon takes one ROUND at most, got %d arguments", c.NArg()))
+	}
 	return with(c, keyFrom(c), func(ctx context.Context, n *network) error {
-		at, err := strconv.ParseUint(c.Args().First(), 10, 64)
-		if err != nil {
-			return proc.Usage(fmt.Errorf("ROUND %q: want the height from which on the key is to sign", c.Args().First()))
+		at := uint64(n.status.Beacon.Earliest) + margin
+		if arg := c.Args().First(); arg != "" {
+			var err error
+			if at, err = strconv.ParseUint(arg, 10, 64); err != nil {
+				return proc.Usage(fmt.Errorf("ROUND %q: want the height from which on the key is to sign", arg))
+			}
 		}
 		r, err := n.client.Send(ctx, local.MakeBeacon{At: chain.Round(at)})
 		var refused *local.TxError
@@ -138,7 +147,7 @@ func validatorBeacon(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		fmt.Printf("announced in block %d; chaind status shows how it goes\n", r.Block)
+		fmt.Printf("announced in block %d: a key that signs from round %d on; chaind status shows how it goes\n", r.Block, at)
 		return nil
 	})
 }

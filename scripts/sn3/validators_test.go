@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http/httptest"
 	"os"
@@ -268,6 +269,30 @@ func TestMembersStay(t *testing.T) {
 	w.says("announced in block", append([]string{"chain", "validator", "beacon", "400"}, owner...)...)
 	if _, err := w.sn3(remove(1)...); proc.ExitCode(err) != proc.ExitRefused || !strings.Contains(err.Error(), "of the key that is being made, whose rounds need 3 members, and only 2 of the others") || !strings.Contains(err.Error(), "wait until block 45 and look again") {
 		t.Errorf("a member of the next key: %v", err)
+	}
+}
+
+// A key of which nobody says when it is to sign does so as soon as it can, and some blocks more.
+func TestBeaconSoon(t *testing.T) {
+	w, _, _ := bank(t)
+	owner := ownerKeys(t)
+	g, says := council(t, 3)
+	dev := begun(t, g)
+	w.addr = seen{dev, says}.serve(t)
+	st, err := local.NewClient(dev, nil).Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	soon := append([]string{"chain", "validator", "beacon"}, owner...)
+	if _, err := w.sn3(append(soon, "400", "401")...); proc.ExitCode(err) != proc.ExitUsage {
+		t.Errorf("two rounds: %v", err)
+	}
+	w.says(fmt.Sprintf("a key that signs from round %d on", st.Beacon.Earliest+margin), soon...)
+	if st, err = local.NewClient(dev, nil).Status(t.Context()); err != nil || st.Beacon.Making == nil {
+		t.Errorf("%+v, %v", st.Beacon, err)
+	}
+	if _, err := w.sn3(soon...); proc.ExitCode(err) != proc.ExitRefused || !strings.Contains(err.Error(), "is being made") {
+		t.Errorf("a second one: %v", err)
 	}
 }
 
