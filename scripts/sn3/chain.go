@@ -13,7 +13,7 @@ import (
 )
 
 func chainCommand() *cli.Command {
-	return &cli.Command{Name: "chain", Usage: "look at the chain itself", Subcommands: []*cli.Command{blocksCommand(), blockCommand(), txCommand(), metagraphCommand(), hotkeyCommand(), weightsCommand(), paramsCommand(), logCommand(), supplyCommand(), validatorsCommand(), validatorCommand()}}
+	return &cli.Command{Name: "chain", Usage: "look at the chain itself", Subcommands: []*cli.Command{blocksCommand(), blockCommand(), txCommand(), metagraphCommand(), hotkeyCommand(), weightsCommand(), paramsCommand(), logCommand(), supplyCommand(), validatorsCommand(), validatorCommand(), setCommand(), upgradeCommand()}}
 }
 
 func supplyCommand() *cli.Command {

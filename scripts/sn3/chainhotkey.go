@@ -267,7 +267,7 @@ func (n *network) told(e local.Event) string {
 	case local.EventScored:
 		return fmt.Sprintf("window %d: score %d, %s", e.Window, e.Score, e.Reason)
 	case local.EventParam:
-		return n.newParam(e)
+		return fmt.Sprintf("%s is %s", e.Reason, paramWords[e.Reason].unit.both(fmt.Sprint(uint64(e.Amount)), n.status.BlockTimeMS))
 	case local.EventRules:
 		return fmt.Sprintf("version %d", uint64(e.Amount))
 	case local.EventValidator:
@@ -276,16 +276,6 @@ func (n *network) told(e local.Event) string {
 		return fmt.Sprintf("for round %d on, %s: %s", e.At, many(uint64(e.Amount), "member"), e.Reason)
 	}
 	return e.Reason
-}
-
-// newParam is a change of a parameter, in its unit.
-func (n *network) newParam(e local.Event) string {
-	raw := fmt.Sprint(uint64(e.Amount))
-	text := fmt.Sprintf("%s is %s", e.Reason, raw)
-	if says := paramWords[e.Reason].unit.says(raw, n.status.BlockTimeMS); says != "" {
-		text += " (" + says + ")"
-	}
-	return text
 }
 
 func logCommand() *cli.Command {

@@ -25,46 +25,49 @@ const (
 	million      // of a million
 )
 
+type paramWord struct {
+	unit  unit
+	what  string
+	fixed bool // only genesis sets it
+}
+
 // paramWords says of each parameter what it counts, and what it is about.
-var paramWords = map[string]struct {
-	unit unit
-	what string
-}{
-	"max_seats":                     {plain, "seats at most"},
-	"burn":                          {rao, "cost of the first registration; later ones: sn3 register --limit"},
-	"min_burn":                      {rao, "least cost of a registration"},
-	"max_burn":                      {rao, "highest cost of a registration"},
-	"burn_half_life":                {blocks, "after which a registration costs half"},
-	"immunity_period":               {blocks, "for which a new seat is spared"},
-	"min_non_immune_uids":           {plain, "seats that are never spared"},
-	"block_emission":                {rao, "new coins a block, until the first halving"},
-	"subnet_owner_cut":              {share, "of emission, for the subnet's owner"},
-	"fee":                           {rao, "of a transaction, burned"},
-	"account_cost":                  {rao, "burned by who sends to a new account first"},
-	"min_stake":                     {rao, "least stake of an account on a hotkey"},
-	"unstake_delay":                 {blocks, "until unstaked coins are paid out"},
-	"kappa":                         {share, "of stake that has to agree on a weight"},
-	"max_validators":                {plain, "permits, for the largest stakes"},
-	"stake_threshold":               {rao, "stake below which a hotkey's weights do not count"},
-	"bonds_moving_avg":              {million, "weight of the bonds that were"},
-	"bonds_penalty":                 {share, "of a weight above consensus that bonds lose"},
-	"yuma3":                         {plain, "bonds of each validator and miner by themselves"},
-	"liquid_alpha_enabled":          {plain, "bonds follow agreement"},
-	"alpha_low":                     {share, "slowest that bonds follow"},
-	"alpha_high":                    {share, "quickest that bonds follow"},
-	"alpha_sigmoid_steepness":       {plain, "hundredths, of the step between the two"},
-	"activity_cutoff":               {blocks, "after which old weights do not count"},
-	"weights_rate_limit":            {blocks, "between two weight rows of a hotkey"},
-	"weights_version":               {plain, "least version of a weight row's program; 0: any"},
-	"min_allowed_weights":           {plain, "entries of a weight row at least"},
-	"max_weight_limit":              {share, "of its row that one weight has at most"},
-	"commit_reveal_weights_enabled": {plain, "weights are sealed when they are set"},
-	"commit_reveal_period":          {plain, "epochs for which they are"},
-	"keep_windows":                  {plain, "windows whose history is kept"},
-	"max_supply":                    {rao, "issued at most"},
-	"default_take":                  {share, "of dividends, for a hotkey's owner at first"},
-	"max_take":                      {share, "of dividends, for a hotkey's owner at most"},
-	"take_rate_limit":               {blocks, "between two rises of a take"},
+var paramWords = map[string]paramWord{
+	"max_seats":                     {unit: plain, what: "seats at most"},
+	"burn":                          {unit: rao, what: "cost of the first registration", fixed: true},
+	"min_burn":                      {unit: rao, what: "least cost of a registration"},
+	"max_burn":                      {unit: rao, what: "highest cost of a registration"},
+	"burn_half_life":                {unit: blocks, what: "after which a registration costs half"},
+	"immunity_period":               {unit: blocks, what: "for which a new seat is spared"},
+	"min_non_immune_uids":           {unit: plain, what: "seats that are never spared"},
+	"block_emission":                {unit: rao, what: "new coins a block, until the first halving"},
+	"subnet_owner_cut":              {unit: share, what: "of emission, for the subnet's owner"},
+	"fee":                           {unit: rao, what: "of a transaction, burned"},
+	"account_cost":                  {unit: rao, what: "burned by who sends to a new account first"},
+	"min_stake":                     {unit: rao, what: "least stake of an account on a hotkey"},
+	"unstake_delay":                 {unit: blocks, what: "until unstaked coins are paid out"},
+	"kappa":                         {unit: share, what: "of stake that has to agree on a weight"},
+	"max_validators":                {unit: plain, what: "permits, for the largest stakes"},
+	"stake_threshold":               {unit: rao, what: "stake below which a hotkey's weights do not count"},
+	"bonds_moving_avg":              {unit: million, what: "weight of the bonds that were"},
+	"bonds_penalty":                 {unit: share, what: "of a weight above consensus that bonds lose"},
+	"yuma3":                         {unit: plain, what: "bonds of each validator and miner by themselves"},
+	"liquid_alpha_enabled":          {unit: plain, what: "bonds follow agreement"},
+	"alpha_low":                     {unit: share, what: "slowest that bonds follow"},
+	"alpha_high":                    {unit: share, what: "quickest that bonds follow"},
+	"alpha_sigmoid_steepness":       {unit: plain, what: "hundredths, of the step between the two"},
+	"activity_cutoff":               {unit: blocks, what: "after which old weights do not count"},
+	"weights_rate_limit":            {unit: blocks, what: "between two weight rows of a hotkey"},
+	"weights_version":               {unit: plain, what: "least version of a weight row's program; 0: any"},
+	"min_allowed_weights":           {unit: plain, what: "entries of a weight row at least"},
+	"max_weight_limit":              {unit: share, what: "of its row that one weight has at most"},
+	"commit_reveal_weights_enabled": {unit: plain, what: "weights are sealed when they are set"},
+	"commit_reveal_period":          {unit: plain, what: "epochs for which they are"},
+	"keep_windows":                  {unit: plain, what: "windows whose history is kept", fixed: true},
+	"max_supply":                    {unit: rao, what: "issued at most"},
+	"default_take":                  {unit: share, what: "of dividends, for a hotkey's owner at first"},
+	"max_take":                      {unit: share, what: "of dividends, for a hotkey's owner at most"},
+	"take_rate_limit":               {unit: blocks, what: "between two rises of a take"},
 }
 
 // says is a parameter's value in its unit.
@@ -86,6 +89,14 @@ func (u unit) says(raw string, blockTimeMS int64) string {
 	return ""
 }
 
+// both is a value as it is stored, and in its unit.
+func (u unit) both(raw string, blockTimeMS int64) string {
+	if says := u.says(raw, blockTimeMS); says != "" {
+		return raw + " (" + says + ")"
+	}
+	return raw
+}
+
 func paramsCommand() *cli.Command {
 	return viewCommand("params", "list the chain's parameters, which the subnet's owner can change", "", 0, nil, func(ctx context.Context, _ *cli.Context, n *network) (map[string]json.RawMessage, error) {
 		return n.client.AllParams(ctx)
@@ -96,6 +107,9 @@ func paramsCommand() *cli.Command {
 			says := w.unit.says(string(p[name]), n.status.BlockTimeMS)
 			if says != "" && w.what != "" {
 				says += ": "
+			}
+			if w.fixed {
+				w.what += "; stays as the genesis has it"
 			}
 			g.add(name, string(p[name]), says+w.what)
 		}
