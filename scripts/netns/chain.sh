@@ -106,6 +106,7 @@ parameters() {
 money() {
   page docs/chain.md "Money: stake"
   owner stake add 0 100
+  owner transfer wallets/validator.pub 1 # who has nothing but stake cannot pay a fee
   on 7 bin/sn3 --chain "$rpc" stake take 0 10 --keystore wallets/validator.json --passphrase-file pass # its own owner
   owner stake remove 0 50
   on 7 bin/sn3 --chain "$rpc" stake show wallets/owner.pub
