@@ -50,6 +50,7 @@ type app struct {
 	verifier *verifier // while the state is fetched from peers
 	plan     string    // file that says so
 	in       *incoming
+	lenders  *lenders
 	swap     sync.Mutex // the store is replaced
 	ended    bool
 

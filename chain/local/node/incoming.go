@@ -28,6 +28,7 @@ const syncSuffix = ".sync"
 // incoming is a snapshot being fetched from peers.
 type incoming struct {
 	unpack
+	name    string
 	db      *bolt.DB
 	senders map[string]bool
 }
@@ -55,32 +56,44 @@ func (a *app) OfferSnapshot(_ context.Context, r *abci.RequestOfferSnapshot) (_ 
 	if err := a.dropIncoming(); err != nil {
 		return nil, err
 	}
+	name := string(r.Snapshot.Hash)
+	if a.lenders.fetch(name, r.Snapshot.Height, len(m.hashes)); a.lenders.left(name) == 0 { // who offered it is gone
+		a.lenders.fetch("", 0, 0)
+		return &abci.ResponseOfferSnapshot{Result: abci.ResponseOfferSnapshot_REJECT}, nil
+	}
 	path := a.store.db.Path() + syncSuffix
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, NoSync: true})
 	if err != nil {
 		return nil, fmt.Errorf("keep a snapshot in %s: %w; %s", path, err, advice(err))
 	}
-	a.in = &incoming{unpack{m: m}, db, map[string]bool{}}
+	a.in = &incoming{unpack{m: m}, name, db, map[string]bool{}}
 	a.log.Info("the state is fetched from peers", "block", m.height, "MiB", m.size>>20, "chunks", len(m.hashes))
 	return &abci.ResponseOfferSnapshot{Result: abci.ResponseOfferSnapshot_ACCEPT}, nil
 }
 
-// fitting reads a snapshot's manifest and holds it against what is known.
-func (a *app) fitting(r *abci.RequestOfferSnapshot) (*manifest, error) {
-	m, err := decodeManifest(r.Snapshot.Metadata)
+// shaped reads a snapshot's manifest and holds it against what the snapshot and this node say.
+func (a *app) shaped(s *abci.Snapshot) (*manifest, error) {
+	m, err := decodeManifest(s.Metadata)
 	if err != nil {
 		return nil, err
 	}
-	name := sha256.Sum256(r.Snapshot.Metadata)
+	name := sha256.Sum256(s.Metadata)
 	switch {
-	case !bytes.Equal(name[:], r.Snapshot.Hash), uint64(m.height) != r.Snapshot.Height, uint64(len(m.hashes)) != uint64(r.Snapshot.Chunks):
+	case !bytes.Equal(name[:], s.Hash), uint64(m.height) != s.Height, uint64(len(m.hashes)) != uint64(s.Chunks):
 		return nil, fmt.Errorf("%w: its manifest is another one's", ErrArchive)
 	case m.genesis != a.shots.hash:
 		return nil, fmt.Errorf("%w: it is of another network", ErrArchive)
-	case !bytes.Equal(m.appHash[:], r.AppHash):
-		return nil, fmt.Errorf("%w: the verified header has another hash of the state", ErrArchive)
 	}
 	return m, nil
+}
+
+// fitting is shaped, and has the state that a verified header names.
+func (a *app) fitting(r *abci.RequestOfferSnapshot) (*manifest, error) {
+	m, err := a.shaped(r.Snapshot)
+	if err == nil && !bytes.Equal(m.appHash[:], r.AppHash) {
+		err = fmt.Errorf("%w: the verified header has another hash of the state", ErrArchive)
+	}
+	return m, err
 }
 
 // dropIncoming forgets a snapshot that was not finished.
@@ -88,14 +101,15 @@ func (a *app) dropIncoming() error {
 	if a.in == nil {
 		return nil
 	}
+	a.lenders.fetch("", 0, 0)
 	path := a.in.db.Path()
 	err := a.in.db.Close()
 	a.in = nil
 	return errors.Join(err, os.Remove(path))
 }
 
-// ApplySnapshotChunk takes the next chunk. One that is not what the manifest says is fetched again from another peer; when all
-// are there, the whole must have the hash that the headers name.
+// ApplySnapshotChunk takes the next chunk. One that is not what the manifest says is fetched again from another peer, or where
+// there is none the snapshot is given up; when all are there, the whole must have the hash that the headers name.
 func (a *app) ApplySnapshotChunk(_ context.Context, r *abci.RequestApplySnapshotChunk) (_ *abci.ResponseApplySnapshotChunk, err error) {
 	defer a.guard("take snapshot", &err)
 	a.swap.Lock()
@@ -111,11 +125,10 @@ func (a *app) ApplySnapshotChunk(_ context.Context, r *abci.RequestApplySnapshot
 		return &abci.ResponseApplySnapshotChunk{Result: abci.ResponseApplySnapshotChunk_RETRY, RefetchChunks: []uint32{r.Index}}, nil
 	}
 	if err := in.m.check(in.next, r.Chunk); err != nil {
-		a.log.Warn("a peer sent a wrong part of the state; another one is asked", "peer", r.Sender, "err", err)
-		return &abci.ResponseApplySnapshotChunk{Result: abci.ResponseApplySnapshotChunk_RETRY, RefetchChunks: []uint32{r.Index},
-			RejectSenders: []string{r.Sender}}, nil
+		return a.another(r, err)
 	}
 	in.senders[r.Sender] = true
+	a.lenders.came(in.next + 1)
 	if err = in.keep(r.Chunk); err == nil && in.done() {
 		err = a.adopt()
 	}
@@ -164,6 +177,7 @@ func (a *app) adopt() error {
 		return err
 	}
 	a.store = st
+	a.lenders.finish()
 	a.ledger.Replace(machine, ledger.Past{Heads: []local.HeadInfo{head}, History: st})
 	a.log.Info("the state is there", "block", m.height, "hash", m.appHash.Short())
 	return nil

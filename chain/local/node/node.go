@@ -117,7 +117,7 @@ func open(o Options) (*Node, error) {
 		return nil, errors.Join(err, st.close())
 	}
 	n.app = &app{ledger: n.Ledger, store: st, signer: sign, keep: keep, signed: map[string]chain.Block{}, wal: filepath.Join(o.Home, walDir), failed: n.fail,
-		log: o.Log, newest: cmp.Or(o.NewestRules, state.NewestRules), quit: make(chan struct{}), plan: filepath.Join(o.Home, syncFile)}
+		log: o.Log, newest: cmp.Or(o.NewestRules, state.NewestRules), quit: make(chan struct{}), plan: filepath.Join(o.Home, syncFile), lenders: newLenders()}
 	if n.app.shots, err = openShots(filepath.Join(o.Home, snapshotDir), f.raw, machine.GenesisHash(), o.Log); err != nil {
 		return nil, errors.Join(err, st.close())
 	}
@@ -228,6 +228,9 @@ func (n *Node) startComet(blockTime time.Duration) (err error) {
 		return fmt.Errorf("start consensus: %w; %s", err, advice(err))
 	}
 	go n.keepDialling()
+	if n.home.plan != nil {
+		go n.tellWaiting(time.Tick(waitNotice))
+	}
 	return n.watch()
 }
 
@@ -247,7 +250,7 @@ func (n *Node) extras(c *cfg.Config, doc *comettypes.GenesisDoc, meet Net, out l
 			return nil, nil, err
 		}
 		syncing(c)
-		options, out = append(options, comet.StateProvider(n.app.verifier)), syncLog{out, n.fail}
+		options, out = append(options, comet.StateProvider(n.app.verifier), gated(n.app)), syncLog{out, n.fail}
 	}
 	return options, out, nil
 }
@@ -323,16 +326,6 @@ func (n *Node) fail(err error) {
 
 func (n *Node) diskFailed(err error) {
 	n.fail(fmt.Errorf("write the node's folder %s: %w; make room on its disk, then start the node again: it goes on where it was", n.opts.Home, err))
-}
-
-// because is the reason that the application gave for its end, or else err.
-func (n *Node) because(err error) error {
-	select {
-	case why := <-n.err:
-		return why
-	default:
-		return err
-	}
 }
 
 // Addr is where the API listens.

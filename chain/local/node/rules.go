@@ -51,6 +51,16 @@ func (a *app) halt(err error) error {
 	return err
 }
 
+// because is the reason that the application gave for its end, or else err.
+func (n *Node) because(err error) error {
+	select {
+	case why := <-n.err:
+		return why
+	default:
+		return err
+	}
+}
+
 // announce tells the operator of an upgrade: when it is announced, replaced or called off, at a start, and shortly before.
 func (a *app) announce() {
 	_, _, version, at := a.ledger.Rules()

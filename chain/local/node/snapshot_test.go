@@ -14,6 +14,7 @@ import (
 	"time"
 
 	abci "github.com/cometbft/cometbft/abci/types"
+	"github.com/cometbft/cometbft/p2p"
 	bolt "go.etcd.io/bbolt"
 
 	"sn3/chain"
@@ -53,8 +54,21 @@ func newcomer(t testing.TB) *app {
 	if err := os.WriteFile(a.plan, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a.verifier = &verifier{times: map[chain.Block]time.Time{20: time.Unix(20, 0)}}
+	a.verifier, a.lenders = &verifier{times: map[chain.Block]time.Time{20: time.Unix(20, 0)}}, newLenders()
 	return a
+}
+
+// offer offers a snapshot in the name of peers.
+func offer(t testing.TB, to *app, o *abci.RequestOfferSnapshot, peers ...p2p.ID) abci.ResponseOfferSnapshot_Result {
+	t.Helper()
+	for _, id := range peers {
+		to.lenders.offers(id, string(o.Snapshot.Hash))
+	}
+	r, err := to.OfferSnapshot(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Result
 }
 
 // offered is the newest snapshot that a server tells of, and the hash of the state that the next header names.
@@ -89,8 +103,8 @@ func TestSnapshotBetweenMachines(t *testing.T) {
 	if o.Snapshot.Height != 20 || o.Snapshot.Chunks < 5 {
 		t.Fatalf("a snapshot of block %d in %d chunks", o.Snapshot.Height, o.Snapshot.Chunks)
 	}
-	if r, err := to.OfferSnapshot(ctx, o); err != nil || r.Result != abci.ResponseOfferSnapshot_ACCEPT {
-		t.Fatalf("%v, %v", r, err)
+	if r := offer(t, to, o, "honest", "liar"); r != abci.ResponseOfferSnapshot_ACCEPT {
+		t.Fatal(r)
 	}
 	for i := range int(o.Snapshot.Chunks) {
 		c := chunkOf(t, from, 20, i)
@@ -156,6 +170,9 @@ func TestOfferRefused(t *testing.T) {
 	} {
 		o := offered(t, from)
 		x.change(o)
+		if o.Snapshot != nil {
+			to.lenders.offers("somebody", string(o.Snapshot.Hash))
+		}
 		if r, err := to.OfferSnapshot(ctx, o); err != nil || r.Result != x.want {
 			t.Errorf("%s: %v, %v", name, r, err)
 		}
@@ -247,10 +264,10 @@ func refused(t *testing.T, to *app, list [][]byte, honest *abci.RequestOfferSnap
 	}
 	raw, last := m.encode(), len(m.hashes)-1
 	sum := sha256.Sum256(raw)
-	r, err := to.OfferSnapshot(ctx, &abci.RequestOfferSnapshot{AppHash: m.appHash[:],
-		Snapshot: &abci.Snapshot{Height: uint64(m.height), Format: snapshotFormat, Chunks: uint32(last + 1), Hash: sum[:], Metadata: raw}})
-	if err != nil || r.Result != abci.ResponseOfferSnapshot_ACCEPT {
-		t.Fatalf("%v, %v", r, err)
+	r := offer(t, to, &abci.RequestOfferSnapshot{AppHash: m.appHash[:],
+		Snapshot: &abci.Snapshot{Height: uint64(m.height), Format: snapshotFormat, Chunks: uint32(last + 1), Hash: sum[:], Metadata: raw}}, "liar0", "liar1")
+	if r != abci.ResponseOfferSnapshot_ACCEPT {
+		t.Fatal(r)
 	}
 	stream := file.Bytes()[len(archiveMagic)+4:]
 	for i := range m.hashes {

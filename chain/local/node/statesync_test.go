@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	abci "github.com/cometbft/cometbft/abci/types"
+
 	"sn3/chain"
 	"sn3/chain/local"
 	"sn3/chain/local/localtest"
@@ -70,6 +72,12 @@ func founder(t *testing.T, actors ...localtest.Actor) string {
 // begin starts a node whose snapshots are small and frequent.
 func begin(t *testing.T, home string, change ...func(*Options)) *member {
 	t.Helper()
+	return beginAs(t, home, nil, change...)
+}
+
+// beginAs is begin with something between the node's application and its engine.
+func beginAs(t *testing.T, home string, between func(*app) abci.Application, change ...func(*Options)) *member {
+	t.Helper()
 	m := &member{home: home, log: newNotes()}
 	o := Options{Home: home, Listen: "127.0.0.1:0", Version: "test", SnapshotEvery: 20, Log: slog.New(slog.NewTextHandler(m.log, nil))}
 	for _, f := range change {
@@ -79,7 +87,7 @@ func begin(t *testing.T, home string, change ...func(*Options)) *member {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.app.shots.chunk, n.app.shots.keep = 512, 1000
+	n.app.shots.chunk, n.app.shots.keep, n.between = 512, 1000, between
 	if err := n.run(); err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +274,11 @@ func only(t *testing.T, m *member, at chain.Block) {
 // spoil changes one byte in every part of a node's snapshot.
 func spoil(t *testing.T, m *member) {
 	t.Helper()
-	a := m.app.shots.list[0]
+	spoilOne(t, m, m.app.shots.list[0])
+}
+
+func spoilOne(t *testing.T, m *member, a *archive) {
+	t.Helper()
 	raw, err := os.ReadFile(m.app.shots.path(a.height))
 	if err != nil {
 		t.Fatal(err)
