@@ -15,17 +15,16 @@ import (
 // a state from whoever sends any, keeps offers that cannot be right, and waits for two minutes when the last peer that has a
 // snapshot is gone, or has it no more.
 type gate struct {
-	*statesync.Reactor
-	app *app
+	p2p.Reactor // the engine's
+	app         *app
+	drop        func(p2p.Peer, any)
 }
 
 // gated puts the gate into its place.
 func gated(a *app) comet.Option {
 	return func(n *comet.Node) {
 		if inner, ok := n.Switch().Reactor("STATESYNC"); ok {
-			if r, ok := inner.(*statesync.Reactor); ok {
-				comet.CustomReactors(map[string]p2p.Reactor{"STATESYNC": &gate{r, a}})(n)
-			}
+			comet.CustomReactors(map[string]p2p.Reactor{"STATESYNC": &gate{inner, a, n.Switch().StopPeerForError}})(n)
 		}
 	}
 }
@@ -42,7 +41,7 @@ func (g *gate) Receive(e p2p.Envelope) {
 		}
 		if _, err := g.app.shaped(s); err != nil {
 			g.app.log.Warn("a peer offers a snapshot that cannot be right", "peer", e.Src.ID(), "block", m.Height, "err", err)
-			g.Switch.StopPeerForError(e.Src, fmt.Errorf("offer of a snapshot: %w", err))
+			g.drop(e.Src, fmt.Errorf("offer of a snapshot: %w", err))
 			return
 		}
 		if !l.offers(e.Src.ID(), string(m.Hash)) {

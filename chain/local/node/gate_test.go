@@ -9,6 +9,9 @@ import (
 
 	abci "github.com/cometbft/cometbft/abci/types"
 	"github.com/cometbft/cometbft/p2p"
+	"github.com/cometbft/cometbft/p2p/mock"
+	ssproto "github.com/cometbft/cometbft/proto/tendermint/statesync"
+	"github.com/cometbft/cometbft/statesync"
 
 	"sn3/chain"
 )
@@ -214,5 +217,74 @@ func TestLenders(t *testing.T) {
 	l.finish()
 	if waits, done := l.waits(); !waits || !done || l.lends("b") {
 		t.Error("it is done")
+	}
+}
+
+// inner is the engine's side of a gate.
+type inner struct {
+	p2p.BaseReactor
+	heard []p2p.Envelope
+}
+
+// Receive remembers.
+func (i *inner) Receive(e p2p.Envelope) { i.heard = append(i.heard, e) }
+
+// The engine hears offers that can be right, and parts from who has offered the snapshot that is fetched; nobody else's.
+func TestGate(t *testing.T) {
+	from, to := server(t, 23), newcomer(t)
+	o := offered(t, from)
+	in, dropped := &inner{}, 0
+	g := &gate{in, to, func(p2p.Peer, any) { dropped++ }}
+	a, b := mock.NewPeer(nil), mock.NewPeer(nil)
+	offer := func(p p2p.Peer, change func(*ssproto.SnapshotsResponse)) {
+		m := &ssproto.SnapshotsResponse{Height: o.Snapshot.Height, Format: o.Snapshot.Format, Chunks: o.Snapshot.Chunks, Hash: o.Snapshot.Hash, Metadata: o.Snapshot.Metadata}
+		change(m)
+		g.Receive(p2p.Envelope{Src: p, ChannelID: statesync.SnapshotChannel, Message: m})
+	}
+	part := func(p p2p.Peer, missing bool) {
+		m := &ssproto.ChunkResponse{Height: o.Snapshot.Height, Format: snapshotFormat, Missing: missing}
+		if !missing {
+			m.Chunk = chunkOf(t, from, o.Snapshot.Height, 0)
+		}
+		g.Receive(p2p.Envelope{Src: p, ChannelID: statesync.ChunkChannel, Message: m})
+	}
+	step := func(what string, wantHeard, wantDropped int) {
+		t.Helper()
+		if len(in.heard) != wantHeard || dropped != wantDropped {
+			t.Errorf("%s: %d messages, %d peers dropped", what, len(in.heard), dropped)
+		}
+		in.heard, dropped = nil, 0
+	}
+	offer(a, func(m *ssproto.SnapshotsResponse) { m.Format++ })
+	step("another form", 0, 0)
+	offer(b, func(m *ssproto.SnapshotsResponse) { m.Height++ })
+	step("not its manifest", 0, 1)
+	offer(b, func(m *ssproto.SnapshotsResponse) { m.Metadata = make([]byte, 4_000_000) })
+	step("large garbage", 0, 1)
+	part(a, false)
+	step("a part that nobody asked for", 0, 0)
+	offer(a, func(*ssproto.SnapshotsResponse) {})
+	step("an offer", 1, 0)
+	if r, err := to.OfferSnapshot(ctx, o); err != nil || r.Result != abci.ResponseOfferSnapshot_ACCEPT {
+		t.Fatalf("%v, %v", r, err)
+	}
+	part(b, false)
+	part(b, true)
+	step("parts of a stranger", 0, 0)
+	part(a, false)
+	step("a part", 1, 0)
+	part(a, true)
+	if m, ok := in.heard[0].Message.(*ssproto.ChunkResponse); !ok || m.Missing || m.Chunk == nil || len(m.Chunk) != 0 {
+		t.Errorf("a part that is gone: %v", in.heard[0].Message)
+	}
+	step("a part that is gone", 1, 0)
+	if r, err := to.ApplySnapshotChunk(ctx, &abci.RequestApplySnapshotChunk{Sender: string(a.ID())}); err != nil || r.Result != abci.ResponseApplySnapshotChunk_REJECT_SNAPSHOT || len(r.RejectSenders) > 0 || to.in != nil {
+		t.Errorf("%v, %v", r, err)
+	}
+	part(a, false)
+	step("a part of what is given up", 0, 0)
+	to.lenders.gone(a.ID())
+	if r, err := to.OfferSnapshot(ctx, o); err != nil || r.Result != abci.ResponseOfferSnapshot_REJECT {
+		t.Errorf("a snapshot that nobody has any more: %v, %v", r, err)
 	}
 }
