@@ -53,6 +53,7 @@ type app struct {
 	lenders  *lenders
 	swap     sync.Mutex // the store is replaced
 	ended    bool
+	unlock   func() error // gives the folder back
 
 	signed map[string]chain.Block // by address: the newest block that a validator is known to have signed
 }

@@ -163,6 +163,7 @@ func FuzzUnpack(f *testing.F) {
 // FuzzLight: what another node calls a light block never panics.
 func FuzzLight(f *testing.F) {
 	f.Add([]byte{})
+	f.Add(shone(f))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if b, err := decodeLight(raw, "net"); err == nil && b.ValidateBasic("net") != nil {
 			t.Fatal("taken, but wrong")

@@ -56,11 +56,16 @@ func Export(home, out string, snapshot bool) (*Exported, error) {
 }
 
 // packStore checks the state in a database and writes it.
-func packStore(path string, f folder, to io.Writer) error {
-	st, machine, _, err := load(path, f.genesis)
+func packStore(path string, f folder, to io.Writer) (err error) {
+	unlock, err := lockHome(filepath.Dir(path))
 	if errors.Is(err, ErrInUse) {
 		return fmt.Errorf("%w; --snapshot takes the newest snapshot of a node that runs", err)
 	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	st, machine, _, err := load(path, f.genesis)
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,9 @@ func joins(t *testing.T, from ...*member) *member {
 	if _, err := PlanSync(deadline(t), home, nodes, Trust{}); err != nil {
 		t.Fatal(err)
 	}
-	return begin(t, home, func(o *Options) { o.Net = &Net{Listen: "127.0.0.1:0", Peers: peersOf(from), MaxInbound: 9, Private: true} })
+	return begin(t, home, func(o *Options) {
+		o.Net = &Net{Listen: "127.0.0.1:0", Peers: peersOf(from), MaxInbound: 9, Private: true}
+	})
 }
 
 func peersOf(from []*member) (out []string) {

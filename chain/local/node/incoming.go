@@ -49,7 +49,7 @@ func (a *app) OfferSnapshot(_ context.Context, r *abci.RequestOfferSnapshot) (_ 
 		a.log.Warn("a peer offers a snapshot that cannot be right", "block", r.Snapshot.Height, "err", err)
 		return &abci.ResponseOfferSnapshot{Result: abci.ResponseOfferSnapshot_REJECT_SENDER}, nil
 	}
-	if m.rules > a.newest { // as the verified header says, too: State compares
+	if m.rules > a.newest {
 		a.failed(a.unknownRules(m.rules, m.height+1))
 		return &abci.ResponseOfferSnapshot{Result: abci.ResponseOfferSnapshot_ABORT}, nil
 	}
@@ -87,13 +87,18 @@ func (a *app) shaped(s *abci.Snapshot) (*manifest, error) {
 	return m, nil
 }
 
-// fitting is shaped, and has the state that a verified header names.
+// fitting is shaped, and has the state and the rules that a verified header names.
 func (a *app) fitting(r *abci.RequestOfferSnapshot) (*manifest, error) {
 	m, err := a.shaped(r.Snapshot)
-	if err == nil && !bytes.Equal(m.appHash[:], r.AppHash) {
-		err = fmt.Errorf("%w: the verified header has another hash of the state", ErrArchive)
+	switch {
+	case err != nil:
+		return nil, err
+	case !bytes.Equal(m.appHash[:], r.AppHash):
+		return nil, fmt.Errorf("%w: the verified header has another hash of the state", ErrArchive)
+	case m.rules != a.verifier.rulesAfter(m.height):
+		return nil, fmt.Errorf("%w: the verified header has another version of the rules than %d", ErrArchive, m.rules)
 	}
-	return m, err
+	return m, nil
 }
 
 // dropIncoming forgets a snapshot that was not finished.
@@ -212,7 +217,11 @@ func (a *app) close() error {
 	a.swap.Lock()
 	defer a.swap.Unlock()
 	a.ended = true
-	return errors.Join(a.dropIncoming(), a.store.close())
+	err := errors.Join(a.dropIncoming(), a.store.close())
+	if a.unlock != nil {
+		err = errors.Join(err, a.unlock())
+	}
+	return err
 }
 
 // synced ends a state sync: there is a block after the snapshot.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -82,11 +81,20 @@ func Start(o Options) (*Node, error) {
 }
 
 // open reads the folder; nothing runs yet.
-func open(o Options) (*Node, error) {
+func open(o Options) (_ *Node, err error) {
 	f, err := openHome(o.Home)
 	if err != nil {
 		return nil, err
 	}
+	unlock, err := lockHome(o.Home)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, unlock())
+		}
+	}()
 	if o.Net != nil {
 		if err := o.Net.Check(); err != nil {
 			return nil, err
@@ -117,7 +125,7 @@ func open(o Options) (*Node, error) {
 		return nil, errors.Join(err, st.close())
 	}
 	n.app = &app{ledger: n.Ledger, store: st, signer: sign, keep: keep, signed: map[string]chain.Block{}, wal: filepath.Join(o.Home, walDir), failed: n.fail,
-		log: o.Log, newest: cmp.Or(o.NewestRules, state.NewestRules), quit: make(chan struct{}), plan: filepath.Join(o.Home, syncFile), lenders: newLenders()}
+		log: o.Log, newest: cmp.Or(o.NewestRules, state.NewestRules), quit: make(chan struct{}), plan: filepath.Join(o.Home, syncFile), lenders: newLenders(), unlock: unlock}
 	if n.app.shots, err = openShots(filepath.Join(o.Home, snapshotDir), f.raw, machine.GenesisHash(), o.Log); err != nil {
 		return nil, errors.Join(err, st.close())
 	}
@@ -132,44 +140,20 @@ func open(o Options) (*Node, error) {
 func (n *Node) run() error {
 	l, err := listen(n.opts.Listen)
 	if err != nil {
-		return errors.Join(err, n.app.store.close())
+		return errors.Join(err, n.app.close())
 	}
 	n.addr = l.Addr().String()
 	if !n.opts.Paused {
 		if err := n.app.knows(); err != nil {
-			return errors.Join(err, l.Close(), n.app.store.close())
+			return errors.Join(err, l.Close(), n.app.close())
 		}
 		n.app.announce()
 		if err := n.startComet(time.Duration(n.home.genesis.BlockTimeMS) * time.Millisecond); err != nil {
-			return errors.Join(err, l.Close(), n.app.store.close())
+			return errors.Join(err, l.Close(), n.app.close())
 		}
 	}
 	n.serve(l)
 	return nil
-}
-
-// advice is what to do about an error of the data in an initialised folder.
-func advice(err error) string {
-	if errors.Is(err, fs.ErrPermission) {
-		return "the user of the node must be able to read and write the whole folder"
-	}
-	if errors.Is(err, syscall.EROFS) {
-		return "the disk is mounted for reading only: mount it for writing, then start the node again"
-	}
-	if errors.Is(err, state.ErrVersion) {
-		return "nothing was changed"
-	}
-	return "is the disk full? else the folder is damaged: restore it from a copy, or start a new network in another folder"
-}
-
-// caught turns what recover gave into an error; CometBFT panics with long texts.
-func caught(doing string, r any) error {
-	err, ok := r.(error)
-	if !ok {
-		text := fmt.Sprint(r)
-		err = errors.New(text[:min(len(text), 300)])
-	}
-	return fmt.Errorf("%s: %w; %s", doing, err, advice(err))
 }
 
 // load opens the store and restores the machine. A file that is shorter than it says is a fault of memory, not an error.

@@ -30,11 +30,16 @@ func Prune(home string) (out []Pruned, err error) {
 	if err != nil {
 		return nil, err
 	}
+	unlock, err := lockHome(home)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	parts := []string{stateFile, "data/blockstore.db", "data/state.db", "data/evidence.db", walDir, snapshotDir}
 	for _, p := range parts {
 		out = append(out, Pruned{Name: p, Before: sizeOf(filepath.Join(home, p))})
 	}
-	st, err := openStore(filepath.Join(home, stateFile)) // also keeps a node from starting
+	st, err := openStore(filepath.Join(home, stateFile))
 	if err != nil {
 		return nil, err
 	}

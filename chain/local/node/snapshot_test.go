@@ -18,6 +18,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"sn3/chain"
+	"sn3/chain/local/state"
 )
 
 // server is an app with some blocks that has snapshots of every tenth, and its transactions so far.
@@ -54,7 +55,7 @@ func newcomer(t testing.TB) *app {
 	if err := os.WriteFile(a.plan, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a.verifier, a.lenders = &verifier{times: map[chain.Block]time.Time{20: time.Unix(20, 0)}}, newLenders()
+	a.verifier, a.lenders = &verifier{times: map[chain.Block]time.Time{20: time.Unix(20, 0)}, rules: map[chain.Block]uint64{20: state.NewestRules}}, newLenders()
 	return a
 }
 
@@ -162,6 +163,12 @@ func TestOfferRefused(t *testing.T) {
 		"another network": {func(o *abci.RequestOfferSnapshot) {
 			o.Snapshot.Metadata = bytes.Clone(o.Snapshot.Metadata)
 			o.Snapshot.Metadata[len(manifestMagic)] ^= 1
+			h := sha256.Sum256(o.Snapshot.Metadata)
+			o.Snapshot.Hash = h[:]
+		}, abci.ResponseOfferSnapshot_REJECT_SENDER},
+		"later rules than the header has": {func(o *abci.RequestOfferSnapshot) { // it must not end the node
+			o.Snapshot.Metadata = bytes.Clone(o.Snapshot.Metadata)
+			o.Snapshot.Metadata[len(manifestMagic)+32+8+32+7]++
 			h := sha256.Sum256(o.Snapshot.Metadata)
 			o.Snapshot.Hash = h[:]
 		}, abci.ResponseOfferSnapshot_REJECT_SENDER},

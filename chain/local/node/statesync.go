@@ -180,6 +180,7 @@ type verifier struct {
 	params comettypes.ConsensusParams
 	first  int64                     // block of the network
 	times  map[chain.Block]time.Time // of blocks whose state was asked for
+	rules  map[chain.Block]uint64    // versions of the rules of the blocks after these
 }
 
 func newVerifier(ctx context.Context, chainID string, lamps []*lamp, t Trust, l log.Logger) (*light.Client, error) {
@@ -210,7 +211,7 @@ func startVerifier(p *syncPlan, doc *comettypes.GenesisDoc, l log.Logger) (*veri
 	if err != nil {
 		return nil, fmt.Errorf("%w; if the nodes %s cannot be reached, start this one again when they can, or make a new folder with chaind join", err, strings.Join(p.Nodes, ", "))
 	}
-	return &verifier{client: c, params: *doc.ConsensusParams, first: doc.InitialHeight, times: map[chain.Block]time.Time{}}, nil
+	return &verifier{client: c, params: *doc.ConsensusParams, first: doc.InitialHeight, times: map[chain.Block]time.Time{}, rules: map[chain.Block]uint64{}}, nil
 }
 
 func (v *verifier) at(ctx context.Context, height uint64) (*comettypes.LightBlock, error) {
@@ -229,7 +230,15 @@ func (v *verifier) AppHash(ctx context.Context, height uint64) ([]byte, error) {
 	if _, err := v.at(ctx, height+2); err != nil {
 		return nil, err
 	}
+	v.rules[chain.Block(height)] = next.Version.App
 	return next.AppHash, nil
+}
+
+// rulesAfter is the version of the rules of the block after one whose hash of the state was asked for, by its header.
+func (v *verifier) rulesAfter(b chain.Block) uint64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.rules[b]
 }
 
 // Commit implements statesync.StateProvider.

@@ -31,7 +31,7 @@ type store struct{ db *bolt.DB }
 func openStore(path string) (*store, error) {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second})
 	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("%w (%s): stop it, or give this one another --home", ErrInUse, filepath.Dir(path))
+		return nil, inUse(filepath.Dir(path))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open chain state %s: %w; %s", path, err, advice(err))
