@@ -53,6 +53,7 @@ type Ledger struct {
 	byBlock  map[chain.Block][]chain.Hash
 	heads    []local.HeadInfo             // ascending, contiguous
 	supplies map[chain.Block]local.Supply // of heads
+	asked    chain.Block                  // that was audited because somebody asked, the newest
 	past     History
 	own      *memory       // the history of a ledger without a store
 	moved    chan struct{} // closed with every Commit

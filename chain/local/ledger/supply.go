@@ -23,7 +23,7 @@ func (l *Ledger) supply() (local.Supply, error) {
 	if !x.Holds() {
 		return x, fmt.Errorf("%w: %+v", errSums, x)
 	}
-	if x.Block%chain.Block(1+l.st.Size()/auditSize) != 0 {
+	if x.Block%l.auditEvery() != 0 {
 		return x, nil
 	}
 	err := l.st.Audit()
@@ -31,7 +31,11 @@ func (l *Ledger) supply() (local.Supply, error) {
 	return x, err
 }
 
-// supplyAt answers the supply of a block; of the newest one if arg is empty. The newest one is audited.
+// auditEvery is the number of blocks of which one is audited.
+func (l *Ledger) auditEvery() chain.Block { return chain.Block(1 + l.st.Size()/auditSize) }
+
+// supplyAt answers the supply of a block; of the newest one if arg is empty. The newest one is audited, unless one before it was
+// not long ago: whoever asks must not make a node read a large state again and again.
 func (l *Ledger) supplyAt(arg string) (local.Supply, error) {
 	now := l.status.Height
 	at := uint64(now)
@@ -48,7 +52,8 @@ func (l *Ledger) supplyAt(arg string) (local.Supply, error) {
 		return x, fmt.Errorf("supply of block %d at height %d: %w", b, now, chain.ErrNotYet)
 	case !kept:
 		return x, fmt.Errorf("supply of block %d at height %d: %w", b, now, chain.ErrPruned)
-	case b == l.st.Height() && !x.Audited:
+	case b == l.st.Height() && !x.Audited && b >= l.asked+l.auditEvery():
+		l.asked = b
 		if err := l.st.Audit(); err != nil {
 			return x, fmt.Errorf("supply of block %d: %w", b, err)
 		}

@@ -12,6 +12,7 @@ import (
 	"sn3/chain/local"
 	"sn3/chain/local/ledger"
 	"sn3/chain/local/localtest"
+	"sn3/chain/local/state"
 )
 
 const coin = chain.RaoPerCoin
@@ -105,5 +106,29 @@ func TestRefusedForNothingMayComeAgain(t *testing.T) {
 	raw, err := d.Query(ctx, local.QueryTx, tx.Hash().String())
 	if err != nil || string(raw) != `{"block":3,"code":0}` {
 		t.Errorf("%s, %v", raw, err)
+	}
+}
+
+// A large state is audited for who asks, but not again and again.
+func TestAuditsOfALargeState(t *testing.T) {
+	g, secret, err := localtest.Genesis(500, localtest.Actor{Name: "boss", Seat: true, Stake: 300 * coin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 40_100 { // every third block is audited
+		g.Accounts = append(g.Accounts, state.Account{Coldkey: chain.Coldkey{1, byte(i), byte(i >> 8)}, Balance: coin})
+	}
+	d, err := localtest.NewDevChain(g, secret, time.Unix(0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for b := chain.Block(1); b <= 10; b++ {
+		d.Commit(d.Execute(chain.Head{Block: b}, nil, nil, nil))
+		want := b%3 == 0 || b == 4 || b == 7 || b == 10
+		for range 2 {
+			if s, err := supply(t, d, ""); err != nil || s.Audited != want {
+				t.Errorf("block %d: audited %v, %v", b, s.Audited, err)
+			}
+		}
 	}
 }

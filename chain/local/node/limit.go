@@ -16,7 +16,7 @@ import (
 const (
 	rate     = 50                         // requests a second of one address
 	burst    = 200                        // at once, after a while without any
-	held     = 400                        // requests that wait for heads, of maxConns
+	held     = 400                        // requests that wait for heads, of maxConns, of other machines
 	heldEach = 32                         // of one address
 	callers  = 10_000                     // addresses that are remembered
 	forget   = burst / rate * time.Second // a bucket that nobody used for so long is full again
@@ -52,7 +52,9 @@ func (l *limiter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w)
 		return
 	}
-	defer l.leave(from, waits)
+	if !free {
+		defer l.leave(from, waits)
+	}
 	l.next.ServeHTTP(w, r)
 }
 
@@ -86,6 +88,9 @@ func network64(ip net.IP, other string) string {
 }
 
 func (l *limiter) enter(from string, free, waits bool) bool {
+	if free {
+		return true
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if waits && l.waiting >= held {
@@ -102,12 +107,10 @@ func (l *limiter) enter(from string, free, waits bool) bool {
 	}
 	c.tokens = min(burst, c.tokens+rate*now.Sub(c.at).Seconds())
 	c.at = now
-	if !free && (c.tokens < 1 || waits && c.waiting >= heldEach) {
+	if c.tokens < 1 || waits && c.waiting >= heldEach {
 		return false
 	}
-	if !free {
-		c.tokens--
-	}
+	c.tokens--
 	if waits {
 		c.waiting++
 		l.waiting++

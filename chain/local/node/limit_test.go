@@ -95,9 +95,15 @@ func TestHeldRequests(t *testing.T) {
 	}
 	hold("192.0.2.1:1", heldEach)
 	refused("192.0.2.1:2")
-	hold("127.0.0.1:1", held-heldEach)
-	refused("127.0.0.1:1")
+	for left, i := held-heldEach, 0; left > 0; i++ {
+		n := min(left, heldEach)
+		hold(fmt.Sprintf("198.51.100.%d:1", i), n)
+		left -= n
+	}
 	refused("192.0.2.2:1")
+	if !l.enter("127.0.0.1", true, true) {
+		t.Error("a program on this machine is refused")
+	}
 	end <- true
 	<-done
 	hold("192.0.2.2:1", 1)
@@ -119,6 +125,9 @@ func TestCallersAreForgotten(t *testing.T) {
 		if ok := l.enter(fmt.Sprint(i), false, false); ok != (i < callers) {
 			t.Fatalf("address %d: %v", i, ok)
 		}
+	}
+	if !l.enter("127.0.0.1", true, true) {
+		t.Error("a program on this machine is shut out by a crowd")
 	}
 	if !l.enter("7", false, false) {
 		t.Error("who is known is shut out by a crowd of others")

@@ -27,7 +27,8 @@ func TestConnectionsAreLimited(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &listener{Listener: n, slots: make(chan struct{}, 2), closed: make(chan struct{})}
+	l := limitedListener(n)
+	l.slots = make(chan struct{}, 2)
 	accepted, ended := make(chan net.Conn), make(chan error, 1)
 	go func() {
 		for {
@@ -66,6 +67,83 @@ func TestConnectionsAreLimited(t *testing.T) {
 	}
 	if err := <-ended; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("accept ended with %v", err)
+	}
+}
+
+// called is a connection from an address.
+type called struct {
+	net.Conn
+	from net.Addr
+}
+
+func (c called) RemoteAddr() net.Addr { return c.from }
+
+// queue is a listener with connections of given addresses.
+type queue chan string
+
+func (q queue) Accept() (net.Conn, error) {
+	from, ok := <-q
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	c, _ := net.Pipe()
+	return called{c, &net.TCPAddr{IP: net.ParseIP(from), Port: 7}}, nil
+}
+func (q queue) Close() error   { return nil }
+func (q queue) Addr() net.Addr { return &net.TCPAddr{} }
+
+// One address has connsEach connections at most, all other machines remoteConns, and programs on this one find a place.
+func TestConnectionsOfOneAddress(t *testing.T) {
+	calls := make(queue, 2*maxConns)
+	l := limitedListener(calls)
+	take := func(n int, from string) (list []net.Conn) {
+		t.Helper()
+		for range n {
+			calls <- from
+		}
+		calls <- "127.0.0.1" // behind those that are refused
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(c.RemoteAddr().String(), "127.") {
+				if err := c.Close(); err != nil {
+					t.Fatal(err)
+				}
+				return list
+			}
+			list = append(list, c)
+		}
+	}
+	all := take(connsEach+3, "192.0.2.1")
+	if len(all) != connsEach {
+		t.Errorf("%d connections of one address", len(all))
+	}
+	all = append(all, take(connsEach+3, "2001:db8::1")...)
+	all = append(all, take(3, "2001:db8::2")...) // the same network
+	if len(all) != 2*connsEach {
+		t.Errorf("%d connections of two networks", len(all))
+	}
+	for i := range 7 {
+		all = append(all, take(connsEach, fmt.Sprintf("198.51.100.%d", i))...)
+	}
+	if len(all) != remoteConns || len(take(1, "203.0.113.1")) != 0 {
+		t.Errorf("%d connections of other machines", len(all))
+	}
+	for range 2 { // twice is once
+		if err := all[0].Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if again := take(2, "192.0.2.1"); len(again) != 1 {
+		t.Errorf("%d find the place of one", len(again))
+	}
+	for _, c := range all {
+		_ = c.Close()
+	}
+	if len(l.slots) != 1 || l.remote != 1 || len(l.of) != 1 { // the one of again
+		t.Errorf("%d slots, %d connections, %d addresses are left", len(l.slots), l.remote, len(l.of))
 	}
 }
 
