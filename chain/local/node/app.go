@@ -77,6 +77,17 @@ func (a *app) Info(context.Context, *abci.RequestInfo) (*abci.ResponseInfo, erro
 	return res, nil
 }
 
+// Query answers what the engine asks before it makes or takes a connection to a peer: a node that is ending wants none. The
+// engine would keep one that comes about while it stops, and the peer would hold it for its connection to a node that is gone.
+func (a *app) Query(context.Context, *abci.RequestQuery) (*abci.ResponseQuery, error) {
+	select {
+	case <-a.quit:
+		return &abci.ResponseQuery{Code: uint32(local.CodeUnavailable)}, nil
+	default:
+		return &abci.ResponseQuery{}, nil
+	}
+}
+
 // origin is the height that the network begins at: that of the state it was imported with.
 func (a *app) origin() chain.Block {
 	if from := a.ledger.Genesis().From; from != nil {

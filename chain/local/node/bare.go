@@ -42,11 +42,12 @@ func StartBare(o Options) (*Bare, error) {
 	if meet, err = settle(o.Home, meet); err != nil {
 		return nil, err
 	}
-	b := &Bare{app: &idle{moved: make(chan struct{})}, peer: string(f.id.ID()) + "@" + meet.Listen}
+	closing := new(atomic.Bool)
+	b := &Bare{app: &idle{closing: closing, moved: make(chan struct{})}, peer: string(f.id.ID()) + "@" + meet.Listen}
 	c := config(o.Home, time.Duration(f.genesis.BlockTimeMS)*time.Millisecond, meet)
 	genesis := func() (*comettypes.GenesisDoc, error) { return document(f.genesis) }
-	b.quiet = &logger{l: o.Log, closing: new(atomic.Bool), disk: func(error) {}}
-	b.comet, err = comet.NewNode(c, f.pv, f.id, proxy.NewLocalClientCreator(b.app), genesis, shelves, comet.DefaultMetricsProvider(c.Instrumentation), *b.quiet)
+	b.quiet = &logger{l: o.Log, closing: closing, disk: func(error) {}}
+	b.comet, err = comet.NewNode(c, f.pv, f.id, proxy.NewConnSyncLocalClientCreator(b.app), genesis, shelves, comet.DefaultMetricsProvider(c.Instrumentation), *b.quiet)
 	if err != nil {
 		return nil, fmt.Errorf("start bare engine: %w", err)
 	}
@@ -90,9 +91,18 @@ func (b *Bare) Close() error {
 // idle is the application that does nothing.
 type idle struct {
 	abci.BaseApplication
-	mu    sync.Mutex
-	txs   int
-	moved chan struct{}
+	closing *atomic.Bool
+	mu      sync.Mutex
+	txs     int
+	moved   chan struct{}
+}
+
+// Query wants no connections when the engine is to end, as in a Node.
+func (i *idle) Query(context.Context, *abci.RequestQuery) (*abci.ResponseQuery, error) {
+	if i.closing.Load() {
+		return &abci.ResponseQuery{Code: uint32(local.CodeUnavailable)}, nil
+	}
+	return &abci.ResponseQuery{}, nil
 }
 
 // FinalizeBlock counts.

@@ -31,6 +31,7 @@ type incoming struct {
 	name    string
 	db      *bolt.DB
 	senders map[string]bool
+	begun   time.Time
 }
 
 // OfferSnapshot takes a snapshot whose manifest says what the verified headers say. What its chunks hold is seen at the end.
@@ -66,7 +67,7 @@ func (a *app) OfferSnapshot(_ context.Context, r *abci.RequestOfferSnapshot) (_ 
 	if err != nil {
 		return nil, fmt.Errorf("keep a snapshot in %s: %w; %s", path, err, advice(err))
 	}
-	a.in = &incoming{unpack{m: m}, name, db, map[string]bool{}}
+	a.in = &incoming{unpack{m: m}, name, db, map[string]bool{}, time.Now()}
 	a.log.Info("the state is fetched from peers", "block", m.height, "MiB", m.size>>20, "chunks", len(m.hashes))
 	return &abci.ResponseOfferSnapshot{Result: abci.ResponseOfferSnapshot_ACCEPT}, nil
 }
@@ -163,7 +164,7 @@ func (in *incoming) keep(chunk []byte) error {
 
 // adopt checks a snapshot that is all there and puts it in place of the machine.
 func (a *app) adopt() error {
-	m := a.in.m
+	m, begun := a.in.m, a.in.begun
 	var machine *state.State
 	err := a.in.db.View(func(tx *bolt.Tx) (err error) {
 		machine, err = state.Restore(a.ledger.Genesis(), func(yield func(k, v []byte) bool) { entries(tx, yield) })
@@ -184,7 +185,7 @@ func (a *app) adopt() error {
 	a.store = st
 	a.lenders.finish()
 	a.ledger.Replace(machine, ledger.Past{Heads: []local.HeadInfo{head}, History: st})
-	a.log.Info("the state is there", "block", m.height, "hash", m.appHash.Short())
+	a.log.Info("the state is there", "block", m.height, "hash", m.appHash.Short(), "entries", m.entries, "bytes", m.size, "took", time.Since(begun))
 	return nil
 }
 

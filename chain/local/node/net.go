@@ -111,6 +111,7 @@ func config(home string, blockTime time.Duration, n Net) *cfg.Config {
 	c := cfg.DefaultConfig()
 	c.SetRoot(home)
 	c.RPC.ListenAddress = ""
+	c.FilterPeers = true // see app.Query
 	c.P2P.ListenAddress = "tcp://" + n.Listen
 	if n.External != "" {
 		c.P2P.ExternalAddress = "tcp://" + n.External

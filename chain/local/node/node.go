@@ -43,8 +43,9 @@ type Options struct {
 	Paused  bool // answer from the folder; make no blocks and take no transactions
 	Net     *Net // instead of the folder's
 
-	SnapshotEvery chain.Block // blocks between two snapshots for nodes that join; 0: 500
-	NewestRules   uint64      // version of the rules beyond which the node stops; 0: state.NewestRules
+	SnapshotEvery chain.Block   // blocks between two snapshots for nodes that join; 0: 500
+	NewestRules   uint64        // version of the rules beyond which the node stops; 0: state.NewestRules
+	Pace          time.Duration // between blocks instead of the genesis' block time: a benchmark lives through days
 }
 
 // Node is a running chain node; it is a local.Backend.
@@ -148,7 +149,7 @@ func (n *Node) run() error {
 			return errors.Join(err, l.Close(), n.app.close())
 		}
 		n.app.announce()
-		if err := n.startComet(time.Duration(n.home.genesis.BlockTimeMS) * time.Millisecond); err != nil {
+		if err := n.startComet(cmp.Or(n.opts.Pace, time.Duration(n.home.genesis.BlockTimeMS)*time.Millisecond)); err != nil {
 			return errors.Join(err, l.Close(), n.app.close())
 		}
 	}
@@ -198,7 +199,7 @@ func (n *Node) startComet(blockTime time.Duration) (err error) {
 	if n.between != nil {
 		served = n.between(n.app)
 	}
-	n.comet, err = comet.NewNode(c, n.home.pv, n.home.id, proxy.NewLocalClientCreator(served), func() (*comettypes.GenesisDoc, error) { return doc, nil }, shelves,
+	n.comet, err = comet.NewNode(c, n.home.pv, n.home.id, proxy.NewConnSyncLocalClientCreator(served), func() (*comettypes.GenesisDoc, error) { return doc, nil }, shelves,
 		comet.DefaultMetricsProvider(c.Instrumentation), out, options...)
 	if err != nil {
 		return n.because(fmt.Errorf("start consensus: %w; %s", err, advice(err)))

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	abci "github.com/cometbft/cometbft/abci/types"
 	bolt "go.etcd.io/bbolt"
@@ -102,6 +103,7 @@ func (s *shots) take(db *bolt.DB, height chain.Block, hash chain.Hash, rules uin
 		return fmt.Errorf("begin snapshot: %w", err)
 	}
 	s.busy = true
+	begun := time.Now()
 	s.writing.Go(func() {
 		a, err := s.write(view, height, hash, rules)
 		s.mu.Lock()
@@ -111,6 +113,7 @@ func (s *shots) take(db *bolt.DB, height chain.Block, hash chain.Hash, rules uin
 			s.log.Warn("no snapshot was written; the node goes on", "block", height, "err", err)
 			return
 		}
+		s.log.Debug("snapshot written", "block", height, "entries", a.entries, "bytes", a.size, "took", time.Since(begun))
 		s.list = append(s.list, a)
 		for len(s.list) > s.keep {
 			if err := os.Remove(s.path(s.list[0].height)); err != nil {
