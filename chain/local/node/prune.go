@@ -1,11 +1,15 @@
 package node
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	db "github.com/cometbft/cometbft-db"
 	cfg "github.com/cometbft/cometbft/config"
@@ -53,6 +57,39 @@ func Prune(home string) (out []Pruned, err error) {
 		out[i].After = sizeOf(filepath.Join(home, out[i].Name))
 	}
 	return out, nil
+}
+
+// Stored is how much of one kind the machine's database holds.
+type Stored struct {
+	Name    string // of a bucket; entries of the state by the letter that their keys begin with, as in docs/FORMAT.md
+	Entries int
+	Bytes   int64 // of keys and values
+}
+
+// Contents says what the machine's database of a stopped node holds, by name, and changes nothing in it.
+func Contents(home string) (out []Stored, err error) {
+	db, err := bolt.Open(filepath.Join(home, stateFile), 0o600, &bolt.Options{Timeout: time.Second, ReadOnly: true})
+	if err != nil {
+		return nil, fmt.Errorf("read contents: %w; the node must not run", err)
+	}
+	found := map[string]Stored{}
+	err = db.View(func(tx *bolt.Tx) error {
+		return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
+			return b.ForEach(func(k, v []byte) error {
+				n := string(name)
+				if bytes.Equal(name, bucketState) {
+					n += " " + string(k[:1])
+				}
+				x := found[n]
+				found[n] = Stored{n, x.Entries + 1, x.Bytes + int64(len(k)+len(v))}
+				return nil
+			})
+		})
+	})
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		out = append(out, found[name])
+	}
+	return out, errors.Join(err, db.Close())
 }
 
 // compact replaces a database by a copy without holes, and closes it.
