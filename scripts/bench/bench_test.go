@@ -216,3 +216,30 @@ func TestProductForms(t *testing.T) {
 		}
 	}
 }
+
+// Of a folder's sizes some are shown: dense at the beginning, and always the last one.
+func TestSampled(t *testing.T) {
+	for _, c := range []struct {
+		at   []float64
+		want []int
+	}{
+		{nil, nil},
+		{[]float64{8}, []int{0}},
+		{[]float64{8, 16, 260, 500, 520, 600}, []int{0, 2, 4, 5}},
+		{[]float64{1000, 1300, 1400, 1900}, []int{0, 2, 3}},
+	} {
+		if got := sampled(c.at); !slices.Equal(got, c.want) {
+			t.Errorf("%v: %v, want %v", c.at, got, c.want)
+		}
+	}
+}
+
+// Every file of a node's folder belongs to one part.
+func TestFolderPart(t *testing.T) {
+	for rel, want := range map[string]string{"sn3.db": "machine", "sn3.db.sync": "rest", "data/blockstore.db/000001.log": "blocks", "data/state.db/x": "states",
+		"data/cs.wal/wal": "log", "data/cs.wal2": "rest", "snapshots/500.sn3c": "snapshots", "genesis.sn3.json": "rest"} {
+		if got := folderPart(rel); got != want {
+			t.Errorf("%s is of %s, want %s", rel, got, want)
+		}
+	}
+}

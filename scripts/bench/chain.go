@@ -23,14 +23,18 @@ func chainFlags() []cli.Flag {
 		&cli.IntFlag{Name: "miners", Value: 256, Usage: "seats of miners"},
 		&cli.IntFlag{Name: "validators", Value: 16, Usage: "seats of validators"},
 		&cli.IntFlag{Name: "rows", Value: 64, Usage: "validators whose sealed rows are revealed in one block"},
-		&cli.IntFlag{Name: "windows", Value: 20, Usage: "windows of the network whose disk, restart and replay are measured"},
-		&cli.Int64Flag{Name: "life-block-time", Value: 100, Usage: "milliseconds between its blocks"},
+		&cli.IntFlag{Name: "windows", Value: 20, Usage: "windows of the network whose restart and replay are measured"},
+		&cli.IntFlag{Name: "disk-windows", Value: 700, Usage: "windows of the network whose disk is measured"},
+		&cli.IntFlag{Name: "accounts", Value: 200_000, Usage: "accounts of the large state whose snapshots are measured; 0: of a fresh state only"},
+		&cli.IntFlag{Name: "snapshots", Value: 16, Usage: "snapshots of each of the two"},
+		&cli.Int64Flag{Name: "life-block-time", Value: 100, Usage: "milliseconds between the blocks of the former"},
+		&cli.Int64Flag{Name: "disk-block-time", Value: 10, Usage: "milliseconds between the blocks of the latter"},
 		&cli.StringFlag{Name: "profile", Usage: "write CPU profiles of our work to `PREFIX`-PART.prof"},
 	}
 }
 
 // chainParts in the order in which they are measured.
-var chainParts = []string{"tx", "latency", "window", "state", "life"}
+var chainParts = []string{"tx", "latency", "window", "state", "life", "disk", "snapshot"}
 
 // chainRun is one run of bench chain.
 type chainRun struct {
@@ -58,7 +62,7 @@ func (b *bench) chain() error {
 		r.nodes = append(r.nodes, n)
 	}
 	seats := r.c.Miners + max(r.c.Validators, b.flags.Int("rows"))
-	if r.c.Miners < 1 || r.c.Validators < 1 || b.flags.Int("rows") < 1 || seats > 512 || min(r.c.Txs, r.c.Windows, b.flags.Int("samples")) < 1 || min(r.c.BlockMS, b.flags.Int64("life-block-time")) < 1 {
+	if r.c.Miners < 1 || r.c.Validators < 1 || b.flags.Int("rows") < 1 || seats > 512 || b.flags.Int("accounts") < 0 || min(r.c.Txs, r.c.Windows, b.flags.Int("samples"), b.flags.Int("snapshots"), b.flags.Int("disk-windows")) < 1 || min(r.c.BlockMS, b.flags.Int64("life-block-time"), b.flags.Int64("disk-block-time")) < 1 {
 		return proc.Usage(errors.New("counts and times must be at least 1, seats at most 512"))
 	}
 	dir, remove, err := scratch()
@@ -66,7 +70,7 @@ func (b *bench) chain() error {
 		return err
 	}
 	r.dir = dir
-	acts := map[string]func() error{"tx": r.throughput, "latency": r.latency, "window": r.window, "state": r.state, "life": r.life}
+	acts := map[string]func() error{"tx": r.throughput, "latency": r.latency, "window": r.window, "state": r.state, "life": r.life, "disk": r.disk, "snapshot": r.snapshot}
 	for _, p := range parts {
 		if err = acts[p](); err != nil {
 			break
@@ -102,52 +106,75 @@ func (r *chainRun) ask(by []string, turns int, jobs ...job) (cs []*contender, do
 	return cs, done, interleave(r.ctx, r.rounds, r.wait, cs)
 }
 
-func (r *chainRun) pair(n int, txs int) (ours, bare chainJob) {
+func (r *chainRun) pair(n shape, txs int) (ours, bare chainJob) {
 	ours = r.c
-	ours.Nodes, ours.Txs = n, txs
+	ours.Nodes, ours.Apart, ours.Txs = n.nodes, n.apart, txs
 	bare = ours
 	bare.Bare = true
 	return ours, bare
 }
 
-// throughput is how many signed transactions a second get into blocks; the bare engine takes the same bytes.
+// throughput is how many signed transactions a second get into blocks; the bare engine takes the same bytes. On one machine all
+// nodes share its cores, and each of them recovers each signature once: what that and the engine leave is the limit beside them.
 func (r *chainRun) throughput() error {
 	r.section("chain tx", "%d signed transfers a round, handed in in the nodes' process, blocks of %d ms", r.c.Txs, r.c.BlockMS)
-	for _, n := range r.nodes {
-		own, bare := r.pair(n, r.c.Txs)
-		cs, done, err := r.ask([]string{"bare engine", "sn3"}, 1, r.job("chain-tx", bare), r.job("chain-tx", own))
-		if err != nil {
-			done()
-			return err
-		}
-		base := cs[0].row(validators(n), "tx/s", 0)
-		mine := cs[1].row(validators(n), "tx/s", 0)
-		mine.Share, mine.Of = mine.Median/base.Median, "bare engine"
-		r.add(base)
-		r.add(mine)
-		done()
-	}
 	cs, done, err := r.ask([]string{"signatures alone"}, 0, r.stateJob("signatures", r.c))
-	defer done()
+	done()
 	if err != nil {
 		return err
 	}
-	r.add(cs[0].row("recover senders", "tx/s", 0))
+	alone := cs[0].row("recover senders", "tx/s", 0)
+	r.add(alone)
+	for _, n := range r.networks() {
+		own, bare := r.pair(n, r.c.Txs)
+		cs, done, err := r.ask([]string{"bare engine", "sn3"}, 1, r.job("chain-tx", bare), r.job("chain-tx", own))
+		done()
+		if err != nil {
+			return err
+		}
+		base := cs[0].row(n.String(), "tx/s", 0)
+		mine := cs[1].row(n.String(), "tx/s", 0)
+		mine.Share, mine.Of = mine.Median/base.Median, "bare engine"
+		limit := Row{Case: n.String(), By: "engine and signatures", Unit: "tx/s"}.spread([]float64{1 / (1/base.Median + float64(n.nodes)/alone.Median)})
+		limit.Note = fmt.Sprintf("one after the other; sn3 is %.2f of it", mine.Median/limit.Median)
+		r.add(base)
+		r.add(mine)
+		r.add(limit)
+	}
 	return nil
 }
 
-func validators(n int) string {
-	if n == 1 {
-		return "1 validator"
+// shape is how many validators a network has, and whether each is a process.
+type shape struct {
+	nodes int
+	apart bool
+}
+
+// networks are those that take transactions: several nodes in one process, then as processes.
+func (r *chainRun) networks() (out []shape) {
+	for _, n := range r.nodes {
+		if out = append(out, shape{n, false}); n > 1 {
+			out = append(out, shape{n, true})
+		}
 	}
-	return fmt.Sprint(n, " validators")
+	return out
+}
+
+func (x shape) String() string {
+	switch {
+	case x.nodes == 1:
+		return "1 validator"
+	case x.apart:
+		return fmt.Sprint(x.nodes, " processes")
+	}
+	return fmt.Sprint(x.nodes, " validators")
 }
 
 // latency is from handing in a transaction until its block is committed, one after the other.
 func (r *chainRun) latency() error {
 	samples := r.flags.Int("samples")
 	r.section("chain latency", "%d transactions a round, one after the other, blocks of %d ms", samples, r.c.BlockMS)
-	for _, n := range r.nodes {
+	for _, n := range r.networks() {
 		own, bare := r.pair(n, samples)
 		cs, done, err := r.ask([]string{"bare engine", "sn3"}, 1, r.job("chain-latency", bare), r.job("chain-latency", own))
 		if err != nil {
@@ -155,8 +182,8 @@ func (r *chainRun) latency() error {
 			return err
 		}
 		for _, q := range []float64{0.5, 0.95} {
-			base := cs[0].quantile(validators(n), "ms", q)
-			mine := cs[1].quantile(validators(n), "ms", q)
+			base := cs[0].quantile(n.String(), "ms", q, "ms")
+			mine := cs[1].quantile(n.String(), "ms", q, "ms")
 			mine.Share, mine.Of = mine.Median/base.Median, "bare engine"
 			r.add(base)
 			r.add(mine)
@@ -182,8 +209,8 @@ func (c *contender) of(what, unit, name string) Row {
 }
 
 // quantile is the row of a quantile of a figure over all rounds.
-func (c *contender) quantile(what, name string, q float64) Row {
-	row := c.of(fmt.Sprintf("%s p%.0f", what, 100*q), name, name)
+func (c *contender) quantile(what, unit string, q float64, name string) Row {
+	row := c.of(fmt.Sprintf("%s p%.0f", what, 100*q), unit, name)
 	v := slices.Sorted(slices.Values(c.figures(name)))
 	row.Median = v[min(len(v)-1, int(q*float64(len(v))))]
 	return row
@@ -244,7 +271,7 @@ func (r *chainRun) state() error {
 	return nil
 }
 
-// life is what a node costs that has lived through some windows: disk, memory, starting, replaying, following.
+// life is what a node costs that has lived through some windows: memory, starting, replaying, following.
 func (r *chainRun) life() error {
 	c := r.c
 	c.BlockMS = r.flags.Int64("life-block-time")
@@ -260,19 +287,9 @@ func (r *chainRun) life() error {
 		return err
 	}
 	x.turns, x.replies = 1, append(x.replies, reply)
-	all := 0.0
-	for _, part := range []string{"state", "blocks", "log", "rest"} {
-		row := x.of("disk a window: "+part, "bytes", "disk "+part)
-		row.Median /= float64(c.Windows)
-		row.Low, row.High = row.Median, row.Median
-		all += row.Median
-		r.add(row)
-	}
-	sum := x.of("disk a window", "bytes", "blocks").spread([]float64{all})
-	sum.Memory = reply.Memory
-	sum.Note = fmt.Sprintf("after %.0f blocks and %.0f transactions", x.figures("blocks")[0], x.figures("txs")[0])
-	r.add(sum)
-	r.add(x.of("start", "ms", "start ms"))
+	start := x.of("start", "ms", "start ms")
+	start.Memory, start.Note = reply.Memory, fmt.Sprintf("after %.0f blocks and %.0f transactions", x.figures("blocks")[0], x.figures("txs")[0])
+	r.add(start)
 	for _, name := range []string{"replay blocks/s", "replay tx/s", "catch-up blocks/s", "catch-up tx/s"} {
 		what, unit, _ := strings.Cut(name, " ")
 		r.add(x.of(what, unit, name))

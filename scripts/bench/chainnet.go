@@ -26,7 +26,12 @@ type chainJob struct {
 	Miners, Validators int // seats
 	Txs                int // of a turn
 	Windows            int
-	Bare               bool // the consensus engine alone
+	Bare               bool  // the consensus engine alone
+	PaceMS             int64 // between blocks in truth; 0: BlockMS
+	Apart              bool  // a process for each node
+	Index              int   // of the node of such a process
+	Accounts           int   // beside the seats', of a large state
+	Snapshots          int   // that are watched
 }
 
 // ahead is how many transactions of one account may wait.
@@ -129,11 +134,15 @@ func (c chainJob) start(ctx context.Context, dir string) (n network, keys []loca
 // warmBlocks have every node of a network meet the others.
 const warmBlocks = 4
 
-func startSubnet(homes []string, keys []local.Signer) (*subnet, error) {
+func startSubnet(homes []string, keys []local.Signer, change ...func(*node.Options)) (*subnet, error) {
 	s := &subnet{keys: keys}
 	var peers []string
 	for _, home := range homes {
-		n, err := node.Start(chainOptions(home, peers))
+		o := chainOptions(home, peers)
+		for _, f := range change {
+			f(&o)
+		}
+		n, err := node.Start(o)
 		if err != nil {
 			return nil, errors.Join(err, s.close())
 		}
@@ -224,30 +233,34 @@ func (s *subnet) pushSome(ctx context.Context, hand, hands int, txs [][][]byte, 
 }
 
 // engines are nodes without a chain.
-type engines []*node.Bare
+type engines struct {
+	list []*node.Bare
+	sent int // so far, by all
+	by   int // processes that send as many as this one at the same time
+}
 
-func startBare(homes []string) (engines, error) {
-	var all engines
+func startBare(homes []string) (*engines, error) {
+	e := &engines{by: 1}
 	var peers []string
 	for _, home := range homes {
 		b, err := node.StartBare(chainOptions(home, peers))
 		if err != nil {
-			return nil, errors.Join(err, all.close())
+			return nil, errors.Join(err, e.close())
 		}
-		all, peers = append(all, b), append(peers, b.Peer())
+		e.list, peers = append(e.list, b), append(peers, b.Peer())
 	}
-	return all, nil
+	return e, nil
 }
 
-func (e engines) close() (err error) {
-	for _, b := range e {
+func (e *engines) close() (err error) {
+	for _, b := range e.list {
 		err = errors.Join(err, b.Close())
 	}
 	return err
 }
 
-func (e engines) warm(ctx context.Context) error {
-	for _, b := range e {
+func (e *engines) warm(ctx context.Context) error {
+	for _, b := range e.list {
 		for range warmBlocks {
 			_, moved := b.Done()
 			select {
@@ -261,24 +274,19 @@ func (e engines) warm(ctx context.Context) error {
 }
 
 // nonce is one that nobody had before: the engine knows transactions by their bytes.
-func (e engines) nonce(context.Context, int) (uint64, error) {
-	n, _ := e[0].Done()
-	return uint64(n), nil
-}
+func (e *engines) nonce(context.Context, int) (uint64, error) { return uint64(e.sent), nil }
 
-func (e engines) push(ctx context.Context, txs [][][]byte) error {
-	before, _ := e[0].Done()
-	want := before
+func (e *engines) push(ctx context.Context, txs [][][]byte) error {
 	g, gctx := errgroup.WithContext(ctx)
-	hands := max(2*runtime.GOMAXPROCS(0), len(e))
+	hands := max(2*runtime.GOMAXPROCS(0), len(e.list))
 	for hand := range hands {
 		for who := hand; who < len(txs); who += hands {
-			want += len(txs[who])
+			e.sent += e.by * len(txs[who])
 		}
 		g.Go(func() error {
 			for who := hand; who < len(txs); who += hands {
 				for _, raw := range txs[who] {
-					if err := e.submit(gctx, hand%len(e), raw); err != nil {
+					if err := e.submit(gctx, hand%len(e.list), raw); err != nil {
 						return err
 					}
 				}
@@ -290,8 +298,8 @@ func (e engines) push(ctx context.Context, txs [][][]byte) error {
 		return err
 	}
 	for {
-		n, moved := e[0].Done()
-		if n >= want {
+		n, moved := e.list[0].Done()
+		if n >= e.sent {
 			return nil
 		}
 		select {
@@ -303,10 +311,10 @@ func (e engines) push(ctx context.Context, txs [][][]byte) error {
 }
 
 // submit waits for a block when the mempool is full.
-func (e engines) submit(ctx context.Context, at int, raw []byte) error {
+func (e *engines) submit(ctx context.Context, at int, raw []byte) error {
 	for {
-		_, moved := e[at].Done()
-		_, err := e[at].Submit(ctx, raw)
+		_, moved := e.list[at].Done()
+		_, err := e.list[at].Submit(ctx, raw)
 		if !errors.Is(err, chain.ErrUnavailable) {
 			return err
 		}
@@ -318,9 +326,19 @@ func (e engines) submit(ctx context.Context, at int, raw []byte) error {
 	}
 }
 
-// transfers signs so many payments by turns of the accounts.
+// transfers signs so many payments among the accounts.
 func transfers(ctx context.Context, n network, keys []local.Signer, count int) ([][][]byte, error) {
-	accounts := min(len(keys), max(1, count/ahead+1))
+	accounts := payers(keys, count)
+	return payments(ctx, n, keys, count, func(i int) local.Transfer {
+		return local.Transfer{To: chain.Coldkey(keys[(i%accounts+1)%len(keys)].Hotkey()), Amount: chain.Amount(1 + i)}
+	})
+}
+
+func payers(keys []local.Signer, count int) int { return min(len(keys), max(1, count/ahead+1)) }
+
+// payments signs so many payments by turns of the accounts.
+func payments(ctx context.Context, n network, keys []local.Signer, count int, payment func(i int) local.Transfer) ([][][]byte, error) {
+	accounts := payers(keys, count)
 	txs := make([][][]byte, accounts)
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
@@ -331,8 +349,7 @@ func transfers(ctx context.Context, n network, keys []local.Signer, count int) (
 				return err
 			}
 			for i := who; i < count; i += accounts {
-				op := local.Transfer{To: chain.Coldkey(keys[(who+1)%len(keys)].Hotkey()), Amount: chain.Amount(1 + i)}
-				tx, err := local.SignTx(localtest.Network, nonce, op, keys[who])
+				tx, err := local.SignTx(localtest.Network, nonce, payment(i), keys[who])
 				if err != nil {
 					return err
 				}

@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"sn3/chain"
@@ -19,8 +17,16 @@ import (
 // chain is a worker that runs chain nodes.
 func (j job) chain(ctx context.Context) (*piece, error) {
 	c := j.Chain
-	if j.Task == "chain-life" {
+	switch j.Task {
+	case "chain-life":
 		return c.life(j.Dir), nil
+	case "chain-snapshot":
+		return c.snapshots(j.Dir), nil
+	case "chain-disk":
+		return c.disk(j.Dir), nil
+	}
+	if c.Apart {
+		return j.apart(ctx)
 	}
 	n, keys, err := c.start(ctx, j.Dir)
 	if err != nil {
@@ -148,17 +154,13 @@ func (c chainJob) life(dir string) *piece {
 		if err != nil {
 			return err
 		}
-		begin := disk(homes[0])
-		txs, err := s.windows(ctx, c)
+		txs, err := s.windows(ctx, c, nil)
 		height, _ := s.nodes[0].Height()
 		if err = errors.Join(err, s.follow(ctx, dir, txs, p.found)); err != nil {
 			return errors.Join(err, s.close())
 		}
 		if err := s.close(); err != nil {
 			return err
-		}
-		for name, bytes := range disk(homes[0]) {
-			p.found.add("disk "+name, bytes-begin[name])
 		}
 		p.found.add("blocks", float64(height))
 		p.found.add("txs", float64(txs))
@@ -167,8 +169,9 @@ func (c chainJob) life(dir string) *piece {
 	return p
 }
 
-// windows lives through windows of the schedule, each with all that its miners and validators do.
-func (s *subnet) windows(ctx context.Context, c chainJob) (txs int, err error) {
+// windows lives through windows of the schedule, each with all that its miners and validators do; after each it calls done, if
+// there is one.
+func (s *subnet) windows(ctx context.Context, c chainJob, done func()) (txs int, err error) {
 	n, inner := s.nodes[0], figures{}
 	run, err := n.Genesis().Validate()
 	if err != nil {
@@ -188,6 +191,9 @@ func (s *subnet) windows(ctx context.Context, c chainJob) (txs int, err error) {
 				return txs, err
 			}
 		}
+		if done != nil {
+			done()
+		}
 	}
 	for _, x := range inner["txs"] {
 		txs += int(x)
@@ -196,7 +202,7 @@ func (s *subnet) windows(ctx context.Context, c chainJob) (txs int, err error) {
 }
 
 // lateTries is how often a window is begun anew because its rows came into the next epoch.
-const lateTries = 5
+const lateTries = 20
 
 func isLate(err error) bool {
 	var refused *local.TxError
@@ -231,69 +237,46 @@ func (s *subnet) follow(ctx context.Context, dir string, txs int, found figures)
 	return errors.Join(err, late.Close())
 }
 
-// restart starts a node again, then once more without its state: the engine replays every block into it.
-func restart(home string, height chain.Block, txs int, found figures) error {
-	var plain time.Duration
-	again := func() (time.Duration, error) {
-		from := time.Now()
-		n, err := node.Start(chainOptions(home, nil))
-		if err != nil {
-			return 0, err
-		}
-		took := time.Since(from)
-		if h, _ := n.Height(); h < height {
-			err = fmt.Errorf("restarted at block %d of %d", h, height)
-		}
-		return took, errors.Join(err, n.Close())
+// started starts a node again, whose height must be at least the one before, and closes it.
+func started(home string, height chain.Block) (time.Duration, error) {
+	from := time.Now()
+	n, err := node.Start(chainOptions(home, nil))
+	if err != nil {
+		return 0, err
 	}
-	const starts = 3
-	for range starts {
-		took, err := again()
+	took := time.Since(from)
+	if h, _ := n.Height(); h < height {
+		err = fmt.Errorf("restarted at block %d of %d", h, height)
+	}
+	return took, errors.Join(err, n.Close())
+}
+
+// starts starts a node some times.
+func starts(home string, height chain.Block, found figures) error {
+	for range 3 {
+		took, err := started(home, height)
 		if err != nil {
 			return err
 		}
 		found.add("start ms", 1e3*took.Seconds())
-		plain += took / starts
+	}
+	return nil
+}
+
+// restart starts a node again, then once more without its state: the engine replays every block into it.
+func restart(home string, height chain.Block, txs int, found figures) error {
+	if err := starts(home, height, found); err != nil {
+		return err
 	}
 	if err := os.Remove(filepath.Join(home, "sn3.db")); err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}
-	took, err := again()
+	took, err := started(home, height)
 	if err != nil {
 		return err
 	}
-	took = max(took-plain, time.Microsecond)
-	found.add("replay blocks/s", float64(height)/took.Seconds())
-	found.add("replay tx/s", float64(txs)/took.Seconds())
+	seconds := max(took.Seconds()-median(found["start ms"])/1e3, 1e-6)
+	found.add("replay blocks/s", float64(height)/seconds)
+	found.add("replay tx/s", float64(txs)/seconds)
 	return nil
-}
-
-// disk is the bytes of a node's folder by part; one that vanishes meanwhile counts nothing.
-func disk(home string) map[string]float64 {
-	out := map[string]float64{}
-	_ = filepath.WalkDir(home, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return nil
-		}
-		info, err := d.Info()
-		if err != nil {
-			return nil
-		}
-		rel, err := filepath.Rel(home, path)
-		if err != nil {
-			return nil
-		}
-		name := "rest"
-		switch rel = filepath.ToSlash(rel); {
-		case rel == "sn3.db":
-			name = "state"
-		case strings.HasPrefix(rel, "data/cs.wal"):
-			name = "log"
-		case strings.HasPrefix(rel, "data/"):
-			name = "blocks"
-		}
-		out[name] += float64(info.Size())
-		return nil
-	})
-	return out
 }

@@ -40,6 +40,7 @@ type job struct {
 	Recompute  memory.Recompute
 	Profile    string // file for a CPU profile of what is timed
 	Chain      chainJob
+	Peers      []string // of a node that is a process
 }
 
 // piece is work that can be repeated: turn does work units of it.
@@ -50,6 +51,9 @@ type piece struct {
 	turn   func(context.Context) error
 	found  figures      // by the turns since the last reply; or nil
 	close  func() error // or nil
+
+	memory func() int64   // of processes that do the work instead; or nil
+	cpu    func() float64 // seconds that they have used; or nil
 }
 
 // workCommand is this program as a worker.
@@ -125,6 +129,10 @@ func (p *piece) turns(ctx context.Context, n int) (reply, error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	var took time.Duration
+	var cpu float64
+	if p.cpu != nil {
+		cpu = -p.cpu()
+	}
 	for range n {
 		if p.before != nil {
 			if err := p.before(ctx); err != nil {
@@ -141,6 +149,10 @@ func (p *piece) turns(ctx context.Context, n int) (reply, error) {
 	allocs := after.Mallocs - before.Mallocs
 	r := reply{Seconds: max(took, 1).Seconds(), Work: p.work * float64(n), Memory: peakMemory(), Allocs: &allocs, Figures: maps.Clone(p.found)}
 	clear(p.found)
+	if p.cpu != nil {
+		r.Memory, r.Others = p.memory(), cpu+p.cpu()
+		r.Allocs = nil
+	}
 	return r, nil
 }
 
@@ -152,10 +164,12 @@ func (j job) prepare(ctx context.Context) (*piece, error) {
 		return j.generate(ctx)
 	case "gemm":
 		return j.gemm()
-	case "chain-tx", "chain-latency", "chain-window", "chain-life":
+	case "chain-tx", "chain-latency", "chain-window", "chain-life", "chain-snapshot", "chain-disk":
 		return j.chain(ctx)
 	case "chain-state":
 		return j.chainState()
+	case "chain-member":
+		return j.member()
 	}
 	return nil, fmt.Errorf("unknown task %q", j.Task)
 }

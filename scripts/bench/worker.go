@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -48,6 +49,7 @@ type reply struct {
 	Memory  int64   `json:"memory"`
 	Allocs  *uint64 `json:"allocs,omitempty"`
 	Figures figures `json:"figures,omitempty"` // of the turns, what else was measured
+	Others  float64 `json:"others,omitempty"`  // seconds of processor time that the worker's own workers used
 	Error   string  `json:"error,omitempty"`
 
 	others float64
@@ -111,7 +113,7 @@ func (w *worker) ask(ctx context.Context, n int) (r reply, err error) {
 	if r.Error != "" || !(r.Seconds > 0) {
 		return r, fmt.Errorf("%w: %s", errWorker, r.Error)
 	}
-	r.others = max(0, busy()-all-(used(w.cmd.Process.Pid)-own)) / time.Since(from).Seconds()
+	r.others = max(0, busy()-all-(used(w.cmd.Process.Pid)-own)-r.Others) / time.Since(from).Seconds()
 	return r, nil
 }
 
@@ -206,25 +208,57 @@ func (c *contender) row(what, unit string, threads int) Row {
 	return row
 }
 
-// tail keeps the end of what a process says.
+// tail keeps the end of what a process says, and if it is a Go program that fell over, how its account of that begins: the end of
+// it only says which goroutine somebody started.
 type tail struct {
-	mu sync.Mutex
-	b  []byte
+	mu    sync.Mutex
+	b     []byte
+	crash []byte // from where the account begins
 }
 
+// Lengths of what a tail keeps.
+const (
+	keptTail  = 4 << 10
+	keptCrash = 2 << 10
+)
+
 func (t *tail) Write(p []byte) (int, error) {
-	const keep = 4 << 10
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.b = append(t.b, p...)
-	t.b = t.b[max(0, len(t.b)-keep):]
+	if t.crash == nil {
+		if at := fallen(t.b); at >= 0 {
+			t.crash = slices.Clone(t.b[at:])
+		}
+	} else {
+		t.crash = append(t.crash, p...)
+	}
+	t.crash = t.crash[:min(len(t.crash), keptCrash)]
+	t.b = t.b[max(0, len(t.b)-keptTail):]
 	return len(p), nil
 }
 
-// String is the last lines.
+// fallen finds the line with which the runtime begins to say why it ends.
+func fallen(b []byte) int {
+	for _, line := range []string{"panic: ", "fatal error: "} {
+		if bytes.HasPrefix(b, []byte(line)) {
+			return 0
+		}
+		if at := bytes.Index(b, []byte("\n"+line)); at >= 0 {
+			return at + 1
+		}
+	}
+	return -1
+}
+
+// String is the beginning of why a program fell over, or else the last lines.
 func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.crash != nil {
+		lines := strings.Split(strings.TrimSpace(string(t.crash)), "\n")
+		return strings.Join(lines[:min(len(lines), 12)], " | ")
+	}
 	lines := strings.Split(strings.TrimSpace(string(t.b)), "\n")
 	return strings.Join(lines[max(0, len(lines)-3):], " | ")
 }

@@ -52,6 +52,25 @@ func TestWorkerFails(t *testing.T) {
 	}
 }
 
+// Of a Go program that fell over the first lines are told, however long its account is.
+func TestWorkerFallsOver(t *testing.T) {
+	for _, first := range []string{"panic: oh dear", "fatal error: oh dear"} {
+		w, err := shell(t, "{ echo before; echo '"+first+"'; echo; echo 'goroutine 7 [running]:'; for i in `seq 2000`; do echo \"frame $i\"; done; echo 'created by somebody'; } >&2; exit 2")
+		if w != nil || !errors.Is(err, errWorker) || !strings.Contains(err.Error(), first+" |  | goroutine 7 [running]: | frame 1 |") || strings.Contains(err.Error(), "created by") {
+			t.Errorf("%s: %v", first, err)
+		}
+	}
+	var x tail // however it comes
+	for _, c := range "warning\npanic: no\n\tat 1\n" {
+		if _, err := x.Write([]byte(string(c))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := x.String(); got != "panic: no | \tat 1" {
+		t.Errorf("%q", got)
+	}
+}
+
 // A cancelled run ends a worker that is busy, and says so.
 func TestWorkerIsCancelled(t *testing.T) {
 	if runtime.GOOS == "windows" {
