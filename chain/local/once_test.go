@@ -91,12 +91,12 @@ func TestNonceNotUsedYet(t *testing.T) {
 	next, n := b.Backend, 0
 	b.heads = func(context.Context, chain.Block) ([]chain.Head, error) { _, err := d.Tick(); return nil, err }
 	b.submit = func(ctx context.Context, tx []byte) (local.Code, error) {
-		if n++; n < 3 {
+		if n++; n < 9 {
 			return local.CodeNonce, nil
 		}
 		return next.Submit(ctx, tx)
 	}
-	if err := c.Transfer(within(t), to, one); err != nil || n != 3 {
+	if err := c.Transfer(within(t), to, one); err != nil || n != 9 {
 		t.Errorf("%v after %d submissions", err, n)
 	}
 	paid(t, d, 1)
@@ -187,5 +187,42 @@ func TestNoBlockHasIt(t *testing.T) {
 				t.Errorf("after a long dispute: %v", err)
 			}
 		})
+	}
+}
+
+// Who was stopped before anything went out has nothing to look for.
+func TestNothingWentOut(t *testing.T) {
+	_, b, c := dev(t)
+	ctx, cancel := context.WithCancel(within(t))
+	b.submit = func(context.Context, []byte) (local.Code, error) {
+		cancel()
+		return 0, errors.Join(chain.ErrDisputed, chain.ErrUnavailable)
+	}
+	if _, err := c.Send(ctx, local.Transfer{To: to, Amount: one}); !errors.Is(err, chain.ErrDisputed) || !errors.Is(err, context.Canceled) || errors.As(err, new(*local.PendingError)) {
+		t.Errorf("%v", err)
+	}
+}
+
+// A transaction that was in a block and refused there has used its nonce as well: the next one waits until the node has it.
+func TestRefusedInABlock(t *testing.T) {
+	_, b, c := dev(t)
+	next := b.Backend
+	b.submit = func(context.Context, []byte) (local.Code, error) { return local.CodeOK, nil }
+	b.heads = func(context.Context, chain.Block) ([]chain.Head, error) { return nil, nil }
+	asked := 0
+	b.query = func(ctx context.Context, name, arg string) (json.RawMessage, error) {
+		if name == local.QueryTx {
+			if asked++; asked == 2 { // the first time is before it goes out
+				return json.Marshal(local.TxInfo{Block: 2, Code: local.CodeFunds})
+			}
+		}
+		return next.Query(ctx, name, arg)
+	}
+	if r, err := c.Send(within(t), local.Transfer{To: to, Amount: one}); !errors.Is(err, chain.ErrFunds) || r.Block != 2 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	c.SetPatience(time.Millisecond)
+	if _, err := c.Send(within(t), local.Transfer{To: to, Amount: one}); !errors.Is(err, chain.ErrUnavailable) || errors.As(err, new(*local.PendingError)) {
+		t.Errorf("at a node without it: %v", err)
 	}
 }

@@ -106,6 +106,9 @@ func TestHeldHeadsOfMany(t *testing.T) {
 					if h := <-out; len(h) != 1 || h[0].Block != 101 {
 						t.Errorf("%d of %d %s: heads %v", n-1, n, fault, h)
 					}
+					if want := x.all[n-1].name; x.now() != want {
+						t.Errorf("%d of %d %s: following %s, not %s, which shows heads", n-1, n, fault, x.now(), want)
+					}
 					if took := time.Since(begin); took > failover {
 						t.Errorf("%d of %d %s, a block after %s: it took %s", n-1, n, fault, wait, took)
 					}
@@ -146,6 +149,13 @@ func TestBabbler(t *testing.T) {
 			}
 			if _, err := x.Query(t.Context(), "nonsense", ""); err == nil || errors.Is(err, chain.ErrUnavailable) || x.book.peers[1].faults+x.book.peers[2].faults > 0 {
 				t.Errorf("a question that nobody understands: %v", err)
+			}
+			for _, n := range x.all {
+				n.set(mode{babble: true})
+			}
+			faults := x.book.peers[1].faults
+			if _, err := x.Query(t.Context(), local.QuerySelection, "9"); err == nil || errors.Is(err, chain.ErrUnavailable) || x.book.peers[1].faults > faults {
+				t.Errorf("what all answer alike is nobody's fault: %v", err)
 			}
 		})
 	}
@@ -217,6 +227,14 @@ func TestNonce(t *testing.T) {
 		if err := x.says(t.Context(), local.QueryAccount, "me", `"nonce":11`); err != nil {
 			t.Errorf("one of 2 is stale: %v", err)
 		}
+
+		x = newNodes(t, 2)
+		x.w.make(5)
+		x.all[1].set(mode{behind: 2})
+		begin = time.Now()
+		if err := x.says(t.Context(), local.QueryAccount, "me", `"balance":105`); err != nil || time.Since(begin) > 0 {
+			t.Errorf("the same nonce and another balance: %v after %s", err, time.Since(begin))
+		}
 	})
 }
 
@@ -259,4 +277,43 @@ func TestInNoBlock(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Slow is not away: a node that is slower than a majority keeps its place, the followed one too if others would be asked no
+// sooner; and where all are slow, as on a bad line, answers come all the same.
+func TestSlow(t *testing.T) {
+	for slow := range 3 {
+		bubble(t, func(t *testing.T) {
+			x := newNodes(t, 3)
+			read(t, x, local.QueryStatus, "")
+			x.all[slow].set(mode{slow: time.Second})
+			for b := 97; b <= 100; b++ {
+				if err := x.says(t.Context(), local.QuerySnapshot, fmt.Sprint(b), fmt.Sprintf(`"Block":%d`, b)); err != nil {
+					t.Error(err)
+				}
+			}
+			if x.now() != "a" || x.book.peers[slow].faults > 0 {
+				t.Errorf("%d is slow: following %s, %d faults", slow, x.now(), x.book.peers[slow].faults)
+			}
+		})
+	}
+	bubble(t, func(t *testing.T) { // a majority that has nothing yet is an answer
+		x := newNodes(t, 3)
+		read(t, x, local.QueryStatus, "")
+		x.all[2].set(mode{hang: true})
+		begin := time.Now()
+		if _, err := x.Query(t.Context(), local.QueryTx, "tx"); !errors.Is(err, chain.ErrNotFound) || time.Since(begin) > moment {
+			t.Errorf("%v after %s", err, time.Since(begin))
+		}
+	})
+	bubble(t, func(t *testing.T) {
+		x := newNodes(t, 3)
+		read(t, x, local.QueryStatus, "")
+		for _, n := range x.all {
+			n.set(mode{slow: 6 * time.Second})
+		}
+		if err := x.says(t.Context(), local.QuerySnapshot, "100", `"Block":100`); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -70,6 +70,7 @@ type mode struct {
 	invent bool        // has every transaction in a block
 	babble bool        // answers what is no answer
 	joined bool        // by a snapshot: knows no transactions
+	slow   time.Duration
 }
 
 // node is one endpoint of the world.
@@ -110,6 +111,12 @@ func (n *node) enter(ctx context.Context, call string) (mode, error) {
 	if m.hang {
 		<-ctx.Done()
 		return m, ctx.Err()
+	}
+	if m.slow > 0 {
+		select {
+		case <-time.After(m.slow):
+		case <-ctx.Done():
+		}
 	}
 	return m, ctx.Err()
 }
