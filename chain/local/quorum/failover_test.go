@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -316,4 +319,31 @@ func TestSlow(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// Whoever finds out what, the operator reads it in the order in which it was so.
+func TestToldInOrder(t *testing.T) {
+	x := newNodes(t, 2)
+	var was, told []string
+	x.tell = func(n Notice) {
+		for range 3 {
+			runtime.Gosched() // as writing a line may
+		}
+		told = append(told, n.Reason)
+	}
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			for j := range 200 {
+				x.with(func(b *book, now time.Time) {
+					was = append(was, fmt.Sprint(i, j))
+					b.note(Disputed, "", fmt.Sprint(i, j))
+				})
+			}
+		})
+	}
+	all.Wait()
+	if !slices.Equal(was, told) {
+		t.Error("told in another order")
+	}
 }

@@ -30,6 +30,7 @@ type Quorum struct {
 	tell func(Notice)
 	turn chan struct{} // one comparison of heads at a time
 
+	telling  sync.Mutex // notices in the order in which they came; taken under mu
 	mu       sync.Mutex
 	book     book
 	moved    chan struct{}             // closed when another node is followed
@@ -74,7 +75,7 @@ func Split(list string) ([]string, error) {
 }
 
 // Dial makes a Backend of a list of addresses; of one address it is local.Dial. It does not connect yet. tell, if not nil,
-// learns what an operator should know; it must not block.
+// learns what an operator should know; it must neither block nor ask.
 func Dial(list string, tell func(Notice)) (local.Backend, error) {
 	addrs, err := Split(list)
 	if err != nil {
@@ -116,6 +117,10 @@ func (q *Quorum) with(f func(b *book, now time.Time)) {
 	if q.book.followed != before {
 		close(q.moved)
 		q.moved = make(chan struct{})
+	}
+	if len(notes) > 0 {
+		q.telling.Lock()
+		defer q.telling.Unlock()
 	}
 	q.mu.Unlock()
 	for _, n := range notes {
