@@ -240,6 +240,13 @@ func TestMembersStay(t *testing.T) {
 			g.Validators = append(g.Validators, state.Validator{Key: key(4)})
 			s.Voters = append(s.Voters, local.VoterInfo{Key: key(4), Signed: 19})
 		}},
+		"no member, of whom too few sign": {n: 4, who: 4, change: func(g *state.Genesis, s *local.NodeStatus) {
+			for i := range 6 {
+				g.Validators = append(g.Validators, state.Validator{Key: key(4 + i)})
+				s.Voters = append(s.Voters, local.VoterInfo{Key: key(4 + i), Signed: 19})
+			}
+			s.Voters[0].Signed, s.Voters[1].Signed = 2, 2
+		}},
 	} {
 		g, says := council(t, x.n)
 		if x.change != nil {
@@ -294,6 +301,50 @@ func TestBeaconSoon(t *testing.T) {
 	if _, err := w.sn3(soon...); proc.ExitCode(err) != proc.ExitRefused || !strings.Contains(err.Error(), "is being made") {
 		t.Errorf("a second one: %v", err)
 	}
+}
+
+// told is a chain with another beacon than it has.
+type told struct {
+	seen
+	beacon     local.BeaconStatus
+	validators []local.ValidatorInfo
+}
+
+// Query tells it.
+func (x told) Query(ctx context.Context, name, arg string) (json.RawMessage, error) {
+	raw, err := x.seen.Query(ctx, name, arg)
+	switch {
+	case err == nil && name == local.QueryValidators:
+		return json.Marshal(x.validators)
+	case err == nil && name == local.QueryStatus:
+		var st local.Status
+		if err := json.Unmarshal(raw, &st); err != nil {
+			return nil, err
+		}
+		st.Beacon = x.beacon
+		return json.Marshal(st)
+	}
+	return raw, err
+}
+
+// A member of the announced key stays, too.
+func TestMembersOfTheNextKeyStay(t *testing.T) {
+	w, _, _ := bank(t)
+	g, says := council(t, 4)
+	owner := ownerKeys(t)
+	x := told{seen: seen{begun(t, g), says}}
+	for i, v := range says.Voters {
+		x.validators = append(x.validators, local.ValidatorInfo{Key: v.Key, Signs: i > 0, Next: i < 3})
+	}
+	x.beacon = local.BeaconStatus{Signs: local.BeaconKeyInfo{From: 1, Threshold: 2, Members: 3}, Next: &local.BeaconKeyInfo{From: 90, Threshold: 3, Members: 3}}
+	srv := httptest.NewServer(local.Handler(x))
+	t.Cleanup(srv.Close)
+	w.addr = strings.TrimPrefix(srv.URL, "http://")
+	_, err := w.sn3(append([]string{"chain", "validator", "remove", says.Voters[0].Key.String()}, owner...)...)
+	if proc.ExitCode(err) != proc.ExitRefused || !strings.Contains(err.Error(), "a member of the key that signs from round 90 on, whose rounds need 3 members, and only 2 of the others") {
+		t.Errorf("%v", err)
+	}
+	w.says("its votes no longer count", append([]string{"chain", "validator", "remove", says.Voters[3].Key.String()}, owner...)...)
 }
 
 // What validators have to do with the beacon, of which the list tells.

@@ -286,6 +286,34 @@ func TestUnfounded(t *testing.T) {
 	}
 }
 
+// An answer's complaints are its author's own, one about each dealer, in their order.
+func TestComplaintsOfAnAnswer(t *testing.T) {
+	t.Parallel()
+	r := meet(t, 4)
+	ds := r.dealings()
+	ds[2], ds[3] = r.bad(2, 0), r.bad(3, 0)
+	c := r.begin()
+	r.add(c, ds...)
+	a, session, err := parseAnswer(r.answer(0, ds))
+	if err != nil || len(a.complaints) != 2 {
+		t.Fatalf("%d complaints, %v", len(a.complaints), err)
+	}
+	for name, x := range map[string]struct {
+		who        int
+		complaints []*dkg.Complaint
+	}{
+		"another one's": {1, a.complaints[:1]},
+		"twice":         {0, []*dkg.Complaint{a.complaints[0], a.complaints[0]}},
+		"backwards":     {0, []*dkg.Complaint{a.complaints[1], a.complaints[0]}},
+	} {
+		b := answer{member: x.who, dealings: a.dealings, complaints: x.complaints}
+		body := b.body(session)
+		if err := c.Add(append(body, r.who[x.who].Prove(claim(body))...)); !errors.Is(err, ErrFile) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // Files that are no member's, or not of this draft, are refused and change nothing.
 func TestRefused(t *testing.T) {
 	t.Parallel()

@@ -322,6 +322,40 @@ func TestMembers(t *testing.T) {
 	}
 }
 
+// The next key begins later than every one before it, whether that was made or not; the status says from which round on.
+func TestNextBeacon(t *testing.T) {
+	for _, dealers := range []int{0, 1} {
+		c := meet(t, 1, nil)
+		c.block(nil)
+		far := c.soon() + 1000
+		if code := c.announce(far); code != local.CodeOK {
+			t.Fatal(code.Err())
+		}
+		for i := range dealers {
+			c.block([][]byte{c.dealing(i)})
+		}
+		c.to(c.making.end())
+		if len(c.keys) != 1+dealers {
+			t.Fatalf("%d keys", len(c.keys))
+		}
+		c.tried.from = chain.Round(1-dealers) * far // after a key the list of keys alone must say it
+		if got := c.BeaconStatus().Earliest; got != far+1 {
+			t.Errorf("after %d dealings the earliest round is %d, want %d", dealers, got, far+1)
+		}
+		if code := c.announce(far); code != local.CodeBeacon {
+			t.Errorf("after %d dealings the same round again: code %d", dealers, code)
+		}
+		if code := c.announce(far + 1); code != local.CodeOK {
+			t.Errorf("after %d dealings a round later: code %d", dealers, code)
+		}
+	}
+	c := meet(t, 1, nil)
+	c.block(nil)
+	if got := c.BeaconStatus().Earliest; got != c.soon() {
+		t.Errorf("the earliest round is %d, want %d", got, c.soon())
+	}
+}
+
 // Raising the reveal period while a key is made would leave commitments that no key opens: then there is no new key.
 func TestKeyTooLate(t *testing.T) {
 	c := session(t, 1)
