@@ -19,7 +19,7 @@ unset SSL_CERT_FILE CREDENTIALS_DIRECTORY 2>/dev/null || true
 . "$here/netns/training.sh"
 . "$here/netns/sync.sh"
 
-dir=$(mktemp -d)
+dir=$(mktemp -d "${TMPDIR:-/tmp}/$id.XXXXXX")
 trap clean EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP

@@ -100,6 +100,10 @@ sweep() {
     for p in $(ip netns pids "$ns"); do kill -KILL "$p" 2>/dev/null || true; done
     ip netns del "$ns" && rm -rf "/etc/netns/$ns"
   done
+  for d in "${TMPDIR:-/tmp}"/sn3-netns-*; do
+    owner=${d##*/sn3-netns-}
+    if [ -d "$d" ] && [ ! -e "$d/kept" ] && ! kill -0 "${owner%%.*}" 2>/dev/null; then rm -rf "$d"; fi
+  done
 }
 
 # clean: at the end, however it comes
@@ -123,7 +127,7 @@ clean() {
     rm -rf "/etc/netns/$ns"
   done
   [ -z "${etc:-}" ] || rmdir /etc/netns 2>/dev/null || true # if it was not there before
-  if [ -n "${KEEP:-}" ]; then echo "kept $dir"; else rm -rf "$dir"; fi
+  if [ -n "${KEEP:-}" ]; then touch "$dir/kept"; echo "kept $dir"; else rm -rf "$dir"; fi
   exit $code
 }
 tails() { for f in "$dir"/*/*.log; do [ -s "$f" ] && { echo "--- end of ${f#"$dir"/}"; tail -n 5 "$f"; }; done 2>/dev/null || true; }
