@@ -70,7 +70,11 @@ func makeGenesis(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("network   %s\ngenesis   %s\nbeacon    %s\n", g.Network, hash, whoSigns(g, g.Validators[0].Key))
+	line, err := node.Keys(c.String("home"), g.Network)
+	if err != nil {
+		return exit(err)
+	}
+	fmt.Printf("network   %s\ngenesis   %s\nbeacon    %s\nnode      %s\n", g.Network, hash, whoSigns(g, line.Key), line.Node)
 	for _, v := range g.Validators {
 		fmt.Printf("validator %s\n", v.Key)
 	}
@@ -98,7 +102,11 @@ func makeDraft(home, folder string, g *state.Genesis, others []local.Candidate) 
 	if err != nil {
 		return exit(err)
 	}
-	fmt.Printf("network   %s\ndraft     %s\n", g.Network, hash)
+	line, err := node.Keys(home, g.Network)
+	if err != nil {
+		return exit(err)
+	}
+	fmt.Printf("network   %s\ndraft     %s\nnode      %s\n", g.Network, hash, line.Node)
 	for _, v := range g.Validators {
 		fmt.Printf("validator %s\n", v.Key)
 	}
