@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -152,6 +153,9 @@ func joinNode(c *cli.Context) error {
 	ask, done := context.WithTimeout(ctx, askPatience)
 	defer done()
 	j, err := node.Join(ask, c.String("home"), from, hostOf(rpcs[0]), pinned, n)
+	if errors.Is(err, chain.ErrUnavailable) {
+		err = fmt.Errorf("no node answers at %s: %w; is it running, and is this the address of its API (chaind start --listen)?", rpcs[0], err)
+	}
 	if err != nil {
 		return exit(err)
 	}

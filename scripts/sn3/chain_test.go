@@ -117,8 +117,15 @@ func TestHotkeyHistory(t *testing.T) {
 	if err := dev.Run(h + 300); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.sn3("chain", "metagraph", "--at", "2"); !errors.Is(err, chain.ErrPruned) || !strings.Contains(err.Error(), "--at ") {
-		t.Errorf("an old metagraph: %v", err)
+	sched, err := chain.NewSchedule(run.Schedule)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at, want := range map[chain.Block]string{1: fmt.Sprintf("The first boundary is --at %d (seed of window 0)", sched.At(0, chain.PhaseSeed)),
+		sched.At(1, chain.PhaseApply) + 1: "The boundary before this block is --at "} {
+		if _, err := w.sn3("chain", "metagraph", "--at", fmt.Sprint(at)); !errors.Is(err, chain.ErrPruned) || !strings.Contains(err.Error(), want) {
+			t.Errorf("an old metagraph, of block %d: %v", at, err)
+		}
 	}
 	if out, err := w.sn3("chain", "hotkey", "1", "--events", "1"); err != nil || strings.Contains(out, "registered\t") {
 		t.Errorf("one event: %q, %v", out, err)

@@ -175,7 +175,11 @@ func (n *network) nearest(at chain.Block) string {
 		return err.Error()
 	}
 	w, ph := sched.Locate(at)
-	return fmt.Sprintf("Metagraphs are kept as of the boundaries of the newest windows, and of the newest blocks. At or before this one: --at %d (%s of window %d), if it is not too old.", sched.At(w, ph), ph, w)
+	which := "The boundary before this block is"
+	if sched.At(w, ph) > at {
+		which = "The first boundary is"
+	}
+	return fmt.Sprintf("Metagraphs are kept as of the boundaries of the newest windows, and of the newest blocks. %s --at %d (%s of window %d), which may be too old, too.", which, sched.At(w, ph), ph, w)
 }
 
 func yesNo(b bool) string {

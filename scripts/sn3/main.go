@@ -102,6 +102,9 @@ func open(ctx context.Context, c *cli.Context, key keySource) (*network, error) 
 	}
 	n.client = local.NewClient(back, by)
 	if n.status, err = n.client.Status(ctx); err != nil {
+		if errors.Is(err, chain.ErrUnavailable) {
+			err = fmt.Errorf("%w; is it running, and is this the address of its API (chaind start --listen)?", err)
+		}
 		return nil, errors.Join(fmt.Errorf("ask the chain node at %s: %w", addr, err), n.close())
 	}
 	if n.run, err = n.client.Describe(ctx); err != nil {
