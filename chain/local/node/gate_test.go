@@ -194,6 +194,9 @@ func TestLenders(t *testing.T) {
 	if out := l.strike("a", true); !out || l.left(name(3)) != 1 { // there is another one
 		t.Error("a liar is asked again")
 	}
+	if l.offers("a", name(3)) || l.left(name(3)) != 1 || l.lends("a") {
+		t.Error("the engine asks it no more, and it is counted")
+	}
 	if h, from, to := l.gone("a"); h != 0 || from != to {
 		t.Error("there is another one")
 	}
@@ -204,13 +207,14 @@ func TestLenders(t *testing.T) {
 		t.Error("twice")
 	}
 	l.fetch(name(5), 50, 1)
-	for i := range maxStrikes - 1 { // strikes are counted of all snapshots
-		l.offers("a", name(5))
-		if out := l.strike("a", true); out != (i == maxStrikes-2) {
+	for i := range maxStrikes { // alone with its snapshots
+		l.offers("c", name(5+i))
+		l.fetch(name(5+i), 50, 1)
+		if out := l.strike("c", true); out != (i == maxStrikes-1) {
 			t.Errorf("strike %d: %v", i, out)
 		}
 	}
-	if l.offers("a", name(6)) {
+	if l.offers("c", name(9)) {
 		t.Error("it is heard again")
 	}
 	if waits, done := l.waits(); waits || done {

@@ -64,7 +64,12 @@ func (l *lenders) strike(id p2p.ID, wrong bool) (out bool) {
 	if wrong {
 		l.strikes[id]++
 	}
-	return l.strikes[id] >= maxStrikes || wrong && l.have(l.want) > 0 // who lies is not needed where there are others
+	out = l.strikes[id] >= maxStrikes || wrong && l.have(l.want) > 0 // who lies is not needed where there are others
+	if out {
+		l.strikes[id] = maxStrikes
+		delete(l.of, id)
+	}
+	return out
 }
 
 // left is how many peers still have a snapshot.
