@@ -100,15 +100,21 @@ func refetch(r *abci.RequestApplySnapshotChunk, out bool) *abci.ResponseApplySna
 	return res
 }
 
-const waitNotice = 30 * time.Second // between two of tellWaiting
+const (
+	waitNotice = 30 * time.Second // between two ticks of tellWaiting
+	freshTicks = 20               // after which peers may offer maxOffers snapshots more
+)
 
 // tellWaiting tells the operator again and again that there is no snapshot to begin with: the engine looks for one for ever.
 func (n *Node) tellWaiting(tick <-chan time.Time) {
-	for {
+	for i := 1; ; i++ {
 		select {
 		case <-n.app.quit:
 			return
 		case <-tick:
+		}
+		if i%freshTicks == 0 {
+			n.app.lenders.forget()
 		}
 		waits, done := n.app.lenders.waits()
 		if done {

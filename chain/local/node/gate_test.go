@@ -183,6 +183,9 @@ func TestLenders(t *testing.T) {
 	if l.offers("a", name(maxOffers)) || !l.offers("a", name(3)) || !l.offers("b", name(3)) {
 		t.Error("one too many, or one again")
 	}
+	if l.forget(); !l.offers("a", name(maxOffers)) {
+		t.Error("a peer that has written another one is not heard any more")
+	}
 	if l.lends("a") {
 		t.Error("nothing is fetched yet")
 	}

@@ -8,7 +8,7 @@ import (
 
 // Limits of what a peer that offers snapshots can cost.
 const (
-	maxOffers  = 32 // snapshots of one peer: the engine tries the highest first, and a liar could offer higher ones for ever
+	maxOffers  = 32 // snapshots of one peer in freshTicks: the engine tries the highest first, and a liar could offer higher ones for ever
 	maxStrikes = 3  // wrong parts of a peer that is alone with its snapshot, before it is not asked any more
 )
 
@@ -16,6 +16,7 @@ const (
 type lenders struct {
 	mu      sync.Mutex
 	of      map[p2p.ID]map[string]bool // by the name of a snapshot that a peer has offered: it has it still
+	offered map[p2p.ID]int             // snapshots, lately
 	strikes map[p2p.ID]int
 	want    string // name of the snapshot being fetched; "": none
 	height  uint64
@@ -25,7 +26,7 @@ type lenders struct {
 }
 
 func newLenders() *lenders {
-	return &lenders{of: map[p2p.ID]map[string]bool{}, strikes: map[p2p.ID]int{}}
+	return &lenders{of: map[p2p.ID]map[string]bool{}, offered: map[p2p.ID]int{}, strikes: map[p2p.ID]int{}}
 }
 
 // offers enters a peer's offer; it is not heard if that is one too many, or the peer lied.
@@ -38,11 +39,21 @@ func (l *lenders) offers(id p2p.ID, name string) bool {
 	if l.of[id] == nil {
 		l.of[id] = map[string]bool{}
 	}
-	if _, known := l.of[id][name]; !known && len(l.of[id]) >= maxOffers {
-		return false
+	if _, known := l.of[id][name]; !known {
+		if l.offered[id] >= maxOffers {
+			return false
+		}
+		l.offered[id]++
 	}
 	l.of[id][name] = true
 	return true
+}
+
+// forget lets all peers offer as many snapshots again.
+func (l *lenders) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.offered)
 }
 
 // lends says whether a part of the snapshot being fetched may come from a peer.
