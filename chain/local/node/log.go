@@ -15,7 +15,7 @@ import (
 type logger struct {
 	l       *slog.Logger
 	closing *atomic.Bool
-	peers   bool // it is of a part that deals with peers: their failures are ordinary, and mend themselves
+	peers   bool        // it is of a part that deals with peers: their failures are ordinary, and mend themselves
 	disk    func(error) // takes errors of the disk: after some of them CometBFT logs for ever and makes no block
 }
 
