@@ -30,18 +30,34 @@ const (
 // Superseded is the reason of an EventDropped that is no loss.
 const Superseded = "a newer commitment was revealed"
 
-// Frequent says whether events of a kind come in every window: nodes keep the newest KeptEvents of a hotkey's, and all others.
-func Frequent(kind string) bool {
+// EventClass groups kinds of events by what makes them: none may crowd out another in what a node keeps of a hotkey.
+type EventClass byte
+
+// Classes of events.
+const (
+	EventsRare     EventClass = iota // registrations, and what the owner does
+	EventsFrequent                   // come in every window
+	EventsOfStake                    // anybody's who pays the fee
+	EventClasses
+)
+
+// ClassOf is the class of a kind of event.
+func ClassOf(kind string) EventClass {
 	switch kind {
 	case EventWeights, EventCommitted, EventDropped, EventEpoch, EventScored:
-		return true
+		return EventsFrequent
+	case EventStaked, EventUnstaked:
+		return EventsOfStake
 	}
-	return false
+	return EventsRare
 }
+
+// Kept is how many events of a class a node keeps of a hotkey, the newest.
+func (c EventClass) Kept() int { return [EventClasses]int{1000, 2000, 1000}[c] }
 
 // Bounds of histories.
 const (
-	KeptEvents  = 2000 // frequent events of a hotkey
+	KeptDiaries = 1024 // hotkeys whose events a node keeps: those to whom something happened last
 	EventsAPage = 500
 )
 

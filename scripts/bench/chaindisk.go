@@ -134,7 +134,7 @@ func (r *chainRun) disk() error {
 		}
 		row := Row{Case: "holds: " + name, By: "sn3", Unit: "bytes", Note: fmt.Sprintf("%.0f entries", n)}
 		if name == "event" {
-			row.Note += fmt.Sprintf("; %.0f bytes when %d of each of %.0f hotkeys are kept", size/n*local.KeptEvents*seats, local.KeptEvents, seats)
+			row.Note += fmt.Sprintf("; %.0f bytes when %d of each of %.0f hotkeys are kept", size/n*float64(local.EventsFrequent.Kept())*seats, local.EventsFrequent.Kept(), seats)
 		}
 		r.add(row.spread([]float64{size}))
 	}

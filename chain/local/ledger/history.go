@@ -33,17 +33,18 @@ func (m *memory) add(e *Executed) {
 	}
 }
 
-// forget drops the oldest frequent event where there are too many.
+// forget drops the oldest event of the last one's class where there are too many.
 func forget(list []local.Event) []local.Event {
-	frequent, oldest := 0, -1
+	class := local.ClassOf(list[len(list)-1].Kind)
+	n, oldest := 0, -1
 	for i, x := range list {
-		if local.Frequent(x.Kind) {
-			if frequent++; oldest < 0 {
+		if local.ClassOf(x.Kind) == class {
+			if n++; oldest < 0 {
 				oldest = i
 			}
 		}
 	}
-	if frequent > local.KeptEvents {
+	if n > class.Kept() {
 		return slices.Delete(list, oldest, oldest+1)
 	}
 	return list

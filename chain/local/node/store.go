@@ -37,7 +37,7 @@ func openStore(path string) (*store, error) {
 		return nil, fmt.Errorf("open chain state %s: %w; %s", path, err, advice(err))
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, b := range [][]byte{bucketState, bucketTx, bucketHead, bucketMoney, bucketUndo, bucketEvent, bucketCount} {
+		for _, b := range [][]byte{bucketState, bucketTx, bucketHead, bucketMoney, bucketUndo, bucketEvent, bucketCount, bucketQuiet} {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 				return err
 			}

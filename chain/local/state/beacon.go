@@ -45,9 +45,34 @@ func (s *State) keyAt(r chain.Round) *beacon.Key {
 func (s *State) BeaconKeys() beacon.Keys { return s.keys }
 
 // BeaconKey is the public key of the beacon's round r. That of a round that is more than the longest way of a commitment
-// ahead may still change.
+// ahead may still change. Keys of rounds beyond what is kept are forgotten, but for the genesis'.
 func (s *State) BeaconKey(r chain.Round) ([]byte, error) {
+	if len(s.keys) > 1 && r < s.lowest(s.meta.Height) {
+		return nil, fmt.Errorf("beacon key of round %d: %w", r, chain.ErrPruned)
+	}
 	return bytes.Clone(s.keyAt(r).Public[:]), nil
+}
+
+// ahead is how many keys do not sign yet.
+func (s *State) ahead() int {
+	n := 0
+	for n < len(s.keys) && s.keys[len(s.keys)-1-n].From > chain.Round(s.meta.Height) {
+		n++
+	}
+	return n
+}
+
+// forgetKeys drops the keys of rounds that no block may bring any more. The genesis' is no entry and stays.
+func (s *State) forgetKeys() {
+	low, keep := s.lowest(s.meta.Height), slices.Clone(s.keys[:1])
+	for i, k := range s.keys[1:] {
+		if i+2 < len(s.keys) && s.keys[i+2].From <= low {
+			s.touch(keyKey(k.From))
+			continue
+		}
+		keep = append(keep, k)
+	}
+	s.keys = keep
 }
 
 // verified says whether a signature is the round's.

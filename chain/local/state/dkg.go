@@ -22,6 +22,8 @@ const (
 	// MaxSaid is how many dealings and complaints a block may bring. A dealing of 64 members costs a node some 10 ms.
 	MaxSaid = 16
 
+	maxAhead = 8 // keys that are made and do not sign yet
+
 	beaconNotice = 10      // blocks more than the way of a commitment from the end of the making to the key's first round
 	beaconAhead  = 1 << 20 // blocks more, at most: a mistyped round must not keep later keys away for good
 	maxTempo     = 1 << 40 // beyond which no notice is long enough
@@ -159,7 +161,7 @@ func (s *State) checkMakeBeacon(o local.MakeBeacon, from chain.Hotkey) local.Cod
 	case !s.owns(from):
 		return local.CodeNotSubnetOwner
 	case s.making != nil, s.run.Tempo > maxTempo, o.At < s.nextBeacon(s.meta.Height) || o.At > first+beaconAhead,
-		len(membersOf(s.gen.Network, s.validators)) == 0:
+		s.ahead() >= maxAhead, len(membersOf(s.gen.Network, s.validators)) == 0:
 		return local.CodeBeacon
 	}
 	return local.CodeOK
@@ -300,6 +302,7 @@ func (s *State) finishBeacon() {
 	default:
 		s.keys = append(slices.Clone(s.keys), key)
 		s.touch(keyKey(key.From))
+		s.forgetKeys()
 	}
 	s.forgetDealings(m)
 	s.emit(local.Event{Kind: local.EventBeacon, At: chain.Block(m.from), Amount: chain.Amount(len(m.members)), Reason: outcomes[s.tried.how]})

@@ -5,6 +5,7 @@ import (
 
 	"sn3/chain"
 	"sn3/chain/local"
+	"sn3/chain/yuma"
 )
 
 // Weights turn into emission at the tempo: half of it by incentive, half by dividends; a seat that nobody weighs, whether of
@@ -184,4 +185,19 @@ func TestIssuanceIsBounded(t *testing.T) {
 			t.Errorf("rules %d: %+v", rules, m)
 		}
 	}
+}
+
+// The least that can be earned is paid, too; what is not is no payment.
+func TestPayoutOfARao(t *testing.T) {
+	s := machine(t)
+	s.meta.Height, s.meta.Money.Pending, s.meta.Money.Emitted = 1, 3, 3
+	none := func() []uint64 { return make([]uint64, len(s.seats)) }
+	out := yuma.Output{Server: none(), Validator: none()}
+	out.Server[2], out.Validator[1] = 1, 1
+	before := [2]chain.Amount{balanceOf(s, 2), staked(s, 1, account0(1))}
+	s.payout(out)
+	if got := [2]chain.Amount{balanceOf(s, 2), staked(s, 1, account0(1))}; got != [2]chain.Amount{before[0] + 1, before[1] + 1} || s.meta.Money.Pending != 1 {
+		t.Errorf("the miner has %d more, the validator %d, %d are left", got[0]-before[0], got[1]-before[1], s.meta.Money.Pending)
+	}
+	audit(t, s)
 }

@@ -283,6 +283,18 @@ func TestStakingGainsNothing(t *testing.T) {
 	})
 }
 
+// A take that its owner never changed may be raised at once.
+func TestFirstTakeIsFree(t *testing.T) {
+	s := machine(t)
+	s.params.MaxTake = 20_000
+	next(s)
+	for _, want := range []local.Code{local.CodeOK, local.CodeRateLimited} {
+		if code, _ := do(t, s, 1, local.SetTake{Hotkey: account0(1), Take: s.hotkeys[account0(1)].Take + 1}); code != want {
+			t.Errorf("code %d, want %d", code, want)
+		}
+	}
+}
+
 // A take that was lowered stays low for as long as one that was raised: stakers who come for it are safe from the next block.
 func TestTakeIsNoLure(t *testing.T) {
 	s := machine(t)
