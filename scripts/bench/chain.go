@@ -29,7 +29,7 @@ func chainFlags() []cli.Flag {
 		&cli.IntFlag{Name: "snapshots", Value: 16, Usage: "snapshots of each of the two"},
 		&cli.Int64Flag{Name: "life-block-time", Value: 100, Usage: "milliseconds between the blocks of the former"},
 		&cli.Int64Flag{Name: "disk-block-time", Value: 10, Usage: "milliseconds between the blocks of the latter"},
-		&cli.StringFlag{Name: "profile", Usage: "write CPU profiles of our work to `PREFIX`-PART.prof"},
+		&cli.StringFlag{Name: "profile", Usage: "write profiles of CPU and locks of our work to `PREFIX`-PART.prof and beside it"},
 	}
 }
 

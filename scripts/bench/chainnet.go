@@ -276,31 +276,29 @@ func (e *engines) warm(ctx context.Context) error {
 // nonce is one that nobody had before: the engine knows transactions by their bytes.
 func (e *engines) nonce(context.Context, int) (uint64, error) { return uint64(e.sent), nil }
 
+// patientBlocks is for how many blocks without a transaction one may be waited for that is not in any.
+const patientBlocks = 3
+
 func (e *engines) push(ctx context.Context, txs [][][]byte) error {
-	g, gctx := errgroup.WithContext(ctx)
-	hands := max(2*runtime.GOMAXPROCS(0), len(e.list))
-	for hand := range hands {
-		for who := hand; who < len(txs); who += hands {
-			e.sent += e.by * len(txs[who])
-		}
-		g.Go(func() error {
-			for who := hand; who < len(txs); who += hands {
-				for _, raw := range txs[who] {
-					if err := e.submit(gctx, hand%len(e.list), raw); err != nil {
-						return err
-					}
-				}
-			}
-			return nil
-		})
+	for _, list := range txs {
+		e.sent += e.by * len(list)
 	}
-	if err := g.Wait(); err != nil {
+	if err := e.handIn(ctx, txs); err != nil {
 		return err
 	}
-	for {
+	for last, still := -1, 0; ; {
 		n, moved := e.list[0].Done()
 		if n >= e.sent {
 			return nil
+		}
+		if n != last {
+			last, still = n, 0
+		}
+		if still++; still > patientBlocks { // a mempool has dropped what it had let in before it was full
+			if err := e.handIn(ctx, txs); err != nil {
+				return err
+			}
+			still = 0
 		}
 		select {
 		case <-moved:
@@ -308,6 +306,25 @@ func (e *engines) push(ctx context.Context, txs [][][]byte) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// handIn gives all transactions to the mempools, which know those that they had before.
+func (e *engines) handIn(ctx context.Context, txs [][][]byte) error {
+	g, ctx := errgroup.WithContext(ctx)
+	hands := max(2*runtime.GOMAXPROCS(0), len(e.list))
+	for hand := range hands {
+		g.Go(func() error {
+			for who := hand; who < len(txs); who += hands {
+				for _, raw := range txs[who] {
+					if err := e.submit(ctx, hand%len(e.list), raw); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
 }
 
 // submit waits for a block when the mempool is full.

@@ -99,15 +99,11 @@ func (j job) serve(ctx context.Context, in io.Reader, out io.Writer) (err error)
 		return fmt.Errorf("answer: %w", err)
 	}
 	if j.Profile != "" {
-		f, err := os.Create(j.Profile)
+		end, err := profiled(j.Profile)
 		if err != nil {
-			return fmt.Errorf("write profile: %w", err)
+			return err
 		}
-		defer f.Close()
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return fmt.Errorf("write profile: %w", err)
-		}
-		defer pprof.StopCPUProfile()
+		defer func() { err = errors.Join(err, end()) }()
 	}
 	for s := bufio.NewScanner(in); s.Scan(); {
 		var q request
@@ -123,6 +119,27 @@ func (j job) serve(ctx context.Context, in io.Reader, out io.Writer) (err error)
 		}
 	}
 	return nil
+}
+
+// profiled writes a CPU profile until end is called, and then, beside it, for which locks others waited.
+func profiled(path string) (end func() error, err error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, fmt.Errorf("write profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("write profile: %w", err), f.Close())
+	}
+	const oneOf = 10 // waits
+	runtime.SetMutexProfileFraction(oneOf)
+	return func() error {
+		pprof.StopCPUProfile()
+		m, err := os.Create(path + ".mutex")
+		if err != nil {
+			return errors.Join(fmt.Errorf("write profile: %w", err), f.Close())
+		}
+		return errors.Join(pprof.Lookup("mutex").WriteTo(m, 0), m.Close(), f.Close())
+	}, nil
 }
 
 func (p *piece) turns(ctx context.Context, n int) (reply, error) {
