@@ -23,7 +23,6 @@ import (
 	"github.com/cometbft/cometbft/mempool"
 	comet "github.com/cometbft/cometbft/node"
 	"github.com/cometbft/cometbft/p2p"
-	"github.com/cometbft/cometbft/proxy"
 	"github.com/cometbft/cometbft/rpc/core"
 	comettypes "github.com/cometbft/cometbft/types"
 
@@ -199,7 +198,7 @@ func (n *Node) startComet(blockTime time.Duration) (err error) {
 	if n.between != nil {
 		served = n.between(n.app)
 	}
-	n.comet, err = comet.NewNode(c, n.home.pv, n.home.id, proxy.NewConnSyncLocalClientCreator(served), func() (*comettypes.GenesisDoc, error) { return doc, nil }, shelves,
+	n.comet, err = comet.NewNode(c, n.home.pv, n.home.id, eager{served, n.Recover}, func() (*comettypes.GenesisDoc, error) { return doc, nil }, shelves,
 		comet.DefaultMetricsProvider(c.Instrumentation), out, options...)
 	if err != nil {
 		return n.because(fmt.Errorf("start consensus: %w; %s", err, advice(err)))
