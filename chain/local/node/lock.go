@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 )
 
 // lockFile is held by the process that uses a folder. The databases' own locks are not enough: a node that fetches its state
@@ -18,7 +17,7 @@ func lockHome(home string) (unlock func() error, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock node folder: %w; %s", err, advice(err))
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := tryLock(f); err != nil {
 		return nil, errors.Join(inUse(home), f.Close())
 	}
 	return f.Close, nil
