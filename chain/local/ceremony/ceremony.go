@@ -14,9 +14,9 @@
 //
 // # What goes wrong
 //
-// Everything said is bound to the draft by its hash, and to its author by a proof of its member key. Of a member that says two
-// things nothing counts (ErrTwice), and an answer names all dealings, so who gives one to some and another to others is seen
-// before a key is made. A dealer of a bad share is out by a complaint that everybody can check; it stays a member and can sign.
+// Everything said is bound to the draft by its hash, and to its author by a proof of its member key. Who says two things is
+// found out where both arrive (ErrTwice), and an answer names all dealings, so who gives one to some and another to others is
+// seen before a key is made. A dealer of a bad share is out by a complaint that everybody can check; it stays a member and can sign.
 // Somebody who does not answer keeps the others waiting: they begin again, with a draft without it.
 //
 // What remains is to compare the hash of the genesis by another way than the files came: a member may still give an answer with a

@@ -1,6 +1,6 @@
 // Package dkg makes a key that a set of members shares and nobody knows: Joint-Feldman with encrypted shares, where everything
 // that is said can be checked by everybody. It is a function of bytes: no I/O, no clock, nothing kept between steps. A chain
-// runs it in its blocks; before genesis the same bytes go around as files.
+// runs it in its blocks; before genesis the same bytes go around as files (package ceremony).
 //
 // # Steps
 //
