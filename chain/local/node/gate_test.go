@@ -224,7 +224,7 @@ func TestLenders(t *testing.T) {
 		t.Error("it fetches")
 	}
 	l.finish()
-	if waits, done := l.waits(); !waits || !done || l.lends("b") {
+	if waits, done := l.waits(); !waits || !done || l.lends("b") || l.offers("d", name(1)) {
 		t.Error("it is done")
 	}
 }

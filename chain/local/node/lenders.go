@@ -33,7 +33,7 @@ func newLenders() *lenders {
 func (l *lenders) offers(id p2p.ID, name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.strikes[id] >= maxStrikes {
+	if l.done || l.strikes[id] >= maxStrikes {
 		return false
 	}
 	if l.of[id] == nil {
