@@ -103,3 +103,26 @@ func TestCheckBeacons(t *testing.T) {
 		t.Errorf("rounds %v", r)
 	}
 }
+
+// Late rounds take turns, so that those which nobody can sign keep none waiting.
+func TestLateTakesTurns(t *testing.T) {
+	s := machine(t)
+	until(s, 40)
+	seen := map[chain.Round]bool{}
+	for h := chain.Block(41); h < 41+7; h++ {
+		got := s.Late(h, 7)
+		if len(got) != 7 || !slices.IsSorted(got) {
+			t.Fatal(got)
+		}
+		for _, r := range got {
+			seen[r] = seen[r] || chain.Block(r) < h && s.Wants(h, r)
+		}
+	}
+	if len(seen) < 40 {
+		t.Errorf("%d of 41 rounds had their turn", len(seen))
+	}
+	s.Finalize(Block{Height: 41, Beacons: sigs(t, 3, 40)})
+	if got := s.Late(42, 100); len(got) != 40 || slices.Contains(got, 3) {
+		t.Errorf("late rounds %v", got)
+	}
+}
