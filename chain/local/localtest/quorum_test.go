@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"sn3/chain"
 	"sn3/chain/chaintest"
@@ -378,4 +379,51 @@ func TestNobodyHoardsPayments(t *testing.T) {
 	if got, err := rich.Balance(context30(t), chain.Coldkey{5}); err != nil || got != times*each {
 		t.Errorf("%s of %d payments of %s, %v", got, times, chain.Amount(each), err)
 	}
+}
+
+// A node of two that denies a payment which is in a block, and refuses its nonce, does not get another one: the client ends, and
+// says what to look for.
+func TestNobodyDeniesPayments(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := dev(t)
+		honest := localtest.Instant{DevChain: d}
+		x := &denier{Backend: honest}
+		back := quorum.New([]quorum.Endpoint{{Name: "denier", Node: x}, {Name: "b", Node: honest}}, nil)
+		if err := d.Run(1); err != nil {
+			t.Fatal(err)
+		}
+		var p *local.PendingError
+		if err := client(t, back, chaintest.Rich).Transfer(t.Context(), chain.Coldkey{5}, chain.RaoPerCoin/10); !errors.As(err, &p) {
+			t.Errorf("%v", err)
+		}
+		got, err := client(t, honest, chaintest.Rich).Balance(t.Context(), chain.Coldkey{5})
+		if err != nil || got != chain.RaoPerCoin/10 || len(x.txs) != 1 {
+			t.Errorf("%s paid in %d transactions, %v", got, len(x.txs), err)
+		}
+	})
+}
+
+// denier takes transactions and then knows nothing of them.
+type denier struct {
+	local.Backend
+	mu  sync.Mutex
+	txs map[string]bool
+}
+
+func (x *denier) Submit(ctx context.Context, tx []byte) (local.Code, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.txs == nil {
+		x.txs = map[string]bool{}
+	}
+	x.txs[string(tx)] = true
+	_, err := x.Backend.Submit(ctx, tx)
+	return local.CodeNonce, err
+}
+
+func (x *denier) Query(ctx context.Context, name, arg string) (json.RawMessage, error) {
+	if name == local.QueryTx {
+		return nil, chain.ErrNotFound
+	}
+	return x.Backend.Query(ctx, name, arg)
 }

@@ -49,7 +49,10 @@ func (q *Quorum) others(than int) []int {
 func (q *Quorum) compare(ctx context.Context, s subject) (json.RawMessage, error) {
 	var until time.Time
 	for {
-		replies := q.gather(ctx, s, q.others(-1))
+		q.mu.Lock()
+		who := q.book.panel(time.Now(), s.signs())
+		q.mu.Unlock()
+		replies := q.gather(ctx, s, who)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -67,6 +70,8 @@ func (q *Quorum) compare(ctx context.Context, s subject) (json.RawMessage, error
 			return nil, q.differ(s, replies)
 		case over && verdict == ahead && s.name != local.QueryTx:
 			return raw, nil
+		case over && verdict == ahead && s.signs():
+			return nil, fmt.Errorf("%w: as many chain nodes have %s as do not", chain.ErrUnavailable, s)
 		case over && s.name == local.QueryTx:
 			return nil, fmt.Errorf("%s, of which most chain nodes do not know: %w", s, chain.ErrNotFound)
 		case over:

@@ -241,6 +241,28 @@ func TestNonce(t *testing.T) {
 	})
 }
 
+// Who failed a moment ago is asked all the same before something is signed: a node that lies must not have to do more than to
+// disturb another one.
+func TestNonceAsksEveryone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		x := newNodes(t, 2)
+		x.all[0].set(mode{nonce: 3, joined: true})
+		x.with(func(b *book, now time.Time) { b.faulted(1, now, "disturbed") })
+		if raw, err := x.Query(t.Context(), local.QueryAccount, "me"); !errors.Is(err, chain.ErrUnavailable) {
+			t.Errorf("%s, %v", raw, err)
+		}
+		x.w.txs["tx@90"] = 95
+		x.with(func(b *book, now time.Time) { b.faulted(1, now, "disturbed") })
+		x.all[0].set(mode{stood: 94})
+		if raw, err := x.Query(t.Context(), local.QueryTx, "tx@90"); !errors.Is(err, chain.ErrUnavailable) || errors.Is(err, chain.ErrNotFound) {
+			t.Errorf("one of two says that it is in no block: %s, %v", raw, err)
+		}
+		if raw, err := x.Query(t.Context(), local.QueryTx, "tx"); !errors.Is(err, chain.ErrUnavailable) && !errors.Is(err, chain.ErrNotFound) {
+			t.Errorf("one of two says that it is in a block: %s, %v", raw, err)
+		}
+	})
+}
+
 // What one node says while the others are away is not kept: it is compared when they are back.
 func TestOneVoiceIsNotKept(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"sn3/chain"
 	"sn3/chain/local"
 	"strconv"
+	"strings"
 )
 
 // subject is a question.
@@ -137,3 +138,9 @@ func (s subject) decides() bool {
 // could keep a transaction until that nonce's turn, and have it run beside the one that was sent instead; by wrong parameters
 // weights would be committed in the open.
 func (s subject) moves() bool { return s.name == local.QueryAccount || s.name == local.QueryParams }
+
+// signs says whether something is signed by an answer: then everybody is asked, also who failed a moment ago. With the second form
+// of a transaction's query it is found out whether another one is to be signed in its place.
+func (s subject) signs() bool {
+	return s.moves() || s.name == local.QueryTx && strings.Contains(s.arg, "@")
+}
