@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"sn3/chain"
+	"sn3/chain/local"
 )
 
 func sigs(t testing.TB, rounds ...chain.Round) (out []Beacon) {
@@ -124,5 +125,57 @@ func TestLateTakesTurns(t *testing.T) {
 	s.Finalize(Block{Height: 41, Beacons: sigs(t, 3, 40)})
 	if got := s.Late(42, 100); len(got) != 40 || slices.Contains(got, 3) {
 		t.Errorf("late rounds %v", got)
+	}
+}
+
+// Keys go when no block may bring a round of theirs any more, and few are made ahead; a machine that is restored has the same ones.
+func TestOldKeysGo(t *testing.T) {
+	c := meet(t, 1, func(g *Genesis) { g.Params.KeepWindows = 2 })
+	c.block(nil)
+	var from []chain.Round
+	for range 4 {
+		from = append(from, c.soon())
+		if code := c.announce(from[len(from)-1]); code != local.CodeOK {
+			t.Fatal(code.Err())
+		}
+		m := c.making
+		c.block([][]byte{c.dealing(0)})
+		c.to(m.end())
+		low := c.lowest(c.Height())
+		for i, r := range from {
+			gone := i+1 < len(from) && from[i+1] <= low
+			if k := c.keyAt(r); gone == (k.From == r) || gone == (c.disk[keyKey(r)] != nil) {
+				t.Errorf("block %d: the key of round %d is there: %v", c.Height(), r, k.From == r)
+			}
+		}
+		c.to(chain.Block(m.from) + c.span()/2)
+	}
+	again, err := c.disk.restore(c.gen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if same(t, c.State, again); len(c.keys) != 3 {
+		t.Errorf("%d keys of %d are kept", len(c.keys), 1+len(from))
+	}
+	if _, err := c.BeaconKey(from[0]); !errors.Is(err, chain.ErrPruned) {
+		t.Errorf("the key of a round long ago: %v", err)
+	}
+	if _, err := c.BeaconKey(from[3]); err != nil {
+		t.Error(err)
+	}
+
+	for n := range maxAhead + 1 {
+		at := c.soon() + 1000 + chain.Round(100*n)
+		want := local.CodeOK
+		if n == maxAhead {
+			want = local.CodeBeacon
+		}
+		if code := c.announce(at); code != want {
+			t.Fatalf("key %d ahead: %v", n, code.Err())
+		}
+		if m := c.making; m != nil {
+			c.block([][]byte{c.dealing(0)})
+			c.to(m.end())
+		}
 	}
 }
