@@ -41,12 +41,12 @@ func undone(tx *bolt.Tx, newest chain.Block) (blocks [][]state.KV) {
 	c := tx.Bucket(bucketUndo).Cursor()
 	for at := newest; at > 0; at-- {
 		prefix := number(at)
-		k, v := c.Seek(prefix)
+		k, _ := c.Seek(prefix)
 		if !bytes.Equal(k, prefix) {
 			return blocks // nothing is known from here on: the node has begun with a snapshot
 		}
 		list := []state.KV{}
-		for k, v = c.Next(); bytes.HasPrefix(k, prefix); k, v = c.Next() {
+		for k, v := c.Next(); bytes.HasPrefix(k, prefix); k, v = c.Next() {
 			e := state.KV{Key: k[len(prefix):]}
 			if len(v) > 0 && v[0] == 1 {
 				e.Value = v[1:]
