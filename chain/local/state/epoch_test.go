@@ -68,6 +68,9 @@ func TestBondsAreKept(t *testing.T) {
 	until(s, 2*s.run.Tempo) // bonds of seats registered within a tempo do not count yet
 	next(s, tx(t, 0, 1, row), tx(t, 1, 0, row))
 	until(s, 3*s.run.Tempo)
+	if in := s.yumaInput(1); in.LastEpoch != uint64(2*s.run.Tempo) || in.Block != uint64(s.Height()) || in.Emission != 1 {
+		t.Errorf("Yuma sees the last epoch at %d, block %d, %d to hand out", in.LastEpoch, in.Block, in.Emission)
+	}
 	if first, late := s.seats[0].Dividends, s.seats[1].Dividends; first < 60000 || late == 0 || len(s.seats[0].Bonds) != 1 {
 		t.Errorf("dividends %d of the first, %d of the late validator; bonds %v", first, late, s.seats[0].Bonds)
 	}

@@ -54,13 +54,19 @@ var situations = []string{
 }
 
 // One long history: 10,000 operations of all kinds through epochs, the upgrade, beacon keys made and restores, checked after
-// every block. It reaches every operation, every refusal and what is hard to come by.
+// every block. It goes on until it has reached every operation, every refusal and what is hard to come by; a change of the rules
+// may take it another way, so it has three times as many to get there.
 func TestLongHistory(t *testing.T) {
 	operations := 10_000
 	r := rand.New(rand.NewPCG(6, 25))
+	alone := newWorld(t, 1, r.IntN, func(g *Genesis) { g.Params.MaxSeats, g.Seats = 1, g.Seats[:1] }) // the owner's seat, which stays
+	for range 3 {
+		clear(alone.nonce)
+		alone.run(Block{Height: alone.s.Height() + 1, Txs: [][]byte{alone.act(4, register()), alone.act(5, register())}})
+	}
 	w := newWorld(t, 1, r.IntN, nil)
 	stored := disk{}
-	for w.ops < operations {
+	for w.ops < operations || w.ops < 3*operations && len(w.missing(alone)) > 0 {
 		stored.keep(t, w.run(w.block(12)))
 		if w.s.Height()%100 == 99 {
 			again, err := stored.restore(w.s.gen)
@@ -72,39 +78,45 @@ func TestLongHistory(t *testing.T) {
 			w.s = again
 		}
 	}
-	alone := newWorld(t, 1, r.IntN, func(g *Genesis) { g.Params.MaxSeats, g.Seats = 1, g.Seats[:1] }) // the owner's seat, which stays
-	for range 3 {
-		clear(alone.nonce)
-		alone.run(Block{Height: alone.s.Height() + 1, Txs: [][]byte{alone.act(4, register()), alone.act(5, register())}})
-	}
 	t.Logf("%d operations in %d blocks, rules %d, supply %+v", w.ops, w.s.Height(), w.s.meta.Rules, w.s.Supply())
+	for _, kind := range slices.Sorted(maps.Keys(w.codes)) {
+		t.Log(kind, w.codes[kind])
+	}
+	for _, what := range slices.Sorted(maps.Keys(w.seen)) {
+		t.Log(w.seen[what], what)
+	}
+	for _, what := range w.missing(alone) {
+		t.Errorf("too few: %s", what)
+	}
+}
+
+// missing is what a long history, and another one, have seen too little of.
+func (w *world) missing(other *world) (out []string) {
 	total := map[local.Code]int{}
-	for _, x := range []*world{w, alone} {
-		for kind, codes := range x.codes {
-			if t.Log(kind, codes); x == w && codes[local.CodeOK] < 5 && kind != "none" {
-				t.Errorf("%d of %s were done", codes[local.CodeOK], kind)
-			}
+	for _, x := range []*world{w, other} {
+		for _, codes := range x.codes { // any order: a sum
 			for c, n := range codes {
 				total[c] += n
 			}
 		}
 	}
-	if len(w.codes) != 13 { // twelve kinds and none
-		t.Errorf("%d kinds of operations", len(w.codes))
+	for _, op := range []local.Op{local.Transfer{}, local.Register{}, local.Publish{}, local.SetWeights{}, local.CommitWeights{}, local.AddStake{}, local.RemoveStake{},
+		local.SetTake{}, local.SetParam{}, local.SetValidator{}, local.MakeBeacon{}, local.Upgrade{}} {
+		if kind := kindOf(op); w.codes[kind][local.CodeOK] < 5 {
+			out = append(out, kind)
+		}
 	}
 	for c := local.CodeMalformed; !strings.Contains((&local.TxError{Code: c}).Error(), "with code"); c++ {
 		if total[c] < 3 {
-			t.Errorf("%d operations were answered with %v", total[c], c.Err())
+			out = append(out, c.Err().Error())
 		}
-	}
-	for _, what := range slices.Sorted(maps.Keys(w.seen)) {
-		t.Log(w.seen[what], what)
 	}
 	for _, what := range situations {
 		if w.seen[what] == 0 {
-			t.Errorf("there was no %q", what)
+			out = append(out, what)
 		}
 	}
+	return out
 }
 
 // A transfer to an account that is new burns account_cost besides, of the sender's, once; the receiver gets the whole amount, and

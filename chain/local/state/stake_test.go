@@ -98,6 +98,11 @@ func TestUnstakingTakesTime(t *testing.T) {
 			t.Fatalf("withdrawal %d: code %d", i, code)
 		}
 	}
+	s.meta.Height-- // as if in the block of the last one, to which it is added
+	if code := s.checkRemoveStake(remove, chain.Coldkey(account0(4))); code != local.CodeOK {
+		t.Errorf("one more in the block of the last: code %d", code)
+	}
+	s.meta.Height++
 	if code, _ := do(t, s, 4, remove); code != local.CodeUnbonding {
 		t.Errorf("one more: code %d", code)
 	}

@@ -491,11 +491,13 @@ func (w *world) situation() situation {
 	return x
 }
 
+func kindOf(op local.Op) string { return fmt.Sprintf("%T", op)[len("local."):] }
+
 func (w *world) count(in Block, r Result, was situation) {
 	for i, c := range r.Codes {
 		kind := "none"
 		if x, err := local.ParseTx(in.Txs[i]); err == nil {
-			kind = fmt.Sprintf("%T", x.Op)[len("local."):]
+			kind = kindOf(x.Op)
 		}
 		if w.codes[kind] == nil {
 			w.codes[kind] = map[local.Code]int{}
