@@ -55,6 +55,7 @@ first_node() {
   page docs/chain.md "Nodes and validators: the first node"
   on 1 bin/chaind init --home chain --genesis genesis.json --p2p-listen 0.0.0.0:26656 | tee "$dir/1/init.out"
   hash=$(field genesis <"$dir/1/init.out")
+  [ -n "$hash" ] || die "chaind init prints no hash"
   node 1 --listen "$rpc" --s3-port 9000 --snapshot-every 40
   until_ "the first node makes blocks" at_least 1 2
   node_status 1 | cut -c1-120

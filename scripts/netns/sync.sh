@@ -72,6 +72,7 @@ heir() {
   for n in 1 2 3 4; do stop node$n; done
   on 1 bin/chaind export --home chain --out state.sn3c | tee "$dir/1/export.out"
   h=$(field block <"$dir/1/export.out")
+  [ -n "$h" ] || die "nothing was exported"
   home=heir
   on 1 bin/chaind import --home heir --file state.sn3c --p2p-listen 0.0.0.0:26656
   node 1 --listen "$rpc"
@@ -94,11 +95,17 @@ several() {
   page docs/chain.md "Several validators from the beginning: the ceremony"
   home=begin
   lines=
-  for n in 2 3 4; do lines="$lines --validator $(on $n bin/chaind keys --home begin --network trial-of-four)"; done
+  for n in 2 3 4; do
+    line=$(on $n bin/chaind keys --home begin --network trial-of-four)
+    lines="$lines --validator $line"
+    [ $n != 2 ] || second=${line%%:*}
+  done
   cp "$dir/7/wallets/owner.pub" "$dir/7/wallets/validator.pub" "$dir/1/"
   on 1 bin/sn3 genesis --network trial-of-four --preset local --data data --data-at local:data --block-time 500 --owner owner.pub --seat validator.pub:1000 --out of-four.json
   # shellcheck disable=SC2086 # one word each
-  on 1 bin/chaind genesis --home begin --genesis of-four.json $lines --ceremony ceremony
+  on 1 bin/chaind genesis --home begin --genesis of-four.json $lines --ceremony ceremony | tee "$dir/1/draft.out"
+  first=$(field node <"$dir/1/draft.out")
+  [ -n "$first" ] || die "chaind genesis names no node"
   for n in 2 3 4; do cp -r "$dir/1/ceremony" "$dir/$n/"; done
   for turn in "it deals" "it answers" "it takes its share"; do
     say "$turn: chaind ceremony on each machine, then everybody's files to everybody"
@@ -109,10 +116,9 @@ several() {
   done
   for n in 2 3 4; do cmp "$dir/1/ceremony/genesis.json" "$dir/$n/ceremony/genesis.json" || die "machine $n made another genesis"; done
   for n in 1 2 3 4; do
-    to=1
-    [ $n != 1 ] || to=2
-    id_of=$(on $to bin/chaind keys --home begin --network trial-of-four | cut -d: -f1)
-    on $n bin/chaind init --home begin --genesis ceremony/genesis.json --p2p-listen 0.0.0.0:26656 --peer "$id_of@$net.$to:26656"
+    peer=$first@$net.1:26656
+    [ $n != 1 ] || peer=$second@$net.2:26656
+    on $n bin/chaind init --home begin --genesis ceremony/genesis.json --p2p-listen 0.0.0.0:26656 --peer "$peer"
     node $n --listen "$net.$n:26657"
   done
   for n in 1 2 3 4; do until_ "machine $n makes blocks" at_least $n 5; done
