@@ -141,6 +141,7 @@ func (r *reluctant) LoadSnapshotChunk(ctx context.Context, q *abci.RequestLoadSn
 // The only peer that has the newest snapshot has deleted it, or goes away, while it is being fetched: another peer's older one
 // is taken.
 func TestPeerLeavesSync(t *testing.T) {
+	t.Parallel()
 	for name, hang := range map[string]bool{"it has the snapshot no more": false, "it goes away": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

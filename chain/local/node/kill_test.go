@@ -37,11 +37,11 @@ func TestMain(m *testing.M) {
 	os.Exit(1)
 }
 
-// together runs the tests, at least six at a time: nodes mostly wait, for blocks and for the seconds that the engine takes before
+// together runs the tests, at least ten at a time: nodes mostly wait, for blocks and for the seconds that the engine takes before
 // it dials and after it has caught up.
 func together(m *testing.M) int {
 	flag.Parse()
-	const least = 6
+	const least = 10
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue && runtime.GOMAXPROCS(0) < least {
 		if err := f.Value.Set(strconv.Itoa(least)); err != nil {
 			fmt.Fprintln(os.Stderr, err)

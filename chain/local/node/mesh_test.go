@@ -11,6 +11,7 @@ import (
 // Nodes that only knew the first one when they joined find each other, so that the first may stop; also those that listen at all
 // addresses of their machine, and so do not say where they are.
 func TestNodesFindEachOther(t *testing.T) {
+	t.Parallel()
 	everywhere := node.DefaultNet()
 	everywhere.Listen = "0.0.0.0:0"
 	for name, at := range map[string]node.Net{"loopback": node.DefaultNet(), "everywhere": everywhere} {
