@@ -105,7 +105,8 @@ func liar(ctx context.Context, n *network, rounds int) error {
 			return fmt.Errorf("the others: %w", err)
 		}
 		m.chaind = n.chaind
-		if err := errors.Join(os.RemoveAll(m.home), os.Rename(copied, m.home), m.start(ctx)); err != nil {
+		signed := filepath.Join("data", "priv_validator_state.json") // the program voted before it ended: an older one would vote again
+		if err := errors.Join(os.Rename(filepath.Join(m.home, signed), filepath.Join(copied, signed)), os.RemoveAll(m.home), os.Rename(copied, m.home), m.start(ctx)); err != nil {
 			return err
 		}
 		if err := n.recovered(ctx, at, m); err != nil {
